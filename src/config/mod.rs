@@ -1,0 +1,3 @@
+//! Layers of settings, validated into specs that the core and the runtime use.
+
+pub mod spec;

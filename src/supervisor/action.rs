@@ -1,0 +1,459 @@
+//! Owns the vocabulary of what the core asks for. Log lines are actions too, so tests can assert on them.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CommandId, ExitStatus, MasterSignal, PoolId, Sender, SpawnError, SpawnFault, WorkerId, signal_name};
+
+/// One thing the driver has to do. Each fallible one is followed by exactly one event of success or failure, never from
+/// within the call that handed it out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Start a worker. Followed by `Spawned` or `SpawnFailed`; after `Spawned` by exactly one `Exited`.
+    Spawn {
+        /// Its identity.
+        worker: WorkerId,
+        /// The config revision whose command, environment and sockets it gets.
+        revision: u32,
+    },
+    /// See in the kernel's tables whether the worker waits on a listener. Followed by `Looked`.
+    Look {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// Send a signal. Followed by `Signalled` or `SignalFailed`.
+    Signal {
+        /// Which worker.
+        worker: WorkerId,
+        /// The signal's number.
+        signal: i32,
+        /// To whom of its processes.
+        scope: Scope,
+    },
+    /// Re-read the config. Followed by `Configure` or `ConfigRejected`.
+    ReadConfig,
+    /// Reopen the master's log files. Failures are reported by the logger itself: the old file stays in use.
+    ReopenLogs,
+    /// The pool left the config and its last process is gone: its sockets may be closed.
+    PoolGone {
+        /// Which pool.
+        pool: PoolId,
+    },
+    /// Answer a control client, once for each command.
+    Reply {
+        /// Which request.
+        id: CommandId,
+        /// The answer.
+        outcome: Outcome,
+    },
+    /// Say something in the log.
+    Note(Note),
+    /// The last action of all: everything is down, end the master.
+    Exit {
+        /// The exit code.
+        code: i32,
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+/// To whom of a worker's processes a signal goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// The process that was started.
+    Leader,
+    /// Its whole process group.
+    Group,
+}
+
+/// The answer to a command. The number is the exit code of the verb.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// 0: the effect is real.
+    Done(String),
+    /// 1: it failed, in words.
+    Failed(String),
+    /// 3: a newer order, or the old state, took its place.
+    RolledBack(String),
+    /// 5: not yet real; the work goes on.
+    TimedOut(String),
+    /// 7: refused by an invariant; nothing was changed.
+    Refused(String),
+}
+
+/// How much a note matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// For those who follow each step.
+    Debug,
+    /// Normal life.
+    Info,
+    /// Something to look at.
+    Warn,
+    /// Something is broken.
+    Error,
+}
+
+/// A log line, structured first and formatted last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    /// How much it matters.
+    pub level: Level,
+    /// The pool it is about.
+    pub pool: Option<PoolId>,
+    /// The worker it is about.
+    pub worker: Option<WorkerId>,
+    /// What happened.
+    pub what: What,
+}
+
+/// Why a worker is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The pool has more workers than wanted.
+    ScaleDown,
+    /// Its replacement is good.
+    Replaced,
+    /// An operator stopped the pool.
+    Stopped,
+    /// The pool left the config.
+    Removed,
+    /// The pool is parked.
+    Parked,
+    /// The pool failed.
+    PoolFailed,
+    /// The master ends.
+    Shutdown,
+    /// Not ready within `start_timeout`.
+    StartTimeout,
+    /// No heartbeat within `timeout`.
+    HeartbeatLost,
+    /// It reported itself sick (WATCHDOG=trigger).
+    Trigger,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::ScaleDown => "scale-down",
+            Reason::Replaced => "replaced",
+            Reason::Stopped => "stopped by operator",
+            Reason::Removed => "pool removed from the config",
+            Reason::Parked => "pool parked",
+            Reason::PoolFailed => "pool failed",
+            Reason::Shutdown => "shutdown",
+            Reason::StartTimeout => "not ready within start_timeout",
+            Reason::HeartbeatLost => "heartbeat lost",
+            Reason::Trigger => "it reported itself sick",
+        })
+    }
+}
+
+/// What a note says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// The worker's program runs.
+    Started,
+    /// The worker is ready.
+    Ready {
+        /// From the fork.
+        after: Duration,
+    },
+    /// It is alive at `start_timeout` but was never seen accepting.
+    AssumedReady,
+    /// It could not be started.
+    SpawnFailed {
+        /// What went wrong.
+        error: SpawnError,
+        /// When the next attempt comes; `None`: none.
+        retry_in: Option<Duration>,
+    },
+    /// It is being stopped.
+    Stopping {
+        /// Why.
+        reason: Reason,
+        /// The signal sent.
+        signal: i32,
+    },
+    /// A deadline passed: the next, harder signal is sent.
+    Escalated {
+        /// The signal sent.
+        signal: i32,
+        /// How long it had.
+        waited: Duration,
+    },
+    /// No heartbeat.
+    HeartbeatLost {
+        /// The longest silence allowed.
+        timeout: Duration,
+    },
+    /// Not ready in time.
+    StartTimeout {
+        /// The time it had.
+        timeout: Duration,
+    },
+    /// It is gone.
+    Exited {
+        /// How.
+        status: ExitStatus,
+        /// Why it was stopped; `None`: nobody asked for it.
+        asked: Option<Reason>,
+        /// Time since the fork.
+        age: Duration,
+        /// What follows, when nobody asked for it.
+        next: Next,
+    },
+    /// Still there long after KILL.
+    Unkillable {
+        /// Time since KILL.
+        waited: Duration,
+    },
+    /// A signal could not be sent.
+    SignalFailed {
+        /// The signal.
+        signal: i32,
+        /// The kernel's errno.
+        errno: i32,
+    },
+    /// A fact about a worker that is no longer there, or that does not fit its state: dropped.
+    Stale {
+        /// The fact.
+        fact: String,
+    },
+    /// The pool's count of ready workers changed.
+    ReadyCount {
+        /// Ready now.
+        ready: u32,
+        /// Wanted.
+        target: u32,
+    },
+    /// The wanted count changed.
+    Scaled {
+        /// From.
+        from: u32,
+        /// To.
+        to: u32,
+        /// Why, and by whom.
+        by: String,
+    },
+    /// A wish was cut to `scale.min` or `scale.max`.
+    Clamped {
+        /// What was wished.
+        wish: i64,
+        /// What it became.
+        to: u32,
+        /// The bound that holds.
+        bound: String,
+    },
+    /// The pool waits for others.
+    WaitingFor {
+        /// Their names.
+        pools: Vec<String>,
+    },
+    /// The failure budget is spent: one probe at a time from now on.
+    BackingOff {
+        /// Early deaths counted.
+        failures: u32,
+        /// In this stretch.
+        within: Duration,
+        /// The next probe.
+        retry_in: Duration,
+    },
+    /// A probe was good: normal life again.
+    Recovered,
+    /// The pool is failed and stays so until an operator starts it.
+    PoolFailed {
+        /// Why.
+        why: String,
+    },
+    /// All its jobs ended well.
+    PoolCompleted,
+    /// The pool changed its phase.
+    PoolPhase {
+        /// The new phase.
+        phase: String,
+    },
+    /// Workers are being replaced.
+    RollStarted {
+        /// How many.
+        workers: u32,
+    },
+    /// All are replaced.
+    RollDone,
+    /// The roll stopped where it was.
+    RollHalted {
+        /// Why.
+        why: String,
+    },
+    /// A signal to the master.
+    Signal {
+        /// Which.
+        signal: MasterSignal,
+        /// From whom.
+        sender: Sender,
+        /// What it does.
+        effect: String,
+    },
+    /// A config is in force.
+    Configured {
+        /// Its number.
+        revision: u32,
+        /// How many pools it has.
+        pools: u32,
+    },
+    /// A config could not be used; the old one stays in force.
+    ConfigRejected {
+        /// Why.
+        reason: String,
+    },
+    /// A changing command (the audit trail).
+    Commanded {
+        /// What, in words.
+        command: String,
+        /// By whom.
+        sender: Sender,
+    },
+    /// Everything that has to be up is up.
+    AllReady {
+        /// Pools that are ready.
+        pools: u32,
+        /// Workers that are ready.
+        workers: u32,
+    },
+    /// The master ends.
+    ShuttingDown {
+        /// How: graceful, quick, now.
+        how: String,
+        /// Who or what asked for it.
+        why: String,
+    },
+    /// The host was suspended, or the master stopped: heartbeats are given more time.
+    Late {
+        /// For how long.
+        by: Duration,
+    },
+}
+
+/// What follows an exit that nobody asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Next {
+    /// A new worker at once.
+    Restart,
+    /// A new worker after a wait.
+    RestartIn(Duration),
+    /// A new worker once the pool's probes are good.
+    AwaitProbe,
+    /// Its replacement is already running.
+    Replaced,
+    /// None: the policy says so.
+    Nothing,
+}
+
+/// A duration for people: `1.5s`, `250ms`, `2m 5s`.
+pub fn human(d: Duration) -> String {
+    let ms = d.as_millis();
+    match ms {
+        0..1_000 => format!("{ms}ms"),
+        1_000..60_000 if ms % 1000 == 0 => format!("{}s", ms / 1000),
+        1_000..60_000 => format!("{}.{}s", ms / 1000, ms % 1000 / 100),
+        60_000..3_600_000 => format!("{}m {}s", ms / 60_000, ms / 1000 % 60),
+        3_600_000..86_400_000 => format!("{}h {}m", ms / 3_600_000, ms / 60_000 % 60),
+        _ => format!("{}d {}h", ms / 86_400_000, ms / 3_600_000 % 24),
+    }
+}
+
+impl fmt::Display for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Next::Restart => f.write_str("restarting it now"),
+            Next::RestartIn(d) => write!(f, "restarting it in {}", human(*d)),
+            Next::AwaitProbe => f.write_str("the pool is backing off, one probe at a time"),
+            Next::Replaced => f.write_str("its replacement is already running"),
+            Next::Nothing => f.write_str("not restarted (restart.policy)"),
+        }
+    }
+}
+
+impl fmt::Display for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            0 => f.write_str("the kernel or a terminal"),
+            pid => write!(f, "pid {pid} (uid {})", self.uid),
+        }
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            What::Started => f.write_str("started"),
+            What::Ready { after } => write!(f, "ready after {}", human(*after)),
+            What::AssumedReady => f.write_str(
+                "still alive at start_timeout but never seen accepting on its listeners: taken as ready; \
+                 if the program tells its readiness in another way, set ready = \"notify\", \"exec\" or \"delay:2s\"",
+            ),
+            What::SpawnFailed { error, retry_in } => {
+                write!(f, "{}", error.message)?;
+                match (error.fault, retry_in) {
+                    (SpawnFault::Resources, Some(d)) => write!(f, "; this is no fault of the worker; next try in {}", human(*d)),
+                    (_, Some(d)) => write!(f, "; next try in {}", human(*d)),
+                    (_, None) => Ok(()),
+                }
+            }
+            What::Stopping { reason, signal } => write!(f, "stopping with {}: {reason}", signal_name(*signal)),
+            What::Escalated { signal, waited } => {
+                write!(f, "still there after {}: sending {}", human(*waited), signal_name(*signal))
+            }
+            What::HeartbeatLost { timeout } => {
+                write!(f, "no heartbeat for {} (timeout): sending SIGABRT, then SIGKILL", human(*timeout))
+            }
+            What::StartTimeout { timeout } => write!(f, "not ready within start_timeout ({}): stopping it", human(*timeout)),
+            What::Exited { status, asked, age, next } => match asked {
+                Some(reason) => write!(f, "{status} after {} ({reason})", human(*age)),
+                None => write!(f, "{status} after {}; {next}", human(*age)),
+            },
+            What::Unkillable { waited } => write!(
+                f,
+                "still there {} after SIGKILL: it hangs in the kernel (state D in ps?); nothing but the kernel can end it",
+                human(*waited)
+            ),
+            What::SignalFailed { signal, errno } => write!(f, "cannot send {}: errno {errno}", signal_name(*signal)),
+            What::Stale { fact } => write!(f, "dropped: {fact}"),
+            What::ReadyCount { ready, target } => write!(f, "{ready} of {target} workers ready"),
+            What::Scaled { from, to, by } => write!(f, "scaled from {from} to {to} workers by {by}"),
+            What::Clamped { wish, to, bound } => write!(f, "wish for {wish} workers cut to {to} ({bound})"),
+            What::WaitingFor { pools } => write!(f, "waits until {} is ready (after)", pools.join(", ")),
+            What::BackingOff { failures, within, retry_in } => write!(
+                f,
+                "backing off: {failures} early deaths within {}; one probe at a time, the next in {}",
+                human(*within),
+                human(*retry_in)
+            ),
+            What::Recovered => f.write_str("a probe is good: back to normal"),
+            What::PoolFailed { why } => write!(f, "failed: {why}"),
+            What::PoolCompleted => f.write_str("completed: all its workers ended well"),
+            What::PoolPhase { phase } => f.write_str(phase),
+            What::RollStarted { workers } => write!(f, "replacing {workers} workers one by one"),
+            What::RollDone => f.write_str("all workers replaced"),
+            What::RollHalted { why } => write!(f, "replacing stopped: {why}; the remaining old workers keep serving"),
+            What::Signal { signal, sender, effect } => write!(f, "SIG{} from {sender}: {effect}", signal.name()),
+            What::Configured { revision, pools } => write!(f, "config {revision} in force: {pools} pools"),
+            What::ConfigRejected { reason } => {
+                write!(f, "the new config cannot be used, the old one stays in force and nothing was restarted: {reason}")
+            }
+            What::Commanded { command, sender } => write!(f, "{command}, asked by {sender}"),
+            What::AllReady { pools, workers } => write!(f, "ready: {pools} pools, {workers} workers"),
+            What::ShuttingDown { how, why } => write!(f, "shutting down ({how}): {why}"),
+            What::Late { by } => write!(f, "woken {} late (suspended or stopped?): heartbeats get a grace period", human(*by)),
+        }
+    }
+}

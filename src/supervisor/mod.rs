@@ -1,0 +1,29 @@
+//! Pure decisions: what should run, what happened, what to do next.
+//!
+//! This module performs no I/O, reads no clock and draws no randomness but from an injected seed. Its whole contract is
+//! [`Supervisor::handle`] (an event in, actions out) and [`Supervisor::next_deadline`] (when to call again if nothing
+//! happens). The real runtime, the simulator and the replay of a recorded trace drive the same code.
+
+mod action;
+mod event;
+mod id;
+mod spec;
+mod status;
+#[expect(clippy::module_inception, reason = "the room and its one entry point share the name")]
+mod supervisor;
+mod time;
+mod view;
+
+pub use action::{Action, Level, Next, Note, Outcome, Reason, Scope, What, human};
+pub use event::{
+    Command, CommandId, Condition, Event, MasterSignal, Notification, ScaleChange, Sender, SpawnError, SpawnFault, Target,
+};
+pub use id::{PoolId, WorkerId};
+pub use spec::{
+    Backoff, Budget, ExitWhen, MasterSpec, OnBootFailure, PoolSpec, ReadyKind, Remove, Restart, RestartPolicy, Rollout, Share,
+    StopStep, TimeoutFrom,
+};
+pub use status::{ABRT, ExitStatus, KILL, signal_name, signal_number};
+pub use supervisor::Supervisor;
+pub use time::Time;
+pub use view::{Phase, PoolView, WorkerState, WorkerView};

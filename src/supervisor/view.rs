@@ -1,0 +1,109 @@
+//! Owns what others may see of the core: copies and references, made on demand, never a way to change anything.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{PoolSpec, Reason, Time, WorkerId};
+
+/// Where a pool is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Waits for the pools it is started after.
+    Waiting,
+    /// Keeps its workers.
+    Running,
+    /// The budget is spent: one probe at a time.
+    BackingOff,
+    /// Stopped by an operator, or never started (`autostart = false`).
+    Stopped,
+    /// Parked by WINCH: workers stopped, listeners open.
+    Parked,
+    /// Could not boot, or gave up.
+    Failed,
+    /// All its finite jobs ended well.
+    Completed,
+    /// Left the config; its last workers are stopping.
+    Removed,
+}
+
+/// Where a worker is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkerState {
+    /// Forked; its program does not run yet.
+    Spawning,
+    /// Its program runs; not ready yet.
+    Starting,
+    /// Ready, not yet settled.
+    Ready,
+    /// Ready and settled.
+    Good,
+    /// Was told to stop.
+    Stopping,
+    /// Was sent ABRT: its heartbeat stopped.
+    Aborting,
+    /// Was sent KILL.
+    Killed,
+    /// Its leader is gone, other processes of its group are still there.
+    Lingering,
+}
+
+/// What one can know of a pool.
+#[derive(Clone, Debug)]
+pub struct PoolView<'a> {
+    /// Its spec.
+    pub spec: &'a PoolSpec,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Wanted workers, by operator or config (what it would be if it were not stopped or parked).
+    pub target: u32,
+    /// The operator's number, when there is one.
+    pub operator: Option<u32>,
+    /// Workers forked and not yet ready.
+    pub starting: u32,
+    /// Ready workers (good ones included), not stopping.
+    pub ready: u32,
+    /// Workers being stopped, in whatever way.
+    pub stopping: u32,
+    /// All processes there are.
+    pub live: u32,
+    /// Workers that were restarted without anybody asking, since the master started.
+    pub restarts: u64,
+    /// Workers still to be replaced by a running roll.
+    pub rolling: u32,
+    /// When the next attempt to start a worker comes, while one is held back.
+    pub retry_at: Option<Time>,
+    /// Why the pool is where it is, when that is not normal life.
+    pub why: Option<&'a str>,
+}
+
+/// What one can know of a worker.
+#[derive(Clone, Debug)]
+pub struct WorkerView<'a> {
+    /// Its identity.
+    pub id: WorkerId,
+    /// Where it is in its life.
+    pub state: WorkerState,
+    /// Since when.
+    pub since: Time,
+    /// The fork.
+    pub started: Time,
+    /// The config revision it was started from.
+    pub revision: u32,
+    /// When it became ready.
+    pub ready_at: Option<Time>,
+    /// The deadline of its state.
+    pub deadline: Option<Time>,
+    /// Its last heartbeat. `None`: none seen.
+    pub last_beat: Option<Time>,
+    /// The heartbeat timeout in force for it.
+    pub timeout: Option<Duration>,
+    /// Why it is being stopped.
+    pub stopping: Option<Reason>,
+    /// It runs beside the worker that it will replace.
+    pub incoming: bool,
+    /// Its last STATUS=.
+    pub status: Option<&'a str>,
+}
