@@ -137,6 +137,27 @@ pub enum Reason {
     HeartbeatLost,
     /// It reported itself sick (WATCHDOG=trigger).
     Trigger,
+    /// It said itself that it stops (STOPPING=1).
+    Announced,
+    /// A newer order took the place of the one it was started for.
+    Superseded,
+}
+
+impl Reason {
+    /// Somebody wanted it gone: its end is never a failure. The others are verdicts on the worker, or its own word.
+    pub fn was_asked(self) -> bool {
+        match self {
+            Reason::ScaleDown
+            | Reason::Replaced
+            | Reason::Stopped
+            | Reason::Removed
+            | Reason::Parked
+            | Reason::PoolFailed
+            | Reason::Shutdown
+            | Reason::Superseded => true,
+            Reason::StartTimeout | Reason::HeartbeatLost | Reason::Trigger | Reason::Announced => false,
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -152,6 +173,8 @@ impl fmt::Display for Reason {
             Reason::StartTimeout => "not ready within start_timeout",
             Reason::HeartbeatLost => "heartbeat lost",
             Reason::Trigger => "it reported itself sick",
+            Reason::Announced => "it announced its own stop",
+            Reason::Superseded => "a newer order took its place",
         })
     }
 }
@@ -195,6 +218,10 @@ pub enum What {
         /// The longest silence allowed.
         timeout: Duration,
     },
+    /// It said WATCHDOG=trigger.
+    Triggered,
+    /// It said STOPPING=1 without being told to stop.
+    Announced,
     /// Not ready in time.
     StartTimeout {
         /// The time it had.
@@ -363,7 +390,7 @@ pub fn human(d: Duration) -> String {
     let ms = d.as_millis();
     match ms {
         0..1_000 => format!("{ms}ms"),
-        1_000..60_000 if ms % 1000 == 0 => format!("{}s", ms / 1000),
+        1_000..60_000 if ms.is_multiple_of(1000) => format!("{}s", ms / 1000),
         1_000..60_000 => format!("{}.{}s", ms / 1000, ms % 1000 / 100),
         60_000..3_600_000 => format!("{}m {}s", ms / 60_000, ms / 1000 % 60),
         3_600_000..86_400_000 => format!("{}h {}m", ms / 3_600_000, ms / 60_000 % 60),
@@ -416,6 +443,8 @@ impl fmt::Display for What {
             What::HeartbeatLost { timeout } => {
                 write!(f, "no heartbeat for {} (timeout): sending SIGABRT, then SIGKILL", human(*timeout))
             }
+            What::Triggered => f.write_str("reports itself sick (WATCHDOG=trigger): sending SIGABRT, then SIGKILL"),
+            What::Announced => f.write_str("announces its own stop (STOPPING=1)"),
             What::StartTimeout { timeout } => write!(f, "not ready within start_timeout ({}): stopping it", human(*timeout)),
             What::Exited { status, asked, age, next } => match asked {
                 Some(reason) => write!(f, "{status} after {} ({reason})", human(*age)),

@@ -5,14 +5,25 @@
 //! happens). The real runtime, the simulator and the replay of a recorded trace drive the same code.
 
 mod action;
+mod backoff;
+mod chance;
+mod commands;
+mod configure;
 mod event;
 mod id;
+mod order;
+mod pending;
+mod pool;
+mod shutdown;
+mod signals;
 mod spec;
 mod status;
 #[expect(clippy::module_inception, reason = "the room and its one entry point share the name")]
 mod supervisor;
 mod time;
+mod timers;
 mod view;
+mod worker;
 
 pub use action::{Action, Level, Next, Note, Outcome, Reason, Scope, What, human};
 pub use event::{

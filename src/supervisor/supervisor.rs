@@ -1,33 +1,175 @@
-//! Owns the entry points of the core.
+//! Owns the entry points of the core: one event in, actions out, one computed deadline.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::pending::Pending;
+use super::pool::{Cx, Pool};
+use super::shutdown::Ending;
+use super::timers::{Key, Timers};
 use super::view::{PoolView, WorkerView};
-use super::{Action, Event, PoolId, Time};
+use super::{Action, CommandId, Event, Level, MasterSpec, PoolId, Time, What, WorkerId};
 
 /// Everything the core knows.
 #[derive(Debug)]
-pub struct Supervisor {}
+pub struct Supervisor {
+    pub(super) seed: u64,
+    pub(super) master: Option<MasterSpec>,
+    pub(super) revision: u32,
+    pub(super) pools: BTreeMap<PoolId, Pool>,
+    /// Pools in the order of the config.
+    pub(super) order: Vec<PoolId>,
+    pub(super) timers: Timers,
+    pub(super) pending: BTreeMap<CommandId, Pending>,
+    /// The master is ending.
+    pub(super) ending: Option<Ending>,
+    pub(super) shutdown_armed: Option<Time>,
+    /// Pools that the current event may have changed.
+    pub(super) touched: BTreeSet<PoolId>,
+    /// A config was asked for and has not come yet.
+    pub(super) reading: bool,
+    /// HUP or reload came while a config was being read: read it once more after that.
+    pub(super) read_again: bool,
+    pub(super) all_ready_told: bool,
+}
 
 impl Supervisor {
     /// An empty core; `seed` feeds the jitter of back-off.
-    pub fn new(_seed: u64) -> Supervisor {
-        Supervisor {}
+    pub fn new(seed: u64) -> Supervisor {
+        Supervisor {
+            seed,
+            master: None,
+            revision: 0,
+            pools: BTreeMap::new(),
+            order: Vec::new(),
+            timers: Timers::default(),
+            pending: BTreeMap::new(),
+            ending: None,
+            shutdown_armed: None,
+            touched: BTreeSet::new(),
+            reading: false,
+            read_again: false,
+            all_ready_told: false,
+        }
     }
 
-    /// Takes one fact, appends what has to be done about it.
-    pub fn handle(&mut self, _now: Time, _event: Event, _out: &mut Vec<Action>) {}
+    /// Takes one fact, appends what has to be done about it. Deadlines are acted on at [`Event::Tick`] only, so that facts which
+    /// were already waiting when a deadline passed are heard before it is judged.
+    pub fn handle(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
+        match event {
+            Event::Configure { revision, master, pools } => self.configure(now, revision, master, pools, out),
+            Event::ConfigRejected { reason } => self.config_rejected(now, reason, out),
+            Event::Spawned { worker } => self.on_worker(now, worker, out, |p, cx| p.spawned(cx, worker)),
+            Event::SpawnFailed { worker, error } => self.on_worker(now, worker, out, |p, cx| p.spawn_failed(cx, worker, error)),
+            Event::Notified { worker, message } => self.on_worker(now, worker, out, |p, cx| p.notified(cx, worker, message)),
+            Event::Looked { worker, accepting } => self.on_worker(now, worker, out, |p, cx| p.looked(cx, worker, accepting)),
+            Event::Exited { worker, status, stragglers } => {
+                self.on_worker(now, worker, out, |p, cx| p.exited(cx, worker, status, stragglers));
+            }
+            Event::GroupGone { worker } => self.on_worker(now, worker, out, |p, cx| p.group_gone(cx, worker)),
+            Event::Signalled { worker, signal } => self.kill_done(worker, signal, None, out),
+            Event::SignalFailed { worker, signal, errno } => {
+                self.cx(now, out).note(Level::Warn, Some(worker.pool), Some(worker), What::SignalFailed { signal, errno });
+                self.kill_done(worker, signal, Some(errno), out);
+            }
+            Event::Signal { signal, sender } => self.signal(now, signal, sender, out),
+            Event::ScaleSignals { pool, by, sender } => self.scale_by_signal(now, pool, by, sender, out),
+            Event::RestartSignal { pool, sender } => self.restart_by_signal(now, pool, sender, out),
+            Event::Command { id, command, sender, timeout } => self.command(now, id, command, sender, timeout, out),
+            Event::Abandoned { id } => self.abandon(id),
+            Event::Tick => self.tick(now, out),
+            Event::Late { by } => {
+                self.cx(now, out).note(Level::Warn, None, None, What::Late { by });
+                for id in self.order.clone() {
+                    self.on_pool(now, id, out, |p, cx| p.grant_grace(cx, by));
+                }
+            }
+        }
+        self.follow_up(now, out);
+    }
 
     /// When to call again with [`Event::Tick`] if nothing happens. `None`: nothing can change by waiting.
     pub fn next_deadline(&self) -> Option<Time> {
-        None
+        self.timers.next()
     }
 
-    /// All pools, in config order.
+    /// All pools, in config order, and those that left the config and are still stopping.
     pub fn pools(&self) -> Vec<PoolView<'_>> {
-        Vec::new()
+        let gone = self.pools.keys().filter(|id| !self.order.contains(id));
+        self.order.iter().chain(gone).filter_map(|id| self.pools.get(id)).map(Pool::view).collect()
     }
 
     /// All workers of a pool, by slot and generation.
-    pub fn workers(&self, _pool: PoolId) -> Vec<WorkerView<'_>> {
-        Vec::new()
+    pub fn workers(&self, pool: PoolId) -> Vec<WorkerView<'_>> {
+        self.pools.get(&pool).map(Pool::worker_views).unwrap_or_default()
+    }
+
+    /// One pool.
+    pub fn pool(&self, pool: PoolId) -> Option<PoolView<'_>> {
+        self.pools.get(&pool).map(Pool::view)
+    }
+
+    /// The master is shutting down.
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    pub(super) fn cx<'a>(&'a mut self, now: Time, out: &'a mut Vec<Action>) -> Cx<'a> {
+        Cx { now, out, timers: &mut self.timers, seed: self.seed, may_spawn: self.ending.is_none() }
+    }
+
+    /// Runs `change` on one pool.
+    pub(super) fn on_pool<R>(
+        &mut self,
+        now: Time,
+        id: PoolId,
+        out: &mut Vec<Action>,
+        change: impl FnOnce(&mut Pool, &mut Cx<'_>) -> R,
+    ) -> Option<R> {
+        let pool = self.pools.get_mut(&id)?;
+        self.touched.insert(id);
+        let mut cx = Cx { now, out, timers: &mut self.timers, seed: self.seed, may_spawn: self.ending.is_none() };
+        Some(change(pool, &mut cx))
+    }
+
+    fn on_worker(&mut self, now: Time, worker: WorkerId, out: &mut Vec<Action>, change: impl FnOnce(&mut Pool, &mut Cx<'_>)) {
+        if self.on_pool(now, worker.pool, out, change).is_none() {
+            let fact = "a fact about a worker of a pool that is no longer there".to_owned();
+            self.cx(now, out).note(Level::Debug, None, Some(worker), What::Stale { fact });
+        }
+    }
+
+    /// Acts on every deadline that has passed.
+    fn tick(&mut self, now: Time, out: &mut Vec<Action>) {
+        while let Some(key) = self.timers.pop_due(now) {
+            match key {
+                Key::Shutdown => {
+                    self.shutdown_armed = None;
+                    self.shutdown_due(now, out);
+                }
+                Key::Worker(id) => {
+                    self.on_pool(now, id.pool, out, |p, cx| p.worker_due(cx, id));
+                }
+                Key::Slot(id, slot) => {
+                    self.on_pool(now, id, out, |p, cx| p.slot_due(cx, slot));
+                }
+                Key::Pool(id) => {
+                    self.on_pool(now, id, out, |p, cx| p.pool_due(cx));
+                }
+                Key::Command(id) => self.command_due(id, out),
+            }
+        }
+    }
+
+    /// What an event means beyond the pool it was about: pools that waited for it, orders that are fulfilled, the end of it all.
+    fn follow_up(&mut self, now: Time, out: &mut Vec<Action>) {
+        while let Some(id) = self.touched.pop_first() {
+            self.on_pool(now, id, out, |p, cx| p.tell_count(cx));
+            self.touched.remove(&id);
+            self.start_those_after(now, id, out);
+            self.drop_if_gone(now, id, out);
+            self.answer_settled(id, out);
+        }
+        self.judge(now, out);
+        self.continue_ending(now, out);
     }
 }

@@ -28,6 +28,22 @@ pub enum Phase {
     Removed,
 }
 
+impl Phase {
+    /// The phase in a word or two, for sentences.
+    pub fn word(self) -> &'static str {
+        match self {
+            Phase::Waiting => "waiting",
+            Phase::Running => "running",
+            Phase::BackingOff => "backing off",
+            Phase::Stopped => "stopped",
+            Phase::Parked => "parked",
+            Phase::Failed => "failed",
+            Phase::Completed => "completed",
+            Phase::Removed => "removed",
+        }
+    }
+}
+
 /// Where a worker is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

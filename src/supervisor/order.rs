@@ -1,0 +1,102 @@
+//! Owns the order between pools (`after`): who is started when, who is stopped first, and when the master as a whole is up or down.
+
+use super::{Action, ExitWhen, Level, Phase, PoolId, Supervisor, Time, What};
+
+impl Supervisor {
+    /// Names of the pools that this one still has to wait for.
+    pub(super) fn missing_before(&self, id: PoolId) -> Vec<String> {
+        let Some(pool) = self.pools.get(&id) else { return Vec::new() };
+        let missing = |before: &&PoolId| self.pools.get(before).is_some_and(|p| !p.is_ready());
+        pool.spec.after.iter().filter(missing).filter_map(|b| Some(self.pools.get(b)?.spec.name.clone())).collect()
+    }
+
+    /// Starts the pool, or lets it wait for those before it.
+    pub(super) fn start_in_order(&mut self, now: Time, id: PoolId, out: &mut Vec<Action>) {
+        let missing = self.missing_before(id);
+        self.on_pool(now, id, out, |p, cx| if missing.is_empty() { p.run(cx) } else { p.wait_for(cx, missing) });
+    }
+
+    /// The pool may have become ready: starts what waited for it.
+    pub(super) fn start_those_after(&mut self, now: Time, id: PoolId, out: &mut Vec<Action>) {
+        if self.ending.is_some() || !self.pools.get(&id).is_some_and(|p| p.is_ready()) {
+            return;
+        }
+        let waiting = |p: &&PoolId| self.pools.get(p).is_some_and(|p| p.phase == Phase::Waiting && p.spec.after.contains(&id));
+        let waiting: Vec<PoolId> = self.order.iter().filter(waiting).copied().collect();
+        for next in waiting {
+            if self.missing_before(next).is_empty() {
+                self.on_pool(now, next, out, |p, cx| p.run(cx));
+            }
+        }
+    }
+
+    /// Pools may be stopped once no pool that was started after them has a process left.
+    pub(super) fn free_to_stop(&self, id: PoolId) -> bool {
+        !self.pools.values().any(|p| p.spec.after.contains(&id) && !p.is_down())
+    }
+
+    /// Tells when everything is up; ends the master when everything is down, or when it must not go on.
+    pub(super) fn judge(&mut self, now: Time, out: &mut Vec<Action>) {
+        let Some(master) = &self.master else { return };
+        if self.ending.is_some() {
+            return;
+        }
+        let exit_when = master.exit_when;
+        if !self.all_ready_told {
+            let mut started = self.pools.values().filter(|p| p.spec.autostart && p.phase != Phase::Removed).peekable();
+            if started.peek().is_some() && started.all(|p| p.all_ready()) {
+                self.all_ready_told = true;
+                let (pools, workers) =
+                    self.pools.values().filter(|p| p.all_ready()).fold((0, 0), |(p, w), pool| (p + 1, w + pool.ready_count()));
+                self.cx(now, out).note(Level::Info, None, None, What::AllReady { pools, workers });
+            }
+        }
+        if let Some((code, why)) = self.reason_to_end(exit_when) {
+            self.end(now, code, why, out);
+        }
+    }
+
+    fn reason_to_end(&self, exit_when: ExitWhen) -> Option<(i32, String)> {
+        let in_config = || self.pools.values().filter(|p| p.phase != Phase::Removed);
+        let failed = |p: &&super::pool::Pool| p.phase == Phase::Failed;
+        let words =
+            |p: &super::pool::Pool| format!("pool {} failed: {}", p.spec.name, p.why.as_deref().unwrap_or("no reason kept"));
+        let required = in_config().filter(failed).find(|p| p.spec.required);
+        match exit_when {
+            ExitWhen::Never => None,
+            ExitWhen::RequiredFailed => required.map(|p| (p.fail_code, format!("required {}", words(p)))),
+            ExitWhen::AllDown => {
+                if let Some(p) = required.filter(|p| !p.ever_good) {
+                    return Some((p.fail_code, format!("required {}", words(p))));
+                }
+                let mut all = in_config().peekable();
+                all.peek()?;
+                if !all.all(|p| self.is_out(p.id())) {
+                    return None;
+                }
+                match in_config().filter(failed).max_by_key(|p| p.fail_code) {
+                    Some(p) => Some((p.fail_code, format!("no pool is left; {}", words(p)))),
+                    // Pools that an operator stopped are down on purpose: the master waits for the next order.
+                    None => Some((0, "every pool is completed".to_owned())),
+                }
+            }
+        }
+    }
+
+    /// Failed, completed, or waiting for ever for one that is.
+    fn is_out(&self, id: PoolId) -> bool {
+        self.pools.get(&id).is_some_and(|pool| match pool.phase {
+            Phase::Failed | Phase::Completed => true,
+            Phase::Waiting => pool
+                .spec
+                .after
+                .iter()
+                .any(|b| self.pools.get(b).is_some_and(|p| p.phase == Phase::Failed) || self.waits_in_vain(*b)),
+            Phase::Running | Phase::BackingOff | Phase::Stopped | Phase::Parked | Phase::Removed => false,
+        })
+    }
+
+    fn waits_in_vain(&self, id: PoolId) -> bool {
+        self.pools.get(&id).is_some_and(|p| p.phase == Phase::Waiting) && self.is_out(id)
+    }
+}

@@ -1,0 +1,291 @@
+//! Owns orders whose effect is not real yet. Each is answered exactly once: when it is, when it cannot be any more, or at its timeout.
+
+use std::collections::BTreeSet;
+
+use super::commands::reply;
+use super::pool::Pool;
+use super::timers::Key;
+use super::{Action, CommandId, Condition, Outcome, Phase, PoolId, Reason, Supervisor, Time, WorkerId, WorkerState, signal_name};
+
+/// An order under way.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) goal: Goal,
+    pub(super) armed: Option<Time>,
+}
+
+/// What makes an order's effect real.
+#[derive(Debug)]
+pub(super) enum Goal {
+    /// The wanted workers are ready and the surplus is gone.
+    Scaled { pool: PoolId },
+    /// No process of these is left.
+    Stopped { pools: Vec<PoolId> },
+    /// All wanted workers of these are ready.
+    Started { pools: Vec<PoolId> },
+    /// All workers of these that were to be replaced are, and the old ones are gone.
+    Rolled { pools: Vec<PoolId> },
+    /// The pool is in this condition.
+    Condition { pool: PoolId, until: Condition },
+    /// A worker started since then is good, or died.
+    Retried { pool: PoolId, since: Time },
+    /// The config was read (`None` until then), and these pools have rolled.
+    Reload { rolling: Option<Vec<PoolId>> },
+    /// Each signal has gone out, or could not.
+    Signalled { signal: i32, waiting: BTreeSet<WorkerId>, sent: usize, failed: Vec<i32> },
+}
+
+impl Goal {
+    fn is_about(&self, id: PoolId) -> bool {
+        match self {
+            Goal::Scaled { pool } | Goal::Condition { pool, .. } | Goal::Retried { pool, .. } => *pool == id,
+            Goal::Stopped { pools } | Goal::Started { pools } | Goal::Rolled { pools } => pools.contains(&id),
+            Goal::Reload { rolling } => rolling.as_ref().is_some_and(|pools| pools.contains(&id)),
+            Goal::Signalled { .. } => false,
+        }
+    }
+}
+
+impl Supervisor {
+    /// Answers every order about this pool whose effect is real now, or cannot be any more.
+    pub(super) fn answer_settled(&mut self, id: PoolId, out: &mut Vec<Action>) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let about: Vec<CommandId> = self.pending.iter().filter(|(_, p)| p.goal.is_about(id)).map(|(c, _)| *c).collect();
+        for command in about {
+            self.answer_if_settled(command, out);
+        }
+    }
+
+    pub(super) fn answer_if_settled(&mut self, id: CommandId, out: &mut Vec<Action>) {
+        if let Some(outcome) = self.pending.get(&id).and_then(|p| self.outcome(&p.goal)) {
+            self.finish(id, outcome, out);
+        }
+    }
+
+    fn finish(&mut self, id: CommandId, outcome: Outcome, out: &mut Vec<Action>) {
+        if let Some(mut pending) = self.pending.remove(&id) {
+            self.timers.arm(Key::Command(id), &mut pending.armed, None);
+            reply(id, outcome, out);
+        }
+    }
+
+    /// The client is gone; the work goes on.
+    pub(super) fn abandon(&mut self, id: CommandId) {
+        if let Some(mut pending) = self.pending.remove(&id) {
+            self.timers.arm(Key::Command(id), &mut pending.armed, None);
+        }
+    }
+
+    pub(super) fn command_due(&mut self, id: CommandId, out: &mut Vec<Action>) {
+        let Some(pending) = self.pending.get_mut(&id) else { return };
+        pending.armed = None;
+        let text = match &pending.goal {
+            Goal::Condition { pool, .. } => match self.pools.get(pool) {
+                Some(p) => format!("{}: {}", p.spec.name, state_words(p)),
+                None => "the pool is gone".to_owned(),
+            },
+            goal => {
+                let left: Vec<String> = self
+                    .pools
+                    .values()
+                    .filter(|p| goal.is_about(p.id()))
+                    .map(|p| format!("{}: {}", p.spec.name, state_words(p)))
+                    .collect();
+                format!("not done yet, it goes on; {}", left.join("; "))
+            }
+        };
+        self.finish(id, Outcome::TimedOut(text), out);
+    }
+
+    /// Ends the orders about one pool.
+    pub(super) fn fail_pending_of(&mut self, id: PoolId, why: &str, out: &mut Vec<Action>) {
+        let about = |goal: &Goal| {
+            goal.is_about(id) && !matches!(goal, Goal::Stopped { .. } | Goal::Condition { .. } | Goal::Reload { .. })
+        };
+        let commands: Vec<CommandId> = self.pending.iter().filter(|(_, p)| about(&p.goal)).map(|(c, _)| *c).collect();
+        for command in commands {
+            self.finish(command, Outcome::Failed(why.to_owned()), out);
+        }
+    }
+
+    /// Ends all orders but those that a shutdown fulfils.
+    pub(super) fn fail_pending(&mut self, why: &str, out: &mut Vec<Action>) {
+        let stays = |goal: &Goal| matches!(goal, Goal::Stopped { .. } | Goal::Condition { until: Condition::Stopped, .. });
+        let commands: Vec<CommandId> = self.pending.iter().filter(|(_, p)| !stays(&p.goal)).map(|(c, _)| *c).collect();
+        for command in commands {
+            self.finish(command, Outcome::Failed(why.to_owned()), out);
+        }
+    }
+
+    /// The config that was asked for is in force: from now on the orders wait for its pools.
+    pub(super) fn reload_rolled(&mut self, out: &mut Vec<Action>) {
+        let pools: Vec<PoolId> = self.order.clone();
+        let mut commands = Vec::new();
+        for (id, pending) in &mut self.pending {
+            if let Goal::Reload { rolling } = &mut pending.goal
+                && rolling.is_none()
+            {
+                *rolling = Some(pools.clone());
+                commands.push(*id);
+            }
+        }
+        for id in commands {
+            self.answer_if_settled(id, out);
+        }
+    }
+
+    pub(super) fn reload_failed(&mut self, why: &str, out: &mut Vec<Action>) {
+        let waits = |goal: &Goal| matches!(goal, Goal::Reload { rolling: None });
+        let commands: Vec<CommandId> = self.pending.iter().filter(|(_, p)| waits(&p.goal)).map(|(c, _)| *c).collect();
+        for id in commands {
+            self.finish(id, Outcome::Failed(why.to_owned()), out);
+        }
+    }
+
+    /// A signal went out (`errno` `None`), or could not.
+    pub(super) fn kill_done(&mut self, worker: WorkerId, signal: i32, errno: Option<i32>, out: &mut Vec<Action>) {
+        let mut done = Vec::new();
+        for (id, pending) in &mut self.pending {
+            if let Goal::Signalled { signal: wanted, waiting, failed, .. } = &mut pending.goal
+                && *wanted == signal
+                && waiting.remove(&worker)
+            {
+                failed.extend(errno);
+                if waiting.is_empty() {
+                    done.push(*id);
+                }
+            }
+        }
+        for id in done {
+            self.answer_if_settled(id, out);
+        }
+    }
+
+    /// `None`: not yet.
+    fn outcome(&self, goal: &Goal) -> Option<Outcome> {
+        match goal {
+            Goal::Scaled { pool } => self.scaled(self.pools.get(pool)?),
+            Goal::Stopped { pools } => {
+                let down = pools.iter().all(|id| self.pools.get(id).is_none_or(Pool::is_down));
+                down.then(|| Outcome::Done("stopped; the listeners stay open".to_owned()))
+            }
+            Goal::Started { pools } => self.each(pools, |p| self.started(p)),
+            Goal::Rolled { pools } => self.each(pools, rolled),
+            Goal::Reload { rolling } => self.each(rolling.as_ref()?, rolled),
+            Goal::Condition { pool, until } => self.condition(*pool, *until),
+            Goal::Retried { pool, since } => retried(self.pools.get(pool)?, *since),
+            Goal::Signalled { signal, waiting, sent, failed } => waiting.is_empty().then(|| match failed.first() {
+                None => Outcome::Done(format!("{} sent to {sent} workers", signal_name(*signal))),
+                Some(errno) => Outcome::Failed(format!(
+                    "{} could not be sent to {} of {sent} workers (errno {errno})",
+                    signal_name(*signal),
+                    failed.len()
+                )),
+            }),
+        }
+    }
+
+    /// One failure decides; else all have to be done.
+    fn each(&self, pools: &[PoolId], check: impl Fn(&Pool) -> Option<Outcome>) -> Option<Outcome> {
+        let mut texts = Vec::new();
+        let mut waiting = false;
+        for pool in pools.iter().filter_map(|id| self.pools.get(id)) {
+            match check(pool) {
+                Some(Outcome::Done(text)) => texts.push(format!("{}: {text}", pool.spec.name)),
+                Some(Outcome::Failed(text)) => return Some(Outcome::Failed(format!("{}: {text}", pool.spec.name))),
+                Some(other) => return Some(other),
+                None => waiting = true,
+            }
+        }
+        (!waiting).then(|| Outcome::Done(texts.join("; ")))
+    }
+
+    fn scaled(&self, p: &Pool) -> Option<Outcome> {
+        let name = &p.spec.name;
+        match p.phase {
+            Phase::Running => {
+                let settled = p.all_ready() && !p.has_leaving(|r| r == Reason::ScaleDown);
+                settled.then(|| Outcome::Done(format!("{name}: {} workers ready", p.ready_count())))
+            }
+            Phase::BackingOff | Phase::Failed => {
+                Some(Outcome::Failed(format!("{name}: the number is set, but {}", state_words(p))))
+            }
+            Phase::Waiting | Phase::Stopped | Phase::Parked | Phase::Completed | Phase::Removed => {
+                Some(Outcome::Done(format!("{name}: {} workers wanted once it runs; it is {}", p.target(), p.phase.word())))
+            }
+        }
+    }
+
+    fn started(&self, p: &Pool) -> Option<Outcome> {
+        match p.phase {
+            Phase::Running => p.all_ready().then(|| Outcome::Done(format!("{} workers ready", p.ready_count()))),
+            Phase::Completed => Some(Outcome::Done("completed".to_owned())),
+            Phase::BackingOff | Phase::Failed | Phase::Stopped | Phase::Parked | Phase::Removed => {
+                Some(Outcome::Failed(state_words(p)))
+            }
+            Phase::Waiting => None,
+        }
+    }
+
+    fn condition(&self, id: PoolId, until: Condition) -> Option<Outcome> {
+        let Some(p) = self.pools.get(&id) else { return Some(Outcome::Failed("the pool left the config".to_owned())) };
+        let name = &p.spec.name;
+        let holds = match until {
+            Condition::Ready => p.all_ready() && p.wanted() > 0 || p.phase == Phase::Completed,
+            Condition::Stopped => p.is_down() && p.wanted() == 0,
+            Condition::Count(n) => {
+                p.ready_count() == n && matches!(p.phase, Phase::Running | Phase::BackingOff) || n == 0 && p.is_down()
+            }
+        };
+        if holds {
+            return Some(Outcome::Done(format!("{name}: {}", state_words(p))));
+        }
+        // What cannot come by waiting is said at once.
+        let hopeless = p.phase == Phase::Failed && until != Condition::Stopped;
+        hopeless.then(|| Outcome::Failed(format!("{name}: {}", state_words(p))))
+    }
+}
+
+fn rolled(p: &Pool) -> Option<Outcome> {
+    match p.phase {
+        Phase::Running | Phase::BackingOff => {
+            if let Some(why) = &p.roll_halted {
+                return Some(Outcome::Failed(why.clone()));
+            }
+            if p.phase == Phase::BackingOff {
+                return Some(Outcome::Failed(state_words(p)));
+            }
+            let old_gone = !p.has_leaving(|r| matches!(r, Reason::Replaced | Reason::Superseded | Reason::ScaleDown));
+            (!p.is_rolling() && old_gone && p.all_ready()).then(|| Outcome::Done(format!("{} workers ready", p.ready_count())))
+        }
+        Phase::Failed => Some(Outcome::Failed(state_words(p))),
+        Phase::Stopped | Phase::Parked | Phase::Completed | Phase::Removed => Some(Outcome::Done(p.phase.word().to_owned())),
+        Phase::Waiting => None,
+    }
+}
+
+fn retried(p: &Pool, since: Time) -> Option<Outcome> {
+    match p.phase {
+        Phase::Running => p.all_ready().then(|| Outcome::Done(format!("{}: {} workers ready", p.spec.name, p.ready_count()))),
+        Phase::BackingOff => {
+            // The probe of this retry has died when there is none left and its successor waits for later.
+            let trying = p.worker_views().iter().any(|w| !matches!(w.state, WorkerState::Lingering) && w.started >= since);
+            (!trying && !p.probe_is_due(since)).then(|| Outcome::Failed(format!("{}: {}", p.spec.name, state_words(p))))
+        }
+        Phase::Failed => Some(Outcome::Failed(format!("{}: {}", p.spec.name, state_words(p)))),
+        Phase::Waiting | Phase::Stopped | Phase::Parked | Phase::Completed | Phase::Removed => {
+            Some(Outcome::Done(format!("{}: {}", p.spec.name, p.phase.word())))
+        }
+    }
+}
+
+fn state_words(p: &Pool) -> String {
+    let count = format!("{} of {} workers ready", p.ready_count(), p.wanted());
+    match (p.phase, p.why.as_deref()) {
+        (Phase::Running, _) => count,
+        (phase, Some(why)) => format!("{} ({why}), {count}", phase.word()),
+        (phase, None) => phase.word().to_owned(),
+    }
+}

@@ -1,0 +1,223 @@
+//! Owns what the end of a worker means: whether anybody asked for it, whether it counts, and what follows.
+
+use super::super::action::Next;
+use super::super::{ExitStatus, Level, Reason, RestartPolicy, SpawnError, SpawnFault, What, WorkerId, WorkerState};
+use super::{Cx, Pool};
+
+/// How a worker ended.
+pub(super) enum Death {
+    /// Its process ended.
+    Exit(ExitStatus),
+    /// It never came to run its program.
+    Unspawned(SpawnError),
+}
+
+impl Pool {
+    /// The worker's leader has ended.
+    pub(in super::super) fn exited(&mut self, cx: &mut Cx<'_>, id: WorkerId, status: ExitStatus, stragglers: bool) {
+        let Some(worker) = self.worker(id) else {
+            let fact = format!("exit of a worker that is no longer there ({status})");
+            return cx.note(Level::Debug, Some(id.pool), Some(id), What::Stale { fact });
+        };
+        match worker.state {
+            WorkerState::Lingering => {
+                let fact = format!("second exit of the same worker ({status})");
+                cx.note(Level::Warn, Some(id.pool), Some(id), What::Stale { fact });
+            }
+            WorkerState::Spawning
+            | WorkerState::Starting
+            | WorkerState::Ready
+            | WorkerState::Good
+            | WorkerState::Stopping
+            | WorkerState::Aborting
+            | WorkerState::Killed => {
+                if stragglers && self.spec.signal_group {
+                    self.linger(cx, id);
+                }
+                self.ended(cx, id, Death::Exit(status));
+            }
+        }
+    }
+
+    /// Its leader is gone, its group is not. After a stop that was asked for, the others have what is left of the time; else they
+    /// are killed before anything new is started in their place.
+    fn linger(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
+        let now = cx.now;
+        let patient = self.worker(id).is_some_and(|w| w.state == WorkerState::Stopping);
+        self.edit(cx, id, |w| {
+            let deadline = w.deadline.filter(|_| patient);
+            w.look_at = None;
+            w.beat_by = None;
+            w.enter(WorkerState::Lingering, now, deadline);
+        });
+        if !patient {
+            self.kill_worker(cx, id, Reason::Shutdown);
+        }
+    }
+
+    /// The last process of its group is gone.
+    pub(in super::super) fn group_gone(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
+        if self.worker(id).is_some_and(|w| w.state == WorkerState::Lingering) {
+            self.forget(cx, id);
+            self.fill(cx);
+        }
+    }
+
+    /// Takes the worker out of its slot, tells of its end, and decides what follows.
+    pub(super) fn ended(&mut self, cx: &mut Cx<'_>, id: WorkerId, death: Death) {
+        let Some(worker) = self.worker(id) else { return };
+        let facts = Facts {
+            leaving: worker.leaving,
+            early: !worker.was_good,
+            probe: worker.probe,
+            healthy: worker.ready_at.is_some_and(|at| cx.now - at >= self.spec.restart.backoff.reset_after),
+            age: cx.now - worker.started,
+        };
+        let lingers = worker.state == WorkerState::Lingering;
+        let was_incoming = self.slots.get(&id.slot).is_some_and(|s| s.incoming == Some(id.generation));
+        let was_current = self.vacate(id);
+        if !lingers {
+            self.forget(cx, id);
+        }
+        if facts.healthy
+            && let Some(slot) = self.slots.get_mut(&id.slot)
+        {
+            slot.failures = 0;
+        }
+        // Its own word (STOPPING) and our own verdicts (no heartbeat, no readiness) are no requests.
+        let asked = facts.leaving.filter(|r| r.was_asked());
+        let at = cx.out.len();
+        let next = if asked.is_some() {
+            Next::Nothing
+        } else if was_incoming {
+            self.incoming_died(cx, id)
+        } else if was_current {
+            self.current_died(cx, id, &death, &facts)
+        } else {
+            Next::Replaced
+        };
+        self.tell_end(cx, at, id, death, &facts, next);
+        self.settle_jobs(cx);
+        self.fill(cx);
+    }
+
+    fn current_died(&mut self, cx: &mut Cx<'_>, id: WorkerId, death: &Death, facts: &Facts) -> Next {
+        if facts.early && self.roll.as_ref().is_some_and(|r| r.has_in_flight(id.slot)) {
+            self.roll_failed(cx);
+        }
+        if self.promote(cx, id.slot) {
+            return Next::Replaced;
+        }
+        if !self.active.contains(&id.slot) {
+            return Next::Nothing;
+        }
+        if facts.early
+            && let Some(code) = self.boot_error(death)
+        {
+            self.fail(cx, code, format!("its first workers cannot boot: {}", death.words()));
+            return Next::Nothing;
+        }
+        let well = facts.leaving.is_none_or(|r| r == Reason::Announced) && self.is_success(death);
+        let again = match self.spec.restart.policy {
+            RestartPolicy::Always => true,
+            RestartPolicy::OnFailure => !well,
+            RestartPolicy::Never => false,
+        };
+        if !again {
+            if let Some(slot) = self.slots.get_mut(&id.slot) {
+                slot.finished = Some(well);
+            }
+            self.index(id.slot);
+            return Next::Nothing;
+        }
+        self.restarts += 1;
+        if facts.early { self.early_death(cx, id, facts.probe, &death.words()) } else { Next::Restart }
+    }
+
+    fn is_success(&self, death: &Death) -> bool {
+        match death {
+            Death::Exit(ExitStatus::Code(code)) => self.spec.restart.success_codes.contains(code),
+            Death::Exit(ExitStatus::Signal { .. } | ExitStatus::Unknown) | Death::Unspawned(_) => false,
+        }
+    }
+
+    /// The master's exit code, when this early death fails a pool that was never good at once.
+    fn boot_error(&self, death: &Death) -> Option<i32> {
+        if self.ever_good || self.spec.boot == super::super::OnBootFailure::Retry {
+            return None;
+        }
+        match death {
+            Death::Exit(ExitStatus::Code(code)) if self.spec.boot_error_codes.contains(code) => {
+                Some(if *code == 4 { 4 } else { 3 })
+            }
+            Death::Unspawned(error) if error.fault == SpawnFault::Exec => Some(3),
+            Death::Exit(_) | Death::Unspawned(_) => None,
+        }
+    }
+
+    /// Takes the worker out of its slot; true when it filled the slot (and not merely stood beside).
+    pub(super) fn vacate(&mut self, id: WorkerId) -> bool {
+        let Some(slot) = self.slots.get_mut(&id.slot) else { return false };
+        let current = slot.current == Some(id.generation);
+        if current {
+            slot.current = None;
+        }
+        slot.incoming = slot.incoming.filter(|g| *g != id.generation);
+        self.index(id.slot);
+        current
+    }
+
+    /// The replacement that stood beside a worker takes its place.
+    pub(super) fn promote(&mut self, cx: &mut Cx<'_>, number: u32) -> bool {
+        let Some(slot) = self.slots.get_mut(&number) else { return false };
+        let Some(generation) = slot.incoming.take() else { return false };
+        slot.current = Some(generation);
+        let id = WorkerId { pool: self.spec.id, slot: number, generation };
+        self.edit(cx, id, |w| w.incoming = false);
+        self.index(number);
+        true
+    }
+
+    /// Puts the line about the end before what follows from it.
+    fn tell_end(&self, cx: &mut Cx<'_>, at: usize, id: WorkerId, death: Death, facts: &Facts, next: Next) {
+        let later = cx.out.split_off(at);
+        let asked = facts.leaving;
+        match death {
+            Death::Exit(status) => {
+                let calm = asked.is_some_and(Reason::was_asked) || (status == ExitStatus::Code(0) && !facts.early);
+                let level = if calm { Level::Info } else { Level::Warn };
+                cx.note(level, Some(id.pool), Some(id), What::Exited { status, asked, age: facts.age, next });
+            }
+            Death::Unspawned(error) => {
+                let retry_in = match next {
+                    Next::Restart => Some(std::time::Duration::ZERO),
+                    Next::RestartIn(d) => Some(d),
+                    Next::AwaitProbe => self.probe_at.map(|at| at - cx.now),
+                    Next::Replaced | Next::Nothing => None,
+                };
+                cx.note(Level::Error, Some(id.pool), Some(id), What::SpawnFailed { error, retry_in });
+            }
+        }
+        cx.out.extend(later);
+    }
+}
+
+impl Death {
+    fn words(&self) -> String {
+        match self {
+            Death::Exit(status) => status.to_string(),
+            Death::Unspawned(error) => error.message.clone(),
+        }
+    }
+}
+
+/// What is known of a worker at its end.
+struct Facts {
+    leaving: Option<Reason>,
+    /// It was never good.
+    early: bool,
+    probe: bool,
+    /// It was ready long enough to clear its slot's count.
+    healthy: bool,
+    age: std::time::Duration,
+}

@@ -1,0 +1,176 @@
+//! Owns what facts about a living worker mean, for each state it can be in.
+
+use super::super::{Level, Notification, ReadyKind, Reason, SpawnError, SpawnFault, What, WorkerId, WorkerState};
+use super::deaths::Death;
+use super::{Cx, Pool};
+
+impl Pool {
+    fn stale(&self, cx: &mut Cx<'_>, id: WorkerId, fact: &str) {
+        let fact = match self.worker(id) {
+            Some(w) => format!("{fact} from a worker that is {:?}", w.state),
+            None => format!("{fact} from a worker that is no longer there"),
+        };
+        cx.note(Level::Debug, Some(id.pool), Some(id), What::Stale { fact });
+    }
+
+    /// The worker's program runs.
+    pub(in super::super) fn spawned(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
+        let Some(worker) = self.worker(id) else { return self.stale(cx, id, "exec") };
+        match worker.state {
+            WorkerState::Spawning => {
+                let (now, kind, deadline) = (cx.now, self.spec.ready, worker.deadline);
+                self.resources_are_back();
+                self.edit(cx, id, |w| {
+                    w.enter(WorkerState::Starting, now, deadline);
+                    w.begin_waiting(now, kind);
+                });
+                cx.note(Level::Info, Some(id.pool), Some(id), What::Started);
+                if kind == ReadyKind::Exec {
+                    self.becomes_ready(cx, id);
+                }
+                self.fill(cx);
+            }
+            // It was told to stop before its program ran; that still holds.
+            WorkerState::Stopping | WorkerState::Aborting | WorkerState::Killed => {}
+            WorkerState::Starting | WorkerState::Ready | WorkerState::Good | WorkerState::Lingering => self.stale(cx, id, "exec"),
+        }
+    }
+
+    /// The worker never came to run its program; there is no process.
+    pub(in super::super) fn spawn_failed(&mut self, cx: &mut Cx<'_>, id: WorkerId, error: SpawnError) {
+        let Some(worker) = self.worker(id) else { return self.stale(cx, id, "failed spawn") };
+        match worker.state {
+            WorkerState::Spawning => match error.fault {
+                SpawnFault::Resources => {
+                    self.lack_of_resources(cx, id, error);
+                    self.fill(cx);
+                }
+                SpawnFault::Setup | SpawnFault::Exec => self.ended(cx, id, Death::Unspawned(error)),
+            },
+            WorkerState::Stopping | WorkerState::Aborting | WorkerState::Killed => self.ended(cx, id, Death::Unspawned(error)),
+            WorkerState::Starting | WorkerState::Ready | WorkerState::Good | WorkerState::Lingering => {
+                self.stale(cx, id, "failed spawn");
+            }
+        }
+    }
+
+    /// The answer to a look.
+    pub(in super::super) fn looked(&mut self, cx: &mut Cx<'_>, id: WorkerId, accepting: bool) {
+        let Some(worker) = self.worker(id) else { return self.stale(cx, id, "a look") };
+        match worker.state {
+            WorkerState::Starting if accepting => {
+                self.becomes_ready(cx, id);
+                self.fill(cx);
+            }
+            WorkerState::Starting => {
+                let now = cx.now;
+                self.edit(cx, id, |w| w.look_later(now));
+            }
+            // READY=1 or a stop came first.
+            WorkerState::Ready
+            | WorkerState::Good
+            | WorkerState::Stopping
+            | WorkerState::Aborting
+            | WorkerState::Killed
+            | WorkerState::Lingering => {}
+            WorkerState::Spawning => self.stale(cx, id, "a look"),
+        }
+    }
+
+    /// The worker said something.
+    pub(in super::super) fn notified(&mut self, cx: &mut Cx<'_>, id: WorkerId, message: Notification) {
+        let Some(worker) = self.worker(id) else { return self.stale(cx, id, "a notification") };
+        let (now, from, state) = (cx.now, self.spec.timeout_from, worker.state);
+        let running = !worker.is_stopping();
+        match message {
+            Notification::Ready if state == WorkerState::Starting && self.listens_to_ready() => {
+                self.becomes_ready(cx, id);
+                self.fill(cx);
+            }
+            Notification::Ready | Notification::Reloading => {}
+            Notification::Stopping if running => self.announced(cx, id),
+            Notification::Stopping => {}
+            Notification::Beat => self.edit(cx, id, |w| {
+                w.last_beat = Some(now);
+                w.arm_heartbeat(now, from);
+            }),
+            Notification::Trigger if running => {
+                cx.note(Level::Error, Some(id.pool), Some(id), What::Triggered);
+                self.abort_worker(cx, id, Reason::Trigger);
+                self.fill(cx);
+            }
+            Notification::Trigger => {}
+            Notification::Timeout(timeout) => self.edit(cx, id, |w| {
+                w.timeout = Some(timeout).filter(|t| !t.is_zero());
+                w.arm_heartbeat(now, from);
+            }),
+            Notification::Extend(by) => self.edit(cx, id, |w| {
+                // Only the phases with an end can be made longer, and never a quick stop.
+                let extends = w.is_starting() || (w.state == WorkerState::Stopping && !w.quick);
+                if extends {
+                    w.deadline = w.deadline.map(|at| at.max(now + by));
+                }
+            }),
+            Notification::Status(text) => self.edit(cx, id, |w| w.status = Some(text)),
+        }
+    }
+
+    /// READY=1 counts for each kind but a fixed delay and exec, which is ready by then anyhow; `accepting` is proof by the kernel only.
+    fn listens_to_ready(&self) -> bool {
+        match self.spec.ready {
+            ReadyKind::Notify | ReadyKind::NotifyOrAccepting => true,
+            ReadyKind::Exec | ReadyKind::Accepting | ReadyKind::Delay(_) => false,
+        }
+    }
+
+    /// STOPPING=1: it goes by itself. A worker that was good may be replaced before it is gone; from an earlier one it is only the
+    /// first half of an early death.
+    fn announced(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
+        let now = cx.now;
+        let bound: std::time::Duration = self.spec.stop.iter().map(|s| s.wait).sum();
+        let last = self.spec.stop.len();
+        let replace = self.worker(id).is_some_and(|w| w.was_good) && self.restarts_always();
+        cx.note(Level::Info, Some(id.pool), Some(id), What::Announced);
+        self.edit(cx, id, |w| {
+            w.leave(Reason::Announced);
+            // It is on its way: no signal is sent but KILL, in the end.
+            w.stop_step = last;
+            w.enter(WorkerState::Stopping, now, Some(now + bound));
+        });
+        if replace {
+            self.vacate(id);
+            self.restarts += 1;
+        }
+        self.fill(cx);
+    }
+
+    /// The worker is ready.
+    pub(super) fn becomes_ready(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
+        let Some(worker) = self.worker(id) else { return };
+        let (now, from, settle) = (cx.now, self.spec.timeout_from, self.spec.settle);
+        let after = now - worker.started;
+        self.edit(cx, id, |w| {
+            w.enter(WorkerState::Ready, now, Some(now + settle));
+            w.look_at = None;
+            w.ready_at = Some(now);
+            w.arm_heartbeat(now, from);
+        });
+        cx.note(Level::Info, Some(id.pool), Some(id), What::Ready { after });
+        if settle.is_zero() {
+            self.becomes_good(cx, id);
+        }
+    }
+
+    /// The worker is ready and settled.
+    pub(super) fn becomes_good(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
+        let now = cx.now;
+        self.edit(cx, id, |w| {
+            w.enter(WorkerState::Good, now, None);
+            w.was_good = true;
+        });
+        self.ever_good = true;
+        self.close_breaker(cx, true);
+        self.roll_good(cx, id);
+        self.fill(cx);
+    }
+}

@@ -1,0 +1,136 @@
+//! Owns the phases of a pool: started, stopped, parked, failed, completed, removed; and the count that was asked for.
+
+use super::super::{Action, Level, Phase, PoolSpec, Reason, RestartPolicy, Scope, Time, What, WorkerId, WorkerState};
+use super::{Cx, Pool};
+
+impl Pool {
+    fn enter(&mut self, cx: &mut Cx<'_>, phase: Phase, words: &str) {
+        if self.phase != phase {
+            self.phase = phase;
+            self.note(cx, Level::Info, What::PoolPhase { phase: words.to_owned() });
+        }
+    }
+
+    /// Keeps its workers from now on. Waits, failures and finished jobs of an earlier life are forgotten.
+    pub(in super::super) fn run(&mut self, cx: &mut Cx<'_>) {
+        self.phase = Phase::Running;
+        self.why = None;
+        self.probe_at = None;
+        self.forgive(cx);
+        self.resize(cx, Reason::ScaleDown);
+        self.fill(cx);
+    }
+
+    /// Will be started once the pools before it are ready.
+    pub(in super::super) fn wait_for(&mut self, cx: &mut Cx<'_>, pools: Vec<String>) {
+        self.phase = Phase::Waiting;
+        self.why = Some(format!("waits for {}", pools.join(", ")));
+        self.note(cx, Level::Info, What::WaitingFor { pools });
+    }
+
+    /// Stops all its workers and keeps it so.
+    pub(in super::super) fn halt(&mut self, cx: &mut Cx<'_>, phase: Phase, reason: Reason) {
+        self.roll_end(cx, None);
+        self.why = None;
+        self.probe_at = None;
+        self.resources_at = None;
+        self.enter(cx, phase, &reason.to_string());
+        self.resize(cx, reason);
+        self.fill(cx);
+    }
+
+    /// A job pool whose slots are all done is completed, or failed when some ended badly.
+    pub(super) fn settle_jobs(&mut self, cx: &mut Cx<'_>) {
+        let active = u32::try_from(self.active.len()).unwrap_or(u32::MAX);
+        if !self.may_roll() || active == 0 || self.finished < active {
+            return;
+        }
+        if self.finished_badly == 0 {
+            self.note(cx, Level::Info, What::PoolCompleted);
+            self.phase = Phase::Completed;
+            self.why = None;
+            self.resize(cx, Reason::Stopped);
+        } else {
+            let why = format!("{} of its {active} jobs ended badly and restart.policy forbids another try", self.finished_badly);
+            self.fail(cx, 1, why);
+        }
+    }
+
+    pub(super) fn restarts_always(&self) -> bool {
+        self.spec.restart.policy == RestartPolicy::Always
+    }
+
+    /// Puts an operator's number in force; `None` goes back to the config's.
+    pub(in super::super) fn set_operator(&mut self, cx: &mut Cx<'_>, operator: Option<u32>, by: String) {
+        let from = self.target();
+        self.operator = operator;
+        let to = self.target();
+        if from != to {
+            self.note(cx, Level::Info, What::Scaled { from, to, by });
+        }
+        if self.phase == Phase::Completed && to > 0 {
+            return;
+        }
+        self.resize(cx, Reason::ScaleDown);
+        self.settle_jobs(cx);
+        self.fill(cx);
+    }
+
+    /// Takes over a new spec. The operator's number stands unless the config's own number changed.
+    pub(in super::super) fn reconfigure(&mut self, cx: &mut Cx<'_>, spec: PoolSpec, revision: u32) {
+        if spec.workers != self.spec.workers || self.operator.is_some_and(|n| spec.max.is_some_and(|max| n > max)) {
+            self.operator = None;
+        }
+        self.spec = spec;
+        self.revision = revision;
+        // The order of removal may have changed with the spec; the indexes have not.
+        self.resize(cx, Reason::ScaleDown);
+    }
+
+    /// An operator wants the next try now.
+    pub(in super::super) fn retry(&mut self, cx: &mut Cx<'_>) {
+        self.forgive(cx);
+        if self.phase == Phase::BackingOff {
+            self.probe_at = Some(cx.now);
+        }
+        self.fill(cx);
+    }
+
+    /// Tells the count of ready workers once it has come to rest.
+    pub(in super::super) fn tell_count(&mut self, cx: &mut Cx<'_>) {
+        let count = (self.slots_ready, self.wanted());
+        if self.told == Some(count) || self.starting > 0 || (self.told.is_none() && count == (0, 0)) {
+            return;
+        }
+        self.told = Some(count);
+        self.note(cx, Level::Info, What::ReadyCount { ready: count.0, target: count.1 });
+    }
+
+    /// The slot is wanted.
+    pub(in super::super) fn has_slot(&self, slot: u32) -> bool {
+        self.active.contains(&slot)
+    }
+
+    /// The probe that a retry asked for has not been started yet.
+    pub(in super::super) fn probe_is_due(&self, since: Time) -> bool {
+        self.probe_at.is_some_and(|at| at <= since)
+    }
+
+    /// Sends a signal to the living workers of one slot or all; what follows is up to them. Gives those it goes to.
+    pub(in super::super) fn send_signal(&mut self, cx: &mut Cx<'_>, slot: Option<u32>, signal: i32) -> Vec<WorkerId> {
+        let living = self.workers.values().filter(|w| w.state != WorkerState::Lingering && slot.is_none_or(|s| s == w.id.slot));
+        let ids: Vec<WorkerId> = living.map(|w| w.id).collect();
+        for worker in &ids {
+            cx.out.push(Action::Signal { worker: *worker, signal, scope: Scope::Leader });
+        }
+        ids
+    }
+
+    /// Tells the workers that log files were moved, when the pool wants them told.
+    pub(in super::super) fn pass_reopen(&mut self, cx: &mut Cx<'_>) {
+        let Some(signal) = self.spec.reopen_signal else { return };
+        for worker in self.workers.values().filter(|w| w.is_ready() || w.state == WorkerState::Starting) {
+            cx.out.push(Action::Signal { worker: worker.id, signal, scope: Scope::Leader });
+        }
+    }
+}

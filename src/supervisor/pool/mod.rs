@@ -1,0 +1,254 @@
+//! Owns one pool: its slots, its workers, its breaker and its roll. Nothing in here can see another pool, so a failing pool
+//! cannot harm one.
+
+mod breaker;
+mod deaths;
+mod due;
+mod facts;
+mod life;
+mod roll;
+mod slots;
+mod spawn;
+mod stop;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use self::roll::Roll;
+use self::slots::Slot;
+pub(super) use self::stop::UNKILLABLE_AFTER;
+use super::timers::{Key, Timers};
+use super::worker::Worker;
+use super::{Action, Level, Note, Phase, PoolId, PoolSpec, PoolView, Time, What, WorkerId, WorkerState, WorkerView};
+
+/// What a pool needs of its surroundings while it handles one event.
+pub(super) struct Cx<'a> {
+    pub(super) now: Time,
+    pub(super) out: &'a mut Vec<Action>,
+    pub(super) timers: &'a mut Timers,
+    pub(super) seed: u64,
+    /// False once the master is shutting down.
+    pub(super) may_spawn: bool,
+}
+
+impl Cx<'_> {
+    pub(super) fn note(&mut self, level: Level, pool: Option<PoolId>, worker: Option<WorkerId>, what: What) {
+        self.out.push(Action::Note(Note { level, pool, worker, what }));
+    }
+}
+
+/// One pool.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) spec: PoolSpec,
+    /// The config revision that new workers are started from.
+    pub(super) revision: u32,
+    pub(super) phase: Phase,
+    /// Why it is where it is, when that is not normal life.
+    pub(super) why: Option<String>,
+    /// The operator's number.
+    pub(super) operator: Option<u32>,
+    /// The exit code that its failure means for the master.
+    pub(super) fail_code: i32,
+    /// A worker of it was good at some time.
+    pub(super) ever_good: bool,
+    /// Unasked exits that were followed by a new worker.
+    pub(super) restarts: u64,
+    pub(super) roll: Option<Roll>,
+    /// Why the last roll stopped before its end.
+    pub(super) roll_halted: Option<String>,
+
+    workers: BTreeMap<(u32, u32), Worker>,
+    slots: BTreeMap<u32, Slot>,
+    /// Slots that are wanted.
+    active: BTreeSet<u32>,
+    /// Active slots without a current worker.
+    empty: BTreeSet<u32>,
+    /// Empty slots that may be filled now (not waiting, not finished).
+    vacant: BTreeSet<u32>,
+    /// Slots below the highest ever used that are not active.
+    free: BTreeSet<u32>,
+    /// Current workers of active slots, oldest first.
+    by_age: BTreeSet<(Time, u32)>,
+
+    spawning: u32,
+    starting: u32,
+    ready: u32,
+    /// Wanted and not yet good.
+    unsettled: u32,
+    stopping: u32,
+    /// Active slots whose current worker is ready.
+    slots_ready: u32,
+    finished: u32,
+    finished_badly: u32,
+    /// The last ready count that was told.
+    told: Option<(u32, u32)>,
+
+    /// Early deaths within the budget's stretch.
+    early: VecDeque<Time>,
+    /// How many waits in a row the pool has had.
+    level: u32,
+    failed_probes: u32,
+    probe_at: Option<Time>,
+    closed_at: Option<Time>,
+    next_spawn_at: Time,
+    resources_at: Option<Time>,
+    resource_tries: u32,
+    armed: Option<Time>,
+}
+
+impl Pool {
+    pub(super) fn new(spec: PoolSpec, revision: u32) -> Pool {
+        Pool {
+            spec,
+            revision,
+            phase: Phase::Stopped,
+            why: None,
+            operator: None,
+            fail_code: 1,
+            ever_good: false,
+            restarts: 0,
+            roll: None,
+            roll_halted: None,
+            workers: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            active: BTreeSet::new(),
+            empty: BTreeSet::new(),
+            vacant: BTreeSet::new(),
+            free: BTreeSet::new(),
+            by_age: BTreeSet::new(),
+            spawning: 0,
+            starting: 0,
+            ready: 0,
+            unsettled: 0,
+            stopping: 0,
+            slots_ready: 0,
+            finished: 0,
+            finished_badly: 0,
+            told: None,
+            early: VecDeque::new(),
+            level: 0,
+            failed_probes: 0,
+            probe_at: None,
+            closed_at: None,
+            next_spawn_at: Time(0),
+            resources_at: None,
+            resource_tries: 0,
+            armed: None,
+        }
+    }
+
+    pub(super) fn id(&self) -> PoolId {
+        self.spec.id
+    }
+
+    /// The number of workers asked for, by operator or config.
+    pub(super) fn target(&self) -> u32 {
+        self.operator.unwrap_or(self.spec.workers)
+    }
+
+    /// The number of workers it should have in the phase it is in.
+    pub(super) fn wanted(&self) -> u32 {
+        match self.phase {
+            Phase::Running | Phase::BackingOff => self.target(),
+            Phase::Waiting | Phase::Stopped | Phase::Parked | Phase::Failed | Phase::Completed | Phase::Removed => 0,
+        }
+    }
+
+    /// No process of it is left.
+    pub(super) fn is_down(&self) -> bool {
+        self.workers.is_empty()
+    }
+
+    /// Ready enough for the pools that are started after it.
+    pub(super) fn is_ready(&self) -> bool {
+        match self.phase {
+            Phase::Running | Phase::BackingOff => self.slots_ready >= self.spec.min_ready.max(1).min(self.target()),
+            Phase::Completed => true,
+            Phase::Waiting | Phase::Stopped | Phase::Parked | Phase::Failed | Phase::Removed => false,
+        }
+    }
+
+    /// Each wanted worker is ready (or its job is done).
+    pub(super) fn all_ready(&self) -> bool {
+        match self.phase {
+            Phase::Running => self.slots_ready + self.finished == self.wanted(),
+            Phase::Completed => true,
+            Phase::BackingOff | Phase::Waiting | Phase::Stopped | Phase::Parked | Phase::Failed | Phase::Removed => false,
+        }
+    }
+
+    /// Workers that are ready and wanted, one for each slot.
+    pub(super) fn ready_count(&self) -> u32 {
+        self.slots_ready
+    }
+
+    /// A worker that has to go for this reason is still there.
+    pub(super) fn has_leaving(&self, is: impl Fn(super::Reason) -> bool) -> bool {
+        self.stopping > 0 && self.workers.values().any(|w| w.leaving.is_some_and(&is))
+    }
+
+    pub(super) fn note(&self, cx: &mut Cx<'_>, level: Level, what: What) {
+        cx.note(level, Some(self.spec.id), None, what);
+    }
+
+    /// Changes a worker; the pool's counts and the timers follow.
+    fn edit(&mut self, cx: &mut Cx<'_>, id: WorkerId, change: impl FnOnce(&mut Worker)) {
+        let Some(mut worker) = self.workers.remove(&(id.slot, id.generation)) else { return };
+        self.tally(&worker, false);
+        change(&mut worker);
+        self.tally(&worker, true);
+        let next = worker.next_deadline();
+        cx.timers.arm(Key::Worker(id), &mut worker.armed, next);
+        self.workers.insert((id.slot, id.generation), worker);
+        self.index(id.slot);
+    }
+
+    /// Forgets a worker whose last process is gone.
+    fn forget(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
+        let Some(mut worker) = self.workers.remove(&(id.slot, id.generation)) else { return };
+        self.tally(&worker, false);
+        cx.timers.arm(Key::Worker(id), &mut worker.armed, None);
+        self.index(id.slot);
+    }
+
+    fn tally(&mut self, worker: &Worker, present: bool) {
+        let mut count = |counter: fn(&mut Pool) -> &mut u32, applies: bool| {
+            let counter = counter(self);
+            if applies {
+                *counter = if present { *counter + 1 } else { *counter - 1 };
+            }
+        };
+        count(|p| &mut p.spawning, worker.state == WorkerState::Spawning);
+        count(|p| &mut p.starting, worker.is_starting());
+        count(|p| &mut p.ready, worker.is_ready());
+        count(|p| &mut p.unsettled, worker.is_starting() || worker.state == WorkerState::Ready);
+        count(|p| &mut p.stopping, worker.is_stopping());
+    }
+
+    fn worker(&self, id: WorkerId) -> Option<&Worker> {
+        self.workers.get(&(id.slot, id.generation))
+    }
+
+    pub(super) fn view(&self) -> PoolView<'_> {
+        let held_back = self.probe_at.filter(|_| self.phase == Phase::BackingOff).or(self.resources_at);
+        let slots = self.empty.iter().filter_map(|s| self.slots.get(s)?.retry_at).min();
+        PoolView {
+            spec: &self.spec,
+            phase: self.phase,
+            target: self.target(),
+            operator: self.operator,
+            starting: self.starting,
+            ready: self.ready,
+            stopping: self.stopping,
+            live: u32::try_from(self.workers.len()).unwrap_or(u32::MAX),
+            restarts: self.restarts,
+            rolling: self.roll.as_ref().map_or(0, Roll::left),
+            retry_at: [held_back, slots].into_iter().flatten().min(),
+            why: self.why.as_deref().or(self.roll_halted.as_deref()),
+        }
+    }
+
+    pub(super) fn worker_views(&self) -> Vec<WorkerView<'_>> {
+        self.workers.values().map(Worker::view).collect()
+    }
+}

@@ -1,0 +1,120 @@
+//! Owns the numbered places of a pool: which are wanted, which are empty, and which goes first when there are too many.
+
+use super::super::timers::Key;
+use super::super::{Reason, Remove, Time, WorkerId};
+use super::{Cx, Pool};
+
+/// A numbered place for one worker (and, during a roll, for its replacement beside it).
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// Generation of the worker that fills it.
+    pub(super) current: Option<u32>,
+    /// Generation of the worker that will replace the current one.
+    pub(super) incoming: Option<u32>,
+    /// The last generation given out.
+    pub(super) generation: u32,
+    /// Early deaths in a row.
+    pub(super) failures: u32,
+    /// Not before this.
+    pub(super) retry_at: Option<Time>,
+    /// Its job is done: `Some(well)`.
+    pub(super) finished: Option<bool>,
+    /// What the indexes of the pool hold for it.
+    aged: Option<Time>,
+    counted_ready: bool,
+    counted_finished: Option<bool>,
+}
+
+impl Pool {
+    /// Brings the number of wanted slots to what the phase wants; surplus workers are stopped for `reason`.
+    pub(super) fn resize(&mut self, cx: &mut Cx<'_>, reason: Reason) {
+        let wanted = self.wanted() as usize;
+        while self.active.len() > wanted {
+            let Some(slot) = self.next_to_remove() else { break };
+            self.deactivate(cx, slot, reason);
+        }
+        while self.active.len() < wanted {
+            // The lowest free number; without one, the slots in use are exactly 0..len.
+            let slot = self.free.pop_first().unwrap_or(self.active.len() as u32);
+            self.active.insert(slot);
+            self.slots.entry(slot).or_default();
+            self.index(slot);
+        }
+    }
+
+    /// Slots without a live worker first, then by the pool's rule.
+    fn next_to_remove(&self) -> Option<u32> {
+        self.empty.last().copied().or_else(|| match self.spec.remove {
+            Remove::Oldest => self.by_age.first().map(|(_, slot)| *slot),
+            Remove::Newest => self.by_age.last().map(|(_, slot)| *slot),
+            Remove::HighestSlot => self.active.last().copied(),
+        })
+    }
+
+    fn deactivate(&mut self, cx: &mut Cx<'_>, number: u32, reason: Reason) {
+        let id = self.id();
+        let Some(slot) = self.slots.get_mut(&number) else { return };
+        slot.finished = None;
+        cx.timers.arm(Key::Slot(id, number), &mut slot.retry_at, None);
+        let live = [slot.current.take(), slot.incoming.take()];
+        self.active.remove(&number);
+        self.free.insert(number);
+        self.index(number);
+        for generation in live.into_iter().flatten() {
+            self.stop_worker(cx, WorkerId { pool: id, slot: number, generation }, reason);
+        }
+        self.roll_forget(number);
+    }
+
+    /// Brings the indexes over the slots in line with one slot. To be called after each change of a slot or its workers.
+    pub(super) fn index(&mut self, number: u32) {
+        let Some(slot) = self.slots.get_mut(&number) else { return };
+        let active = self.active.contains(&number);
+        let current = slot.current.and_then(|generation| self.workers.get(&(number, generation)));
+        set(&mut self.empty, number, active && slot.current.is_none());
+        set(&mut self.vacant, number, active && slot.current.is_none() && slot.retry_at.is_none() && slot.finished.is_none());
+
+        let aged = current.filter(|_| active).map(|w| w.started);
+        if slot.aged != aged {
+            slot.aged.map(|at| self.by_age.remove(&(at, number)));
+            aged.map(|at| self.by_age.insert((at, number)));
+            slot.aged = aged;
+        }
+        let ready = active && current.is_some_and(|w| w.is_ready());
+        if slot.counted_ready != ready {
+            slot.counted_ready = ready;
+            self.slots_ready = if ready { self.slots_ready + 1 } else { self.slots_ready - 1 };
+        }
+        let finished = slot.finished.filter(|_| active);
+        if slot.counted_finished != finished {
+            self.finished -= u32::from(slot.counted_finished.is_some());
+            self.finished_badly -= u32::from(slot.counted_finished == Some(false));
+            self.finished += u32::from(finished.is_some());
+            self.finished_badly += u32::from(finished == Some(false));
+            slot.counted_finished = finished;
+        }
+    }
+
+    /// Lets every waiting slot try again now; `forgive` clears their counts as well.
+    pub(super) fn clear_waits(&mut self, cx: &mut Cx<'_>, forgive: bool) {
+        let id = self.id();
+        let numbers: Vec<u32> = self.active.iter().copied().collect();
+        for number in numbers {
+            if let Some(slot) = self.slots.get_mut(&number) {
+                cx.timers.arm(Key::Slot(id, number), &mut slot.retry_at, None);
+                if forgive {
+                    slot.failures = 0;
+                }
+            }
+            self.index(number);
+        }
+    }
+}
+
+fn set(index: &mut std::collections::BTreeSet<u32>, number: u32, member: bool) {
+    if member {
+        index.insert(number);
+    } else {
+        index.remove(&number);
+    }
+}

@@ -1,0 +1,172 @@
+//! Owns how a worker is stopped: its stop sequence, the quick way, and KILL, each at its deadline and not before.
+
+use std::time::Duration;
+
+use super::super::{ABRT, Action, KILL, Level, Reason, Scope, What, WorkerId, WorkerState};
+use super::{Cx, Pool};
+
+/// A process that KILL has not ended after this long hangs in the kernel.
+pub(in super::super) const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
+
+impl Pool {
+    fn scope(&self) -> Scope {
+        if self.spec.signal_group { Scope::Group } else { Scope::Leader }
+    }
+
+    fn signal(&self, cx: &mut Cx<'_>, worker: WorkerId, signal: i32) {
+        cx.out.push(Action::Signal { worker, signal, scope: self.scope() });
+    }
+
+    /// Asks a worker to stop. One that is stopping already is left to its deadline, never signalled twice.
+    pub(super) fn stop_worker(&mut self, cx: &mut Cx<'_>, id: WorkerId, reason: Reason) {
+        let Some(worker) = self.worker(id) else { return };
+        match worker.state {
+            WorkerState::Spawning | WorkerState::Starting | WorkerState::Ready | WorkerState::Good => {
+                let Some(step) = self.spec.stop.first().copied() else { return };
+                let now = cx.now;
+                self.edit(cx, id, |w| {
+                    w.leave(reason);
+                    w.mark_sent(step.signal);
+                    w.enter(WorkerState::Stopping, now, Some(now + step.wait));
+                });
+                cx.note(Level::Info, Some(id.pool), Some(id), What::Stopping { reason, signal: step.signal });
+                self.signal(cx, id, step.signal);
+            }
+            WorkerState::Stopping | WorkerState::Aborting | WorkerState::Killed | WorkerState::Lingering => {
+                self.edit(cx, id, |w| w.leaving = w.leaving.or(Some(reason)));
+            }
+        }
+    }
+
+    /// The quick way for one worker: the quick signal unless it was sent that one before, and KILL after `quick_timeout`.
+    fn quicken_worker(&mut self, cx: &mut Cx<'_>, id: WorkerId, reason: Reason) {
+        let Some(worker) = self.worker(id) else { return };
+        let now = cx.now;
+        let (signal, by) = (self.spec.quick_signal, now + self.spec.quick_timeout);
+        match worker.state {
+            WorkerState::Spawning | WorkerState::Starting | WorkerState::Ready | WorkerState::Good | WorkerState::Stopping => {
+                let last = self.spec.stop.len();
+                let mut first = false;
+                self.edit(cx, id, |w| {
+                    let deadline = w.deadline.filter(|_| w.state == WorkerState::Stopping).map_or(by, |at| at.min(by));
+                    w.leave(reason);
+                    w.quick = true;
+                    w.stop_step = last;
+                    first = w.mark_sent(signal);
+                    if w.state != WorkerState::Stopping {
+                        w.enter(WorkerState::Stopping, now, None);
+                    }
+                    w.deadline = Some(deadline);
+                });
+                if first {
+                    cx.note(Level::Info, Some(id.pool), Some(id), What::Stopping { reason, signal });
+                    self.signal(cx, id, signal);
+                }
+            }
+            WorkerState::Aborting | WorkerState::Lingering => {
+                self.edit(cx, id, |w| w.deadline = w.deadline.map(|at| at.min(by)));
+            }
+            WorkerState::Killed => {}
+        }
+    }
+
+    /// KILL, now.
+    pub(super) fn kill_worker(&mut self, cx: &mut Cx<'_>, id: WorkerId, reason: Reason) {
+        let Some(worker) = self.worker(id) else { return };
+        let now = cx.now;
+        match worker.state {
+            WorkerState::Spawning
+            | WorkerState::Starting
+            | WorkerState::Ready
+            | WorkerState::Good
+            | WorkerState::Stopping
+            | WorkerState::Aborting => {
+                let waited = now - worker.since;
+                self.edit(cx, id, |w| {
+                    w.leave(reason);
+                    w.mark_sent(KILL);
+                    w.enter(WorkerState::Killed, now, Some(now + UNKILLABLE_AFTER));
+                });
+                cx.note(Level::Warn, Some(id.pool), Some(id), What::Escalated { signal: KILL, waited });
+                self.signal(cx, id, KILL);
+            }
+            WorkerState::Lingering => {
+                let mut first = false;
+                self.edit(cx, id, |w| {
+                    first = w.mark_sent(KILL);
+                    if first {
+                        w.deadline = Some(now + UNKILLABLE_AFTER);
+                    }
+                });
+                if first {
+                    cx.out.push(Action::Signal { worker: id, signal: KILL, scope: Scope::Group });
+                }
+            }
+            WorkerState::Killed => {}
+        }
+    }
+
+    /// The deadline of a stopping worker has passed: the next step of its sequence, in the end KILL.
+    pub(super) fn escalate(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
+        let Some(worker) = self.worker(id) else { return };
+        let now = cx.now;
+        let waited = now - worker.since;
+        match worker.state {
+            WorkerState::Stopping => {
+                let next = worker.stop_step + 1;
+                match self.spec.stop.get(next).copied() {
+                    Some(step) => {
+                        self.edit(cx, id, |w| {
+                            w.stop_step = next;
+                            w.mark_sent(step.signal);
+                            w.deadline = Some(now + step.wait);
+                        });
+                        cx.note(Level::Warn, Some(id.pool), Some(id), What::Escalated { signal: step.signal, waited });
+                        self.signal(cx, id, step.signal);
+                    }
+                    None => self.kill_worker(cx, id, Reason::Shutdown),
+                }
+            }
+            WorkerState::Aborting => self.kill_worker(cx, id, Reason::HeartbeatLost),
+            WorkerState::Killed => {
+                self.edit(cx, id, |w| w.deadline = None);
+                cx.note(Level::Error, Some(id.pool), Some(id), What::Unkillable { waited });
+            }
+            WorkerState::Lingering if !worker.was_sent(KILL) => self.kill_worker(cx, id, Reason::Shutdown),
+            WorkerState::Lingering => {
+                self.edit(cx, id, |w| w.deadline = None);
+                cx.note(Level::Error, Some(id.pool), Some(id), What::Unkillable { waited });
+            }
+            WorkerState::Spawning | WorkerState::Starting | WorkerState::Ready | WorkerState::Good => {}
+        }
+    }
+
+    /// A worker that is sick by its own silence or word: ABRT, so that it leaves a trace, then KILL.
+    pub(super) fn abort_worker(&mut self, cx: &mut Cx<'_>, id: WorkerId, reason: Reason) {
+        let (now, grace) = (cx.now, self.spec.abort_grace);
+        self.edit(cx, id, |w| {
+            w.leave(reason);
+            w.mark_sent(ABRT);
+            w.enter(WorkerState::Aborting, now, Some(now + grace));
+        });
+        cx.out.push(Action::Signal { worker: id, signal: ABRT, scope: Scope::Leader });
+    }
+
+    fn all_ids(&self) -> Vec<WorkerId> {
+        self.workers.values().map(|w| w.id).collect()
+    }
+
+    /// The quick way for all of them.
+    pub(in super::super) fn quicken(&mut self, cx: &mut Cx<'_>, reason: Reason) {
+        for id in self.all_ids() {
+            self.quicken_worker(cx, id, reason);
+        }
+    }
+
+    /// KILL for all of them.
+    pub(in super::super) fn kill_all(&mut self, cx: &mut Cx<'_>, reason: Reason) {
+        for id in self.all_ids() {
+            self.kill_worker(cx, id, reason);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Owns the end of the master: graceful, quick, or now; each further order is one step harder, never softer.
+
+use super::pool::UNKILLABLE_AFTER;
+use super::timers::Key;
+use super::{Action, CommandId, Level, Outcome, Phase, PoolId, Reason, Sender, Supervisor, Time, What};
+
+/// How hard the end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Manner {
+    /// Stop signals in reverse order of `after`; KILL after each worker's graceful time.
+    Graceful,
+    /// The quick signal for all; KILL after `quick_timeout`.
+    Quick,
+    /// KILL for all.
+    Now,
+}
+
+impl Manner {
+    fn words(self) -> &'static str {
+        match self {
+            Manner::Graceful => "gracefully",
+            Manner::Quick => "quickly",
+            Manner::Now => "at once, with SIGKILL",
+        }
+    }
+}
+
+/// A shutdown under way.
+#[derive(Debug)]
+pub(super) struct Ending {
+    manner: Manner,
+    code: i32,
+    why: String,
+    /// Clients that wait for it.
+    replies: Vec<CommandId>,
+    /// The exit was handed out.
+    done: bool,
+}
+
+impl Supervisor {
+    /// A stop signal to the master: begins the shutdown, or makes it one step harder.
+    pub(super) fn stop_signal(&mut self, now: Time, first: Manner, name: &str, sender: Sender, out: &mut Vec<Action>) {
+        let manner = match self.ending.as_ref().map(|e| e.manner) {
+            None => first,
+            Some(Manner::Graceful) => Manner::Quick,
+            Some(Manner::Quick | Manner::Now) => Manner::Now,
+        };
+        self.shut_down(now, manner, 0, format!("SIG{name} from {sender}"), out);
+    }
+
+    /// The master ends by its own verdict.
+    pub(super) fn end(&mut self, now: Time, code: i32, why: String, out: &mut Vec<Action>) {
+        self.shut_down(now, Manner::Graceful, code, why, out);
+    }
+
+    /// An operator's shutdown; answered at the very end.
+    pub(super) fn shut_down_for(&mut self, now: Time, id: CommandId, quick: bool, sender: Sender, out: &mut Vec<Action>) {
+        let wish = if quick { Manner::Quick } else { Manner::Graceful };
+        let manner = self.ending.as_ref().map_or(wish, |e| e.manner.max(wish));
+        self.shut_down(now, manner, 0, format!("shutdown ordered by {sender}"), out);
+        if let Some(ending) = self.ending.as_mut() {
+            ending.replies.push(id);
+        }
+    }
+
+    fn shut_down(&mut self, now: Time, manner: Manner, code: i32, why: String, out: &mut Vec<Action>) {
+        let before = self.ending.as_ref().map(|e| e.manner);
+        if before.is_some_and(|b| b >= manner) && manner != Manner::Now {
+            return;
+        }
+        let how = manner.words().to_owned();
+        self.cx(now, out).note(Level::Info, None, None, What::ShuttingDown { how, why: why.clone() });
+        match self.ending.as_mut() {
+            Some(ending) => ending.manner = manner,
+            None => {
+                self.ending = Some(Ending { manner, code, why, replies: Vec::new(), done: false });
+                self.fail_pending("the master is shutting down", out);
+            }
+        }
+        for id in self.pools.keys().copied().collect::<Vec<_>>() {
+            self.on_pool(now, id, out, |p, cx| match manner {
+                Manner::Graceful => {
+                    // Not even in its turn: a waiting pool has nothing to wait for any more.
+                    p.roll_end(cx, None);
+                }
+                Manner::Quick => p.quicken(cx, Reason::Shutdown),
+                Manner::Now => p.kill_all(cx, Reason::Shutdown),
+            });
+        }
+        let bound = self.master.as_ref().map(|m| m.graceful_timeout).unwrap_or_default();
+        let at = match manner {
+            Manner::Graceful => Some(now + bound),
+            Manner::Quick => self.shutdown_armed.or(Some(now + bound)),
+            Manner::Now => Some(now + UNKILLABLE_AFTER),
+        };
+        self.timers.arm(Key::Shutdown, &mut self.shutdown_armed, at);
+    }
+
+    /// The bound on the shutdown has passed.
+    pub(super) fn shutdown_due(&mut self, now: Time, out: &mut Vec<Action>) {
+        let Some(ending) = self.ending.as_mut() else { return };
+        if ending.manner < Manner::Now {
+            let why = "master.graceful_timeout is over".to_owned();
+            self.shut_down(now, Manner::Now, 0, why, out);
+            return;
+        }
+        // SIGKILL did not end them: they hang in the kernel, and waiting longer helps nobody.
+        let left: Vec<String> = self.pools.values().filter(|p| !p.is_down()).map(|p| p.spec.name.clone()).collect();
+        self.exit(1, format!("processes of {} cannot be killed and are left behind", left.join(", ")), out);
+    }
+
+    /// Stops the pools whose turn has come; ends the master when none is left.
+    pub(super) fn continue_ending(&mut self, now: Time, out: &mut Vec<Action>) {
+        let Some(ending) = self.ending.as_ref() else { return };
+        if ending.done {
+            return;
+        }
+        // The touched set only grows by pools that change, so that each pass but the first is short.
+        loop {
+            let ready: Vec<PoolId> = self
+                .pools
+                .iter()
+                .filter(|(id, p)| p.phase != Phase::Stopped && p.phase != Phase::Removed && self.free_to_stop(**id))
+                .map(|(id, _)| *id)
+                .collect();
+            if ready.is_empty() {
+                break;
+            }
+            for id in ready {
+                self.on_pool(now, id, out, |p, cx| p.halt(cx, Phase::Stopped, Reason::Shutdown));
+            }
+        }
+        self.touched.clear();
+        if self.pools.values().all(|p| p.is_down()) {
+            let (code, why) = self.ending.as_ref().map(|e| (e.code, e.why.clone())).unwrap_or_default();
+            self.exit(code, why, out);
+        }
+    }
+
+    fn exit(&mut self, code: i32, reason: String, out: &mut Vec<Action>) {
+        self.timers.arm(Key::Shutdown, &mut self.shutdown_armed, None);
+        let Some(ending) = self.ending.as_mut() else { return };
+        if std::mem::replace(&mut ending.done, true) {
+            return;
+        }
+        for id in std::mem::take(&mut ending.replies) {
+            let outcome = match code {
+                0 => Outcome::Done("everything is stopped".to_owned()),
+                _ => Outcome::Failed(reason.clone()),
+            };
+            out.push(Action::Reply { id, outcome });
+        }
+        out.push(Action::Exit { code, reason });
+    }
+}

@@ -1,0 +1,161 @@
+//! Owns one worker: what is wanted of it, the state it is in, and the deadline of that state, as three separate things.
+
+use std::time::Duration;
+
+use super::{PoolSpec, ReadyKind, Reason, Time, TimeoutFrom, WorkerId, WorkerState, WorkerView};
+
+/// First and longest pause between two looks at the kernel's tables.
+const LOOK_FIRST: Duration = Duration::from_millis(5);
+const LOOK_LONGEST: Duration = Duration::from_millis(200);
+
+/// One process, from its fork to its end.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) id: WorkerId,
+    pub(super) revision: u32,
+    /// The fork.
+    pub(super) started: Time,
+    pub(super) state: WorkerState,
+    /// Since when it is in this state.
+    pub(super) since: Time,
+    /// Why it has to go; `None`: it is wanted.
+    pub(super) leaving: Option<Reason>,
+    /// The deadline of the state.
+    pub(super) deadline: Option<Time>,
+    /// When to look again whether it accepts.
+    pub(super) look_at: Option<Time>,
+    look_pause: Duration,
+    pub(super) ready_at: Option<Time>,
+    /// It was good at some time: its death is no early death.
+    pub(super) was_good: bool,
+    pub(super) last_beat: Option<Time>,
+    /// The longest silence allowed to it; the worker itself may change it.
+    pub(super) timeout: Option<Duration>,
+    pub(super) beat_by: Option<Time>,
+    /// It runs beside the worker that it will replace.
+    pub(super) incoming: bool,
+    /// It is the one attempt that a pool in back-off makes.
+    pub(super) probe: bool,
+    /// Which step of the stop sequence it is in.
+    pub(super) stop_step: usize,
+    /// Stop signals it was sent, as bits, so that none is sent twice.
+    sent: u64,
+    /// A quick stop may not be extended by the worker.
+    pub(super) quick: bool,
+    pub(super) status: Option<String>,
+    /// What the timers hold for it.
+    pub(super) armed: Option<Time>,
+}
+
+impl Worker {
+    pub(super) fn new(id: WorkerId, revision: u32, now: Time, spec: &PoolSpec) -> Worker {
+        Worker {
+            id,
+            revision,
+            started: now,
+            state: WorkerState::Spawning,
+            since: now,
+            leaving: None,
+            deadline: Some(now + spec.start_timeout),
+            look_at: None,
+            look_pause: LOOK_FIRST,
+            ready_at: None,
+            was_good: false,
+            last_beat: None,
+            timeout: spec.timeout,
+            beat_by: None,
+            incoming: false,
+            probe: false,
+            stop_step: 0,
+            sent: 0,
+            quick: false,
+            status: None,
+            armed: None,
+        }
+    }
+
+    /// Changes the state; the deadline belongs to the state and goes with it.
+    pub(super) fn enter(&mut self, state: WorkerState, now: Time, deadline: Option<Time>) {
+        self.state = state;
+        self.since = now;
+        self.deadline = deadline;
+    }
+
+    /// The earliest of its deadlines.
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        [self.deadline, self.look_at, self.beat_by].into_iter().flatten().min()
+    }
+
+    /// Forked and not yet ready, and wanted.
+    pub(super) fn is_starting(&self) -> bool {
+        matches!(self.state, WorkerState::Spawning | WorkerState::Starting)
+    }
+
+    /// Ready, and not told to stop.
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.state, WorkerState::Ready | WorkerState::Good)
+    }
+
+    /// In one of the states that lead to its end.
+    pub(super) fn is_stopping(&self) -> bool {
+        !self.is_starting() && !self.is_ready()
+    }
+
+    /// Remembers a stop signal; false when it was sent before.
+    pub(super) fn mark_sent(&mut self, signal: i32) -> bool {
+        let bit = 1u64 << (signal.clamp(1, 64) - 1);
+        let first = self.sent & bit == 0;
+        self.sent |= bit;
+        first
+    }
+
+    /// It was sent this signal.
+    pub(super) fn was_sent(&self, signal: i32) -> bool {
+        self.sent & (1u64 << (signal.clamp(1, 64) - 1)) != 0
+    }
+
+    /// It has to go. The first reason stands, and what it waited for while it was wanted is over.
+    pub(super) fn leave(&mut self, reason: Reason) {
+        self.leaving = self.leaving.or(Some(reason));
+        self.look_at = None;
+        self.beat_by = None;
+    }
+
+    /// Its program runs: when to look at it first, or when its delay is over.
+    pub(super) fn begin_waiting(&mut self, now: Time, ready: ReadyKind) {
+        match ready {
+            ReadyKind::Accepting | ReadyKind::NotifyOrAccepting => self.look_at = Some(now + self.look_pause),
+            ReadyKind::Delay(d) => self.look_at = Some(now + d),
+            ReadyKind::Exec | ReadyKind::Notify => {}
+        }
+    }
+
+    /// A look found nothing: 5, 10, 20 ... 200 ms until the next.
+    pub(super) fn look_later(&mut self, now: Time) {
+        self.look_pause = (self.look_pause * 2).min(LOOK_LONGEST);
+        self.look_at = Some(now + self.look_pause);
+    }
+
+    /// Arms the heartbeat for the states in which it is enforced, after a beat or at readiness.
+    pub(super) fn arm_heartbeat(&mut self, now: Time, from: TimeoutFrom) {
+        let armed = self.is_ready() && (self.last_beat.is_some() || from == TimeoutFrom::Ready);
+        self.beat_by = self.timeout.filter(|_| armed).map(|t| now + t);
+    }
+
+    pub(super) fn view(&self) -> WorkerView<'_> {
+        WorkerView {
+            id: self.id,
+            state: self.state,
+            since: self.since,
+            started: self.started,
+            revision: self.revision,
+            ready_at: self.ready_at,
+            deadline: self.deadline,
+            last_beat: self.last_beat,
+            timeout: self.timeout,
+            stopping: self.leaving,
+            incoming: self.incoming,
+            status: self.status.as_deref(),
+        }
+    }
+}
