@@ -27,6 +27,6 @@ pub use parameters::{
 };
 pub use reply::{BadReply, OutcomeReply, Reply, encode_failure, encode_outcome, encode_reply};
 pub use request::{Call, METHODS, Request};
-pub use selector::{Pools, Selector};
+pub use selector::{Pools, Selector, parse_pool};
 pub use status::{MasterPhase, PoolStatus, PsEntry, PsReply, StatusReply, WorkerStatus};
 pub use text::{ParseError, condition_text, parse_condition, parse_scale, parse_signal, scale_text};

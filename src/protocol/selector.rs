@@ -109,9 +109,17 @@ impl From<Pools> for Vec<String> {
     }
 }
 
+/// The name of one pool, for what takes one pool only.
+pub fn parse_pool(text: &str) -> Result<String, ParseError> {
+    if text == ALL {
+        return Err(ParseError::new("one pool is meant here, not `all`".to_owned()));
+    }
+    pool_name(text)
+}
+
 /// A word that can be a pool's name (`[a-z][a-z0-9-]*`, at most 32 characters: config.md), so that a typing error is told
 /// apart from a pool that does not exist.
-pub(super) fn pool_name(text: &str) -> Result<String, ParseError> {
+fn pool_name(text: &str) -> Result<String, ParseError> {
     let fits = text.len() <= 32
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
