@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
+use super::groups::ALONE;
 use super::{Answer, Cli, Context, Exit, Reach, Session, Verb, output};
 use super::{
     check, config, health, kill, listeners, ps, reload, reopen, restart, retry, run, scale, shutdown, signals, start, status,
@@ -14,12 +15,10 @@ use crate::client::ClientError;
 
 /// Does what these words say (the program's name first) and returns the exit code.
 pub fn main(words: impl IntoIterator<Item = OsString>, ctx: &Context) -> u8 {
-    let parsed = super::command().try_get_matches_from(words).and_then(|m| Cli::from_arg_matches(&m));
-    let cli = match parsed.and_then(|cli| sensible(&cli).map(|()| cli)) {
-        Ok(cli) => cli,
+    let (Cli { verb, .. }, reach) = match parse(words) {
+        Ok(parsed) => parsed,
         Err(e) => return usage(&e),
     };
-    let Cli { reach, verb } = cli;
     let session = Session::new(&reach, ctx);
     let answer = match &verb {
         Verb::Run(args) => return own(run::run(args, ctx), Exit::meaning_of_run),
@@ -45,11 +44,27 @@ pub fn main(words: impl IntoIterator<Item = OsString>, ctx: &Context) -> u8 {
     finish(answer, &reach)
 }
 
-/// What clap cannot say as well.
-fn sensible(cli: &Cli) -> Result<(), clap::Error> {
+/// The verb, and the flags that find a master from before and after it.
+pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<(Cli, Reach), clap::Error> {
+    let matches = super::command().try_get_matches_from(words)?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    let before = cli.reach.clone();
+    let reach = match matches.subcommand() {
+        Some((verb, _)) if ALONE.contains(&verb) => match before.given() {
+            Some(flag) => {
+                let words = format!(
+                    "`{verb}` talks to no running master: {flag} before it means nothing; see `poolmaster {verb} --help`"
+                );
+                return Err(super::command().error(ErrorKind::ArgumentConflict, words));
+            }
+            None => before,
+        },
+        Some((_, after)) => Reach::from_arg_matches(after)?.or(before),
+        None => before,
+    };
     match &cli.verb {
         Verb::Stop(args) if args.pools.is_empty() => Err(stop::nothing_named(&mut super::command())),
-        _ => Ok(()),
+        _ => Ok((cli, reach)),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Owns how `help` groups the verbs. Names and texts come from the verbs themselves; only the grouping is written here.
 
-use clap::CommandFactory;
+use clap::{Args as _, CommandFactory};
 
-use super::Cli;
+use super::{Cli, Reach};
 
 /// The groups, in the order in which people need them.
 const GROUPS: [(&str, &[&str]); 5] = [
@@ -20,17 +20,22 @@ Examples:
   poolmaster status                              what is up, and why what is not
   poolmaster scale web +1                        returns once the worker is ready
 
-Exit codes: 0 done, 1 failed, 2 usage or config error, 3 rolled back (run: a worker
-could not boot), 4 no master reachable (run: a worker could not load its app),
-5 timed out while work goes on, 6 not permitted, 7 refused, 70 internal error.
+Exit codes: 0 done, 1 failed, 2 usage or config error, 3 rolled back (run: a
+worker could not boot), 4 no master reachable (run: a worker could not load its
+app), 5 timed out while work goes on, 6 not permitted, 7 refused, 70 internal.
 ";
 
-/// The whole command line, with grouped help.
+/// Verbs that talk to no master: flags that find one mean nothing to them.
+pub(super) const ALONE: [&str; 4] = ["run", "check", "config", "worker"];
+
+/// The whole command line, with grouped help. The flags that find a master may stand before a verb and after it.
 pub fn command() -> clap::Command {
-    let command = Cli::command();
+    let command =
+        Cli::command().mut_subcommands(|verb| if ALONE.contains(&verb.get_name()) { verb } else { Reach::augment_args(verb) });
     let mut verbs = String::new();
     for (group, names) in GROUPS {
-        verbs.push_str(&format!("\x1b[1m\x1b[4m{group}:\x1b[0m\n"));
+        verbs.push_str(&title(group));
+        verbs.push('\n');
         for name in names {
             let about = match command.find_subcommand(name).and_then(clap::Command::get_about) {
                 Some(about) => about.to_string(),
@@ -40,8 +45,16 @@ pub fn command() -> clap::Command {
         }
         verbs.push('\n');
     }
-    let template = format!("{{about}}\n\n{{usage-heading}} {{usage}}\n\n{verbs}{{options}}{{after-help}}");
+    let template = format!(
+        "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{verbs}{}\n{{options}}{{after-help}}",
+        title("Which master, and how")
+    );
     command.help_template(template).after_help(EXAMPLES)
+}
+
+/// A heading as clap writes its own; clap takes the escapes out where there is no terminal.
+fn title(text: &str) -> String {
+    format!("\x1b[1m\x1b[4m{text}:\x1b[0m")
 }
 
 #[cfg(test)]
@@ -73,10 +86,10 @@ mod tests {
         for (group, _) in GROUPS {
             assert!(top.contains(&format!("{group}:\n")), "{group} is missing:\n{top}");
         }
-        let too_wide = |text: &str| text.lines().filter(|l| l.chars().count() > 82).map(str::to_owned).collect::<Vec<_>>();
+        let too_wide = |text: &str| text.lines().filter(|l| l.chars().count() > 80).map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(too_wide(&top), Vec::<String>::new());
         // The verbs written elsewhere answer for their own texts.
-        let ours = whole.get_subcommands_mut().filter(|c| !["run", "check", "config", "worker"].contains(&c.get_name()));
+        let ours = whole.get_subcommands_mut().filter(|c| !ALONE.contains(&c.get_name()));
         for verb in ours {
             let text = plain(verb);
             assert_eq!(too_wide(&text), Vec::<String>::new(), "{}", verb.get_name());

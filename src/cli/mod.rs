@@ -57,7 +57,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
-    /// Start a master in the foreground: keep the pools of a config, or of one command
+    /// Start a master: keep the pools of a config, or of one command
     Run(run::Args),
     /// Show pools, and with -v their workers
     Status(status::Args),
@@ -93,6 +93,6 @@ pub enum Verb {
     Retry(retry::Args),
     /// Send a signal to workers
     Kill(kill::Args),
-    /// Be the built-in sample worker: an HTTP hello that can misbehave on demand
+    /// Be the sample worker: an HTTP hello that misbehaves on demand
     Worker(worker::Args),
 }

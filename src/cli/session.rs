@@ -19,24 +19,50 @@ const GRACE: Duration = Duration::from_millis(500);
 #[command(next_help_heading = "Which master, and how")]
 pub struct Reach {
     /// The master's control socket [env: POOLMASTER_SOCKET]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
 
     /// The config of the master that is meant
-    #[arg(short, long, global = true, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
     /// Where to look for control sockets [env: POOLMASTER_RUNTIME_DIR]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,
 
     /// Print the master's reply as JSON
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub json: bool,
 
-    /// Give up waiting after this long (30s, 2m): exit 5, the work goes on
-    #[arg(long, global = true, value_name = "TIME", value_parser = parse_timeout)]
+    /// Wait no longer than this (30s, 2m): exit 5, the work goes on
+    #[arg(long, value_name = "TIME", value_parser = parse_timeout)]
     pub timeout: Option<Duration>,
+}
+
+impl Reach {
+    /// What was typed after the verb, else what was typed before it.
+    pub(super) fn or(self, before: Reach) -> Reach {
+        Reach {
+            socket: self.socket.or(before.socket),
+            config: self.config.or(before.config),
+            runtime_dir: self.runtime_dir.or(before.runtime_dir),
+            json: self.json || before.json,
+            timeout: self.timeout.or(before.timeout),
+        }
+    }
+
+    /// The first flag that was given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        [
+            (self.socket.is_some(), "--socket"),
+            (self.config.is_some(), "--config"),
+            (self.runtime_dir.is_some(), "--runtime-dir"),
+            (self.json, "--json"),
+            (self.timeout.is_some(), "--timeout"),
+        ]
+        .into_iter()
+        .find_map(|(given, name)| given.then_some(name))
+    }
 }
 
 /// Flags of verbs whose effect may take a while.

@@ -78,6 +78,10 @@ impl Table {
             }
             let pad = width.saturating_sub(text.chars().count());
             let (before, after) = if *side == Side::Right { (pad, 0) } else { (0, pad) };
+            if text.is_empty() {
+                gap += width + 2;
+                continue;
+            }
             out.push_str(&" ".repeat(gap + before));
             out.push_str(&tone.paint(text, colours));
             gap = after + 2;
@@ -97,9 +101,9 @@ mod tests {
             Table::new(0, &[("POOL", Side::Left), ("READY", Side::Right), ("NONE", Side::Left), ("WHERE", Side::Left)]);
         let cell = |t: &str| (t.to_owned(), Tone::Plain);
         table.row(vec![cell("web"), ("12/12".to_owned(), Tone::Good), cell(""), cell("here")]);
-        table.row(vec![cell("scheduler"), cell("1"), cell(""), cell("")]);
+        table.row(vec![cell("scheduler"), cell(""), cell(""), cell("")]);
         table.remark("as it is");
-        assert_eq!(table.render(false), "POOL       READY  WHERE\nweb        12/12  here\nscheduler      1\n    as it is\n");
+        assert_eq!(table.render(false), "POOL       READY  WHERE\nweb        12/12  here\nscheduler\n    as it is\n");
         assert!(table.render(true).contains("\x1b[32m12/12\x1b[0m"));
     }
 }

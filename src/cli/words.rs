@@ -85,11 +85,12 @@ pub(super) fn state(state: WorkerState) -> (&'static str, Tone) {
     }
 }
 
-/// Text in lines of at most [`WIDTH`] columns, each indented. Words longer than a line stay whole: paths must be pasted.
+/// Text in lines of at most [`WIDTH`] columns, each indented. What is to be pasted stays in one piece: words longer than a
+/// line (paths), and commands in backticks.
 pub(super) fn wrapped(text: &str, indent: usize) -> String {
     let (mut out, mut column) = (String::new(), 0);
-    for word in text.split_whitespace() {
-        let width = word.chars().count();
+    for piece in pieces(text) {
+        let width = piece.chars().count();
         if column > 0 && column + 1 + width > WIDTH {
             out.push('\n');
             column = 0;
@@ -101,13 +102,31 @@ pub(super) fn wrapped(text: &str, indent: usize) -> String {
             out.push(' ');
             column += 1;
         }
-        out.push_str(word);
+        out.push_str(&piece);
         column += width;
     }
     if column > 0 {
         out.push('\n');
     }
     out
+}
+
+/// Words, and words in backticks together.
+fn pieces(text: &str) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    let mut open = false;
+    for word in text.split_whitespace() {
+        match out.last_mut() {
+            Some(last) if open => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => out.push(word.to_owned()),
+        }
+        open ^= word.matches('`').count() % 2 == 1;
+    }
+    // A lone backtick in a worker's words is no command.
+    if open { text.split_whitespace().map(str::to_owned).collect() } else { out }
 }
 
 /// Text from a worker or a file, without what would move a terminal's cursor.
@@ -141,6 +160,9 @@ mod tests {
         assert!(text.lines().all(|l| l.len() <= WIDTH && l.starts_with("    word")), "{text}");
         assert_eq!(text.lines().count(), 3);
         assert_eq!(wrapped("", 4), "");
+        let command = wrapped(&format!("{} `poolmaster scale web config`", "word ".repeat(14)), 0);
+        assert!(command.ends_with("word\n`poolmaster scale web config`\n"), "{command}");
+        assert!(wrapped(&"a ` b ".repeat(51), 0).lines().all(|l| l.len() <= WIDTH));
     }
 
     #[test]
