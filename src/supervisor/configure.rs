@@ -63,7 +63,8 @@ impl Supervisor {
                     self.on_pool(now, id, out, |p, cx| p.reconfigure(cx, spec, revision));
                 }
                 None => {
-                    self.pools.insert(id, Pool::new(spec, revision));
+                    let floor = self.retired.get(&id).copied().unwrap_or(0);
+                    self.pools.insert(id, Pool::new(spec, revision, floor));
                 }
             }
         }
@@ -104,7 +105,8 @@ impl Supervisor {
     /// A pool that left the config and whose last process is gone is forgotten.
     pub(super) fn drop_if_gone(&mut self, _now: Time, id: PoolId, out: &mut Vec<Action>) {
         if self.pools.get(&id).is_some_and(|p| p.phase == Phase::Removed && p.is_down()) && self.ending.is_none() {
-            self.pools.remove(&id);
+            let last = self.pools.remove(&id).map_or(0, |p| p.last_generation());
+            self.retired.insert(id, last);
             out.push(Action::PoolGone { pool: id });
         }
     }

@@ -7,7 +7,7 @@ use poolmaster::supervisor::{
     ScaleChange, SpawnFault, Time, WorkerId,
 };
 
-use crate::shadow::{Asked, Ending, PoolLife, Range, Shadow};
+use crate::shadow::{Asked, Ending, Life, PoolLife, Range, Shadow};
 
 impl Shadow {
     /// Takes in one event. True: it is about a worker that is no longer there.
@@ -24,7 +24,10 @@ impl Shadow {
                 }
                 match error.fault {
                     SpawnFault::Resources => {}
-                    SpawnFault::Setup | SpawnFault::Exec => self.early_death(now, *worker, !life.meddled),
+                    SpawnFault::Setup | SpawnFault::Exec => {
+                        let again = self.pools.get(&worker.pool).is_some_and(|p| p.spec.restart.policy != RestartPolicy::Never);
+                        self.early_death(now, &life, again && !life.meddled);
+                    }
                 }
             }
             Event::Notified { worker, message } => return self.notified(now, *worker, message),
@@ -86,7 +89,6 @@ impl Shadow {
                     p.in_config = true;
                     p.roll_asked = true;
                     p.forgive();
-                    p.early_maybe.clear();
                 }
                 // New, or back in the config: it starts from nothing.
                 Some(_) | None => {
@@ -137,6 +139,7 @@ impl Shadow {
                     (None, Some(b)) => Some(b),
                 };
                 life.beats.longest = new;
+                life.beats.reset = Some(now);
                 life.beats.firm = false;
             }
             Notification::Extend(d) => {
@@ -159,7 +162,9 @@ impl Shadow {
             return true;
         }
         let before = life.clone();
-        if stragglers {
+        // With kill_mode = process the rest of the group is nobody's business.
+        let group = self.pools.get(&worker.pool).is_none_or(|p| p.spec.signal_group);
+        if stragglers && group {
             life.lingering = Some(now);
         } else {
             self.workers.remove(&worker);
@@ -183,7 +188,7 @@ impl Shadow {
         let on_the_edge = before.ready.is_some_and(|r| r + settle == now);
         if !before.good(now, settle) || on_the_edge {
             let sure = !on_the_edge && !finished && !before.said_stopping && !before.meddled;
-            self.early_death(now, worker, sure);
+            self.early_death(now, &before, sure);
         } else {
             pool.maybe_good = true;
             let healthy = before.ready.is_some_and(|r| r + pool.spec.restart.backoff.reset_after <= now);
@@ -203,7 +208,10 @@ impl Shadow {
         }
     }
 
-    fn early_death(&mut self, now: Time, worker: WorkerId, sure: bool) {
+    fn early_death(&mut self, now: Time, life: &Life, sure: bool) {
+        let worker = life.id;
+        // Deaths beside a living old worker are the roll's to count; whether they are the budget's as well is left open.
+        let sure = sure && !life.incoming;
         let Some(p) = self.pools.get_mut(&worker.pool) else { return };
         p.early_maybe.push_back(now);
         let slot = p.slots.entry(worker.slot).or_default();
@@ -214,7 +222,7 @@ impl Shadow {
         } else {
             *slot = Default::default();
         }
-        if p.open.is_some() {
+        if p.open.is_some_and(|open| life.forked > open) {
             p.probes = if sure { p.probes + 1 } else { 0 };
             p.probe_died = sure.then_some(now);
         }
@@ -259,7 +267,10 @@ impl Shadow {
     /// An order to end: the first one as hard as it says, each further one a step harder.
     fn end(&mut self, now: Time, level: u8) {
         match &mut self.ending {
-            None => self.ending = Some(Ending { since: now, level, level_since: now, own: false }),
+            None => {
+                self.ending = Some(Ending { since: now, level, level_since: now, own: false });
+                self.hasten(now);
+            }
             Some(e) if e.level < 3 => {
                 e.level += 1;
                 e.level_since = now;
@@ -371,14 +382,10 @@ impl Shadow {
             ScaleChange::To(n) => i64::from(n),
             ScaleChange::Percent(percent) => match p.spec.max {
                 None => return Some(Err(())),
-                Some(max) if u64::from(max) * u64::from(percent) % 100 == 0 => i64::from(max) * i64::from(percent) / 100,
-                Some(_) => return None,
+                Some(max) => i64::from(poolmaster::supervisor::Share::Percent(percent).of(max)),
             },
             ScaleChange::Config => return Some(Ok(p.spec.workers)),
         };
-        if wish < 0 {
-            return None;
-        }
         let inside = wish == 0 || (wish >= i64::from(p.spec.min) && p.spec.max.is_none_or(|max| wish <= i64::from(max)));
         Some(if inside { Ok(wish as u32) } else { Err(()) })
     }

@@ -22,7 +22,9 @@ impl Shadow {
     pub(crate) fn judge(
         &mut self, now: Time, event: &Event, before: &Before, out: &[Action], core: &Supervisor, alive: usize,
     ) -> Verdict {
-        must(self.exited.is_none() || out.is_empty(), || format!("actions after Exit: {out:?}"))?;
+        if self.exited.is_some() {
+            return holds::stale_facts_change_nothing(out);
+        }
         if before.stale && !before.was_due {
             holds::stale_facts_change_nothing(out)?;
         }
@@ -32,7 +34,7 @@ impl Shadow {
         let mut touched: BTreeSet<PoolId> = self.touched_by(event);
         let mut replies = Vec::new();
         let mut spawned = Vec::new();
-        self.adopt_readiness(now, core, event, out);
+        self.adopt_readiness(now, core, event);
         for action in out {
             match action {
                 Action::Spawn { worker, revision } => {
@@ -59,7 +61,9 @@ impl Shadow {
                 }
                 Action::Note(note) => self.take_note(now, note),
                 Action::Exit { code, .. } => {
-                    holds::ends_cleanly(self, alive)?;
+                    holds::ends_cleanly(self, now, alive)?;
+                    must(matches!(out.last(), Some(Action::Exit { .. })), || "Exit is not the last action".to_owned())?;
+                    self.left_behind = alive > 0;
                     self.exited = Some((now, *code));
                 }
             }
@@ -127,11 +131,12 @@ impl Shadow {
             aborted: None,
             killed: None,
             sent: Vec::new(),
-            beats: Beats { shortest: spec.timeout, longest: spec.timeout, last: None, firm: false },
+            beats: Beats { shortest: spec.timeout, longest: spec.timeout, last: None, reset: None, firm: false },
             triggered: false,
             lingering: None,
             meddled: false,
             looking: false,
+            incoming: self.of_pool(w.pool).any(|l| l.id.slot == w.slot && l.staying()),
         };
         self.workers.insert(w, life);
         if let Some(p) = self.pools.get_mut(&w.pool) {
@@ -237,8 +242,8 @@ impl Shadow {
     }
 
     /// Readiness by waiting (a delay, or a start timeout survived) is not an event: it is due at a computable time.
-    fn adopt_readiness(&mut self, now: Time, core: &Supervisor, event: &Event, out: &[Action]) {
-        if !matches!(event, Event::Tick) && out.is_empty() {
+    fn adopt_readiness(&mut self, now: Time, core: &Supervisor, event: &Event) {
+        if !matches!(event, Event::Tick) {
             return;
         }
         for life in self.workers.values_mut() {
@@ -289,7 +294,9 @@ impl Shadow {
                 adopt_what_is_open(event, id, &mut pool, view.map(|v| (v.target, v.operator)));
                 if let Some(view) = view.filter(|_| pool.in_config) {
                     holds::target_as_ordered(&pool, view.target)?;
-                    holds::bounded_population(self, &pool, view.rolling > 0)?;
+                    if spawned.iter().any(|w| w.pool == *id) {
+                        holds::bounded_population(self, &pool, view.rolling > 0)?;
+                    }
                     must(self.ready(*id) == view.ready, || {
                         format!("pool {}: {} shown as ready, {} are", pool.spec.name, view.ready, self.ready(*id))
                     })
@@ -300,7 +307,9 @@ impl Shadow {
                 for w in spawned.iter().filter(|w| w.pool == *id) {
                     holds::only_running_pools_spawn(&pool, phase, *w)?;
                     holds::backoff_is_kept(&pool, now, *w, phase)?;
-                    holds::one_probe_at_a_time(self, &pool, now, *w)?;
+                    if phase == Phase::BackingOff {
+                        holds::one_probe_at_a_time(self, &pool, now, *w)?;
+                    }
                 }
             }
             holds::shown_as_it_is(self, core, *id, now)?;
@@ -310,7 +319,7 @@ impl Shadow {
                 pool.forgive();
             }
             pool.phase = phase;
-            pool.was_ready |= pool.target > 0 && self.ready(*id) >= pool.target;
+            pool.was_ready |= self.ready(*id) >= pool.spec.min_ready.max(1).min(pool.target);
             pool.ever_good |= self.of_pool(*id).any(|l| l.staying() && l.ready.is_some_and(|r| r + pool.spec.settle < now));
             pool.maybe_good |= pool.ever_good || self.of_pool(*id).any(|l| l.good(now, pool.spec.settle));
             if let Some(view) = view {

@@ -22,6 +22,7 @@ struct Proc {
     dead: Option<ExitStatus>,
     reported: bool,
     group_alive: bool,
+    whole_group: bool,
     stop_seen: bool,
     pending: Vec<(i32, Scope)>,
 }
@@ -51,9 +52,10 @@ impl Kernel {
         }
     }
 
-    /// Processes that are alive, or dead and not yet reported: what must be nobody when the master exits.
+    /// Processes that are alive, or dead and not yet reported: what must be nobody when the master exits. Strays of a pool with
+    /// kill_mode = process are nobody's business.
     pub(crate) fn alive(&self) -> usize {
-        self.procs.len()
+        self.procs.values().filter(|p| !p.reported || p.whole_group).count()
     }
 
     pub(crate) fn spawn(&mut self, now: Time, w: WorkerId, spec: &PoolSpec, q: &mut Queue) {
@@ -73,6 +75,7 @@ impl Kernel {
             dead: None,
             reported: false,
             group_alive: false,
+            whole_group: spec.signal_group,
             stop_seen: false,
             pending: Vec::new(),
         };

@@ -107,7 +107,7 @@ fn end(world: &mut World, rng: &mut Rng) -> Verdict {
     must(world.shadow.exited.is_some(), || "told to end, and nothing is left to happen, but no Exit came".to_owned())?;
     let code = world.shadow.exited.map_or(0, |(_, code)| code);
     let own = world.shadow.ending.is_some_and(|e| e.own);
-    must(own || code == 0, || format!("an ordered end has exit code {code}"))
+    must(own || code == i32::from(world.shadow.left_behind), || format!("an ordered end has exit code {code}"))
 }
 
 /// Runs one seed; on a broken promise says how to see it again.
@@ -130,6 +130,9 @@ fn report(world: &World, seed: u64, steps: u64, what: &str) -> ! {
     }
     for p in world.shadow.pools.values() {
         text.push_str(&format!("{:?}\n", p.spec));
+        for life in world.shadow.of_pool(p.spec.id) {
+            text.push_str(&format!("   {}: {:?}\n", life.id, life.state(world.now, p.spec.settle)));
+        }
     }
     panic!(
         "seed {seed}, step {} of {steps}, at {}: {what}\n\nlast events:\n{text}\nagain: POOLMASTER_SIM_SEED={seed} \

@@ -47,6 +47,8 @@ pub(crate) struct Beats {
     pub(crate) shortest: Option<Duration>,
     pub(crate) longest: Option<Duration>,
     pub(crate) last: Option<Time>,
+    /// The worker changed its own timeout.
+    pub(crate) reset: Option<Time>,
     /// A beat came while it was ready, under the timeout in force: now it must be enforced.
     pub(crate) firm: bool,
 }
@@ -77,6 +79,8 @@ pub(crate) struct Life {
     /// An operator meddled with it: what it does proves nothing.
     pub(crate) meddled: bool,
     pub(crate) looking: bool,
+    /// It was started beside the worker that it is to replace.
+    pub(crate) incoming: bool,
 }
 
 impl Life {
@@ -244,6 +248,8 @@ pub(crate) struct Shadow {
     pub(crate) reads: u32,
     pub(crate) ending: Option<Ending>,
     pub(crate) exited: Option<(Time, i32)>,
+    /// The master ended although the kernel would not let go of some processes.
+    pub(crate) left_behind: bool,
     pub(crate) late: Option<(Time, Duration)>,
     pub(crate) replies: u64,
 }
@@ -267,6 +273,7 @@ impl Shadow {
             reads: 0,
             ending: None,
             exited: None,
+            left_behind: false,
             late: None,
             replies: 0,
         }
@@ -283,6 +290,13 @@ impl Shadow {
 
     pub(crate) fn ready(&self, pool: PoolId) -> u32 {
         self.of_pool(pool).filter(|l| l.staying() && l.ready.is_some()).count() as u32
+    }
+
+    /// Slots with a ready worker.
+    pub(crate) fn slots_ready(&self, pool: PoolId) -> u32 {
+        let mut slots: Vec<u32> = self.of_pool(pool).filter(|l| l.staying() && l.ready.is_some()).map(|l| l.id.slot).collect();
+        slots.dedup();
+        slots.len() as u32
     }
 
     pub(crate) fn live(&self, pool: PoolId) -> u32 {
@@ -313,7 +327,7 @@ impl Shadow {
             (TimeoutFrom::Ready, ready, last) => ready?.max(last.unwrap_or_default()),
         };
         let mut lo = base + shortest;
-        let mut hi = base.max(life.ready.unwrap_or_default()) + longest;
+        let mut hi = base.max(life.ready.unwrap_or_default()).max(life.beats.reset.unwrap_or_default()) + longest;
         if let Some((at, by)) = self.late
             && at >= base
         {

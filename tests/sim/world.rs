@@ -288,7 +288,7 @@ impl World {
             return Ok(());
         }
         let full = |p: &crate::shadow::PoolLife| {
-            p.phase == Phase::Running && self.shadow.staying(p.spec.id) == p.target
+            p.phase == Phase::Running && !p.roll_asked && self.shadow.staying(p.spec.id) == p.target
                 || matches!(p.phase, Phase::Stopped | Phase::Parked | Phase::Failed | Phase::Completed | Phase::Waiting | Phase::Removed)
         };
         if !self.shadow.pools.values().all(full) {

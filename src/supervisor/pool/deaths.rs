@@ -131,6 +131,8 @@ impl Pool {
             return Next::Nothing;
         }
         self.restarts += 1;
+        // A wait between replacements beside it does not hold back the one in its place.
+        self.arm_slot(cx, id.slot, None);
         if facts.early { self.early_death(cx, id, facts.probe, &death.words()) } else { Next::Restart }
     }
 
