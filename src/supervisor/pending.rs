@@ -119,6 +119,14 @@ impl Supervisor {
         }
     }
 
+    /// The master ends: whoever still waits is told how it came out.
+    pub(super) fn answer_last(&mut self, why: &str, out: &mut Vec<Action>) {
+        for id in self.pending.keys().copied().collect::<Vec<_>>() {
+            self.answer_if_settled(id, out);
+            self.finish(id, Outcome::Failed(format!("the master ended: {why}")), out);
+        }
+    }
+
     /// The config that was asked for is in force: from now on the orders wait for its pools.
     pub(super) fn reload_rolled(&mut self, out: &mut Vec<Action>) {
         let pools: Vec<PoolId> = self.order.clone();

@@ -143,7 +143,9 @@ impl Supervisor {
         if std::mem::replace(&mut ending.done, true) {
             return;
         }
-        for id in std::mem::take(&mut ending.replies) {
+        let replies = std::mem::take(&mut ending.replies);
+        self.answer_last(&reason, out);
+        for id in replies {
             let outcome = match code {
                 0 => Outcome::Done("everything is stopped".to_owned()),
                 _ => Outcome::Failed(reason.clone()),

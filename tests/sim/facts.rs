@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use poolmaster::supervisor::{
-    Command, CommandId, Event, ExitStatus, MasterSignal, MasterSpec, Notification, PoolId, PoolSpec, ReadyKind, RestartPolicy,
+    Command, CommandId, Event, ExitStatus, MasterSignal, MasterSpec, Notification, Phase, PoolId, PoolSpec, ReadyKind, RestartPolicy,
     ScaleChange, SpawnFault, Time, WorkerId,
 };
 
@@ -57,7 +57,7 @@ impl Shadow {
             Event::Abandoned { id } => {
                 self.commands.remove(id);
             }
-            Event::Tick => {}
+            Event::Tick => self.ticked = now,
             Event::Late { by } => {
                 self.late = Some((now, *by));
                 // Whether time asleep counts against a start is left open.
@@ -80,7 +80,7 @@ impl Shadow {
         }
         for spec in pools {
             match self.pools.get_mut(&spec.id) {
-                Some(p) if p.phase != poolmaster::supervisor::Phase::Removed => {
+                Some(p) if p.phase != Phase::Removed => {
                     if p.spec.workers != spec.workers {
                         p.operator = None;
                     }
@@ -185,9 +185,13 @@ impl Shadow {
         if finished && success {
             return false;
         }
-        let on_the_edge = before.ready.is_some_and(|r| r + settle == now);
+        // It settled, but no tick has told so yet: the exit may be older than that.
+        let on_the_edge = before.ready.is_some_and(|r| r + settle <= now && r + settle >= self.ticked);
+        let replaced = self.of_pool(worker.pool).any(|l| l.id.slot == worker.slot && l.id.generation > worker.generation && l.staying());
+        let Some(pool) = self.pools.get_mut(&worker.pool) else { return false };
         if !before.good(now, settle) || on_the_edge {
-            let sure = !on_the_edge && !finished && !before.said_stopping && !before.meddled;
+            pool.maybe_good |= on_the_edge;
+            let sure = !on_the_edge && !replaced && !finished && !before.said_stopping && !before.meddled;
             self.early_death(now, &before, sure);
         } else {
             pool.maybe_good = true;
@@ -257,7 +261,8 @@ impl Shadow {
             }
             MasterSignal::Winch => {
                 if self.master.winch_parks {
-                    self.pools.values_mut().for_each(|p| p.parked = true);
+                    let runs = |p: &&mut PoolLife| matches!(p.phase, Phase::Running | Phase::BackingOff | Phase::Waiting);
+                    self.pools.values_mut().filter(runs).for_each(|p| p.parked = true);
                 }
             }
             MasterSignal::Usr1 | MasterSignal::Usr2 => {}

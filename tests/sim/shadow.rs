@@ -252,6 +252,8 @@ pub(crate) struct Shadow {
     pub(crate) left_behind: bool,
     pub(crate) late: Option<(Time, Duration)>,
     pub(crate) replies: u64,
+    /// The last tick.
+    pub(crate) ticked: Time,
 }
 
 impl Shadow {
@@ -276,6 +278,7 @@ impl Shadow {
             left_behind: false,
             late: None,
             replies: 0,
+            ticked: Time(0),
         }
     }
 
