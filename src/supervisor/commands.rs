@@ -74,7 +74,10 @@ impl Supervisor {
                 self.reopen(now, out);
                 reply(id, Outcome::Done("log files are being reopened".to_owned()), out);
             }
-            Command::Shutdown { now: quick } => self.shut_down_for(now, id, quick, sender, out),
+            Command::Shutdown { now: quick } => {
+                self.shut_down_for(now, quick, sender, out);
+                self.await_goal(now, id, Goal::Ended, timeout, out);
+            }
         }
     }
 

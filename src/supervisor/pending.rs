@@ -29,6 +29,8 @@ pub(super) enum Goal {
     Condition { pool: PoolId, until: Condition },
     /// A worker started since then is good, or died.
     Retried { pool: PoolId, since: Time },
+    /// Everything is down: answered by the shutdown itself, as its last act but one.
+    Ended,
     /// The config was read (`None` until then), and these pools have rolled.
     Reload { rolling: Option<Vec<PoolId>> },
     /// Each signal has gone out, or could not.
@@ -41,6 +43,7 @@ impl Goal {
             Goal::Scaled { pool } | Goal::Condition { pool, .. } | Goal::Retried { pool, .. } => *pool == id,
             Goal::Stopped { pools } | Goal::Started { pools } | Goal::Rolled { pools } => pools.contains(&id),
             Goal::Reload { rolling } => rolling.as_ref().is_some_and(|pools| pools.contains(&id)),
+            Goal::Ended => true,
             Goal::Signalled { .. } => false,
         }
     }
@@ -112,18 +115,21 @@ impl Supervisor {
 
     /// Ends all orders but those that a shutdown fulfils.
     pub(super) fn fail_pending(&mut self, why: &str, out: &mut Vec<Action>) {
-        let stays = |goal: &Goal| matches!(goal, Goal::Stopped { .. } | Goal::Condition { until: Condition::Stopped, .. });
+        let stays = |goal: &Goal| matches!(goal, Goal::Ended | Goal::Stopped { .. } | Goal::Condition { until: Condition::Stopped, .. });
         let commands: Vec<CommandId> = self.pending.iter().filter(|(_, p)| !stays(&p.goal)).map(|(c, _)| *c).collect();
         for command in commands {
             self.finish(command, Outcome::Failed(why.to_owned()), out);
         }
     }
 
-    /// The master ends: whoever still waits is told how it came out.
-    pub(super) fn answer_last(&mut self, why: &str, out: &mut Vec<Action>) {
+    /// The master ends: the last orders are answered.
+    pub(super) fn answer_ended(&mut self, code: i32, reason: &str, out: &mut Vec<Action>) {
         for id in self.pending.keys().copied().collect::<Vec<_>>() {
-            self.answer_if_settled(id, out);
-            self.finish(id, Outcome::Failed(format!("the master ended: {why}")), out);
+            let outcome = match code {
+                0 => Outcome::Done("everything is stopped".to_owned()),
+                _ => Outcome::Failed(reason.to_owned()),
+            };
+            self.finish(id, outcome, out);
         }
     }
 
@@ -182,6 +188,7 @@ impl Supervisor {
             Goal::Started { pools } => self.each(pools, |p| self.started(p)),
             Goal::Rolled { pools } => self.each(pools, rolled),
             Goal::Reload { rolling } => self.each(rolling.as_ref()?, rolled),
+            Goal::Ended => None,
             Goal::Condition { pool, until } => self.condition(*pool, *until),
             Goal::Retried { pool, since } => retried(self.pools.get(pool)?, *since),
             Goal::Signalled { signal, waiting, sent, failed } => waiting.is_empty().then(|| match failed.first() {

@@ -2,7 +2,7 @@
 
 use super::pool::UNKILLABLE_AFTER;
 use super::timers::{Key, Timers};
-use super::{Action, CommandId, Level, Outcome, Phase, PoolId, Reason, Sender, Supervisor, Time, What};
+use super::{Action, Level, Phase, PoolId, Reason, Sender, Supervisor, Time, What};
 
 /// How hard the end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,8 +31,6 @@ pub(super) struct Ending {
     manner: Manner,
     code: i32,
     why: String,
-    /// Clients that wait for it.
-    replies: Vec<CommandId>,
     /// The exit was handed out.
     done: bool,
 }
@@ -53,14 +51,11 @@ impl Supervisor {
         self.shut_down(now, Manner::Graceful, code, why, out);
     }
 
-    /// An operator's shutdown; answered at the very end.
-    pub(super) fn shut_down_for(&mut self, now: Time, id: CommandId, quick: bool, sender: Sender, out: &mut Vec<Action>) {
+    /// An operator's shutdown. Its order stays pending until the very end.
+    pub(super) fn shut_down_for(&mut self, now: Time, quick: bool, sender: Sender, out: &mut Vec<Action>) {
         let wish = if quick { Manner::Quick } else { Manner::Graceful };
         let manner = self.ending.as_ref().map_or(wish, |e| e.manner.max(wish));
         self.shut_down(now, manner, 0, format!("shutdown ordered by {sender}"), out);
-        if let Some(ending) = self.ending.as_mut() {
-            ending.replies.push(id);
-        }
     }
 
     fn shut_down(&mut self, now: Time, manner: Manner, code: i32, why: String, out: &mut Vec<Action>) {
@@ -73,7 +68,7 @@ impl Supervisor {
         match self.ending.as_mut() {
             Some(ending) => ending.manner = manner,
             None => {
-                self.ending = Some(Ending { manner, code, why, replies: Vec::new(), done: false });
+                self.ending = Some(Ending { manner, code, why, done: false });
                 self.fail_pending("the master is shutting down", out);
             }
         }
@@ -143,15 +138,7 @@ impl Supervisor {
         if std::mem::replace(&mut ending.done, true) {
             return;
         }
-        let replies = std::mem::take(&mut ending.replies);
-        self.answer_last(&reason, out);
-        for id in replies {
-            let outcome = match code {
-                0 => Outcome::Done("everything is stopped".to_owned()),
-                _ => Outcome::Failed(reason.clone()),
-            };
-            out.push(Action::Reply { id, outcome });
-        }
+        self.answer_ended(code, &reason, out);
         out.push(Action::Exit { code, reason });
         self.timers = Timers::default();
     }

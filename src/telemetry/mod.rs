@@ -1,1 +1,10 @@
-//! Placeholder.
+//! The master's log, and what workers write: both go through one thread of their own, so that a slow or full disk never stops
+//! supervision.
+
+mod lines;
+mod log;
+mod sink;
+pub mod systemd;
+
+pub use lines::{Lines, Tail, printable};
+pub use log::{Log, LogError, LogOptions, Relay};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use poolmaster::supervisor::{
-    Command, CommandId, Event, ExitStatus, MasterSignal, MasterSpec, Notification, Phase, PoolId, PoolSpec, ReadyKind, RestartPolicy,
+    Command, CommandId, Event, ExitStatus, MasterSignal, MasterSpec, Notification, Phase, PoolId, PoolSpec, ReadyKind, Reason, RestartPolicy,
     ScaleChange, SpawnFault, Time, WorkerId,
 };
 
@@ -175,7 +175,8 @@ impl Shadow {
             self.vacated(worker);
             return false;
         }
-        let success = matches!(status, ExitStatus::Code(c) if pool.spec.restart.success_codes.contains(&c));
+        let ours = before.reason.is_some_and(|r| r != Reason::Announced);
+        let success = !ours && matches!(status, ExitStatus::Code(c) if pool.spec.restart.success_codes.contains(&c));
         let finished = match pool.spec.restart.policy {
             RestartPolicy::Always => false,
             RestartPolicy::OnFailure => success,

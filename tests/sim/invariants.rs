@@ -110,12 +110,13 @@ pub(crate) fn one_probe_at_a_time(shadow: &Shadow, pool: &PoolLife, now: Time, w
 }
 
 /// A pool is started only once those that it is `after` have been ready.
-pub(crate) fn started_after_others(shadow: &Shadow, pool: &PoolLife, w: WorkerId) -> Verdict {
+pub(crate) fn started_after_others(shadow: &Shadow, core: &Supervisor, pool: &PoolLife, w: WorkerId) -> Verdict {
     if pool.spawned > 0 {
         return Ok(());
     }
     for other in pool.spec.after.iter().filter_map(|id| shadow.pools.get(id)) {
-        let coming = matches!(other.phase, Phase::Running | Phase::Waiting) && other.in_config && other.target > 0;
+        let phase = core.pools().iter().find(|v| v.spec.id == other.spec.id).map(|v| v.phase);
+        let coming = matches!(phase, Some(Phase::Running | Phase::Waiting)) && other.in_config && other.target > 0;
         let enough = other.spec.min_ready.max(1).min(other.target);
         must(!coming || other.was_ready || shadow.ready(other.spec.id) >= enough, || format!("{w} spawned before pool {} was ready", other.spec.name))?;
     }

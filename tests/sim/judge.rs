@@ -39,7 +39,7 @@ impl Shadow {
             match action {
                 Action::Spawn { worker, revision } => {
                     touched.insert(worker.pool);
-                    self.take_spawn(now, *worker, *revision)?;
+                    self.take_spawn(now, core, *worker, *revision)?;
                     spawned.push(*worker);
                 }
                 Action::Look { worker } => self.take_look(*worker)?,
@@ -106,13 +106,13 @@ impl Shadow {
         BTreeSet::from([pool])
     }
 
-    fn take_spawn(&mut self, now: Time, w: WorkerId, revision: u32) -> Verdict {
+    fn take_spawn(&mut self, now: Time, core: &Supervisor, w: WorkerId, revision: u32) -> Verdict {
         holds::generations_grow(self, w)?;
         holds::nothing_spawned_after_shutdown(self, w)?;
         holds::spawned_from_config_in_force(self, w, revision)?;
         let Some(pool) = self.pools.get(&w.pool) else { return Err(format!("{w} spawned for a pool that does not exist")) };
         holds::one_worker_per_slot(self, w, pool.roll_asked)?;
-        holds::started_after_others(self, pool, w)?;
+        holds::started_after_others(self, core, pool, w)?;
         holds::staggered_start(self, pool, now, w)?;
         let spec = pool.spec.clone();
         self.generations.insert((w.pool, w.slot), w.generation);

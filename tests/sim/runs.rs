@@ -1,6 +1,7 @@
 //! Owns the random runs: many seeds, several kinds of weather, a million events in an ordinary `cargo test`.
 //!
-//! `POOLMASTER_SIM_SEED=n` runs one seed, `POOLMASTER_SIM_SEEDS=n` so many from there, `POOLMASTER_SIM_STEPS=n` events each.
+//! `POOLMASTER_SIM_SEED=n` runs one seed, `POOLMASTER_SIM_SEEDS=n` so many from there, `POOLMASTER_SIM_STEPS=n` events each,
+//! `POOLMASTER_SIM_TAIL=n` more of the last events in the report of a failure.
 
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ fn setting(seed: u64) -> Setting {
         jumps: rng.pick(&[0, 0, 2]),
         notice_grid: rng.pick(&[Duration::ZERO, Duration::ZERO, Duration::from_millis(50), Duration::from_secs(1)]),
         keep_trace: false,
+        tail: knob("POOLMASTER_SIM_TAIL").map_or(40, |n| n as usize),
     }
 }
 

@@ -18,8 +18,6 @@ use crate::storm::{Climate, File, MASTER, OPERATOR, Stream};
 
 /// Most ticks in a row at one instant before it counts as a busy loop.
 const TICKS_AT_ONCE: u32 = 64;
-/// Events kept for the report of a failure.
-const TAIL: usize = 40;
 
 /// One step of a run, as it is kept for reports and comparisons.
 pub(crate) type Traced = (Time, Event, Vec<Action>);
@@ -34,6 +32,8 @@ pub(crate) struct Setting {
     pub(crate) jumps: u64,
     pub(crate) notice_grid: Duration,
     pub(crate) keep_trace: bool,
+    /// Events kept for the report of a failure.
+    pub(crate) tail: usize,
 }
 
 /// One run.
@@ -205,7 +205,7 @@ impl World {
         if self.setting.keep_trace {
             self.trace.push(traced.clone());
         }
-        if self.tail.len() == TAIL {
+        if self.tail.len() >= self.setting.tail {
             self.tail.pop_front();
         }
         self.tail.push_back(traced);

@@ -139,7 +139,10 @@ impl Pool {
         });
         if replace {
             self.vacate(id);
-            self.restarts += 1;
+            // One that was to replace it anyway takes its place.
+            if !self.promote(cx, id.slot) {
+                self.restarts += 1;
+            }
         }
         self.fill(cx);
     }

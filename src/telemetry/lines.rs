@@ -1,0 +1,156 @@
+//! Owns the way from bytes to lines: bounded, binary safe, and harmless on a terminal.
+
+use std::collections::VecDeque;
+
+/// Splits a stream into lines of at most `max` bytes; longer ones come in pieces.
+#[derive(Debug)]
+pub struct Lines {
+    partial: Vec<u8>,
+    max: usize,
+}
+
+impl Lines {
+    /// An empty splitter.
+    pub fn new(max: usize) -> Lines {
+        Lines { partial: Vec::new(), max: max.max(1) }
+    }
+
+    /// Takes a piece of the stream, hands out every line that it completes.
+    pub fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) {
+        for part in bytes.split_inclusive(|b| *b == b'\n') {
+            let (body, ends) = match part.strip_suffix(b"\n") {
+                Some(body) => (body, true),
+                None => (part, false),
+            };
+            let mut rest = body;
+            while self.partial.len() + rest.len() > self.max {
+                let (now, later) = rest.split_at(self.max - self.partial.len());
+                self.partial.extend_from_slice(now);
+                each(&self.partial);
+                self.partial.clear();
+                rest = later;
+            }
+            if !ends {
+                self.partial.extend_from_slice(rest);
+            } else if self.partial.is_empty() {
+                each(rest);
+            } else {
+                self.partial.extend_from_slice(rest);
+                each(&self.partial);
+                self.partial.clear();
+            }
+        }
+    }
+
+    /// What is left at the end of the stream.
+    pub fn finish(&mut self, mut each: impl FnMut(&[u8])) {
+        if !self.partial.is_empty() {
+            each(&self.partial);
+            self.partial = Vec::new();
+        }
+    }
+}
+
+/// The last lines of a worker, for reports about its end.
+#[derive(Debug)]
+pub struct Tail {
+    lines: VecDeque<String>,
+    most: usize,
+}
+
+/// Longest line kept for a report, in bytes.
+const KEPT: usize = 512;
+
+impl Tail {
+    /// Keeps the last `most` lines.
+    pub fn new(most: usize) -> Tail {
+        Tail { lines: VecDeque::new(), most }
+    }
+
+    /// One more line.
+    pub fn push(&mut self, line: &[u8]) {
+        if self.lines.len() == self.most {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(printable(line.get(..KEPT).unwrap_or(line)));
+    }
+
+    /// The lines, oldest first.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().map(String::as_str)
+    }
+
+    /// Nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+}
+
+/// Text that cannot move a terminal's cursor or change its colours: control characters are shown as escapes, bytes that are not
+/// UTF-8 as the replacement character.
+pub fn printable(bytes: &[u8]) -> String {
+    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+    let text = String::from_utf8_lossy(bytes);
+    if !text.chars().any(|c| c.is_control() && c != '\t') {
+        return text.into_owned();
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c.is_control() && c != '\t' {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn split(max: usize, pieces: &[&[u8]]) -> Vec<Vec<u8>> {
+        let (mut lines, mut out) = (Lines::new(max), Vec::new());
+        for piece in pieces {
+            lines.push(piece, |l| out.push(l.to_vec()));
+        }
+        lines.finish(|l| out.push(l.to_vec()));
+        out
+    }
+
+    #[test]
+    fn lines_are_put_together_across_reads() {
+        assert_eq!(split(10, &[b"ab", b"c\nd", b"\n", b"\nrest"]), [b"abc".to_vec(), b"d".to_vec(), b"".to_vec(), b"rest".to_vec()]);
+    }
+
+    #[test]
+    fn an_endless_line_comes_in_pieces() {
+        assert_eq!(split(4, &[b"abcdefghij\n"]), [b"abcd".to_vec(), b"efgh".to_vec(), b"ij".to_vec()]);
+    }
+
+    #[test]
+    fn terminal_escapes_lose_their_teeth() {
+        assert_eq!(printable(b"a\x1b[31mb\x07\tc\r"), "a\\u{1b}[31mb\\u{7}\tc");
+        assert_eq!(printable(b"\xff"), "\u{fffd}");
+    }
+
+    #[test]
+    fn the_tail_keeps_the_last_lines() {
+        let mut tail = Tail::new(2);
+        for line in [b"a", b"b", b"c"] {
+            tail.push(line);
+        }
+        assert_eq!(tail.lines().collect::<Vec<_>>(), ["b", "c"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_byte_is_lost_or_added(stream in proptest::collection::vec(any::<u8>(), 0..400), cut in 1usize..40, max in 1usize..50) {
+            let pieces: Vec<&[u8]> = stream.chunks(cut).collect();
+            let joined: Vec<u8> = split(max, &pieces).concat();
+            let plain: Vec<u8> = stream.iter().copied().filter(|b| *b != b'\n').collect();
+            prop_assert_eq!(joined, plain);
+        }
+    }
+}
