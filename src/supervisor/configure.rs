@@ -51,7 +51,11 @@ impl Supervisor {
         for id in self.pools.keys().copied().collect::<Vec<_>>() {
             if !self.order.contains(&id) {
                 self.fail_pending_of(id, "the pool left the config", out);
-                self.on_pool(now, id, out, |p, cx| p.halt(cx, Phase::Removed, Reason::Removed));
+                self.on_pool(now, id, out, |p, cx| {
+                    // Should its name come back before it is gone, it comes back as the file has it.
+                    p.operator = None;
+                    p.halt(cx, Phase::Removed, Reason::Removed);
+                });
             }
         }
         let mut known = BTreeMap::new();

@@ -186,8 +186,9 @@ impl Shadow {
         if finished && success {
             return false;
         }
-        // It settled, but no tick has told so yet: the exit may be older than that.
-        let on_the_edge = before.ready.is_some_and(|r| r + settle <= now && r + settle >= self.ticked);
+        // A verdict, or its own word, ends the time in which it could get good.
+        let judged = before.aborted.or(before.announced).unwrap_or(now);
+        let on_the_edge = before.good(now, settle) && !before.good(judged, settle);
         let replaced = self.of_pool(worker.pool).any(|l| l.id.slot == worker.slot && l.id.generation > worker.generation && l.staying());
         let Some(pool) = self.pools.get_mut(&worker.pool) else { return false };
         if !before.good(now, settle) || on_the_edge {

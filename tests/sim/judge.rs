@@ -136,7 +136,7 @@ impl Shadow {
             lingering: None,
             meddled: false,
             looking: false,
-            incoming: self.of_pool(w.pool).any(|l| l.id.slot == w.slot && l.staying()),
+            incoming: core.workers(w.pool).iter().any(|v| v.id == w && v.incoming),
         };
         self.workers.insert(w, life);
         if let Some(p) = self.pools.get_mut(&w.pool) {
@@ -316,6 +316,9 @@ impl Shadow {
             if phase == Phase::BackingOff {
                 pool.open.get_or_insert(now);
             } else if pool.open.take().is_some() {
+                pool.forgive();
+            }
+            if !matches!(phase, Phase::Running | Phase::BackingOff) {
                 pool.forgive();
             }
             pool.phase = phase;

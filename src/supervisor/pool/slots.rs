@@ -101,7 +101,8 @@ impl Pool {
     /// Lets every waiting slot try again now; `forgive` clears their counts as well.
     pub(super) fn clear_waits(&mut self, cx: &mut Cx<'_>, forgive: bool) {
         let id = self.id();
-        let numbers: Vec<u32> = self.active.iter().copied().collect();
+        // Slots that are not wanted now may be wanted again: what is forgiven is forgiven for them too.
+        let numbers: Vec<u32> = if forgive { self.slots.keys().copied().collect() } else { self.active.iter().copied().collect() };
         for number in numbers {
             if let Some(slot) = self.slots.get_mut(&number) {
                 cx.timers.arm(Key::Slot(id, number), &mut slot.retry_at, None);
