@@ -26,7 +26,8 @@ impl Shadow {
                     SpawnFault::Resources => {}
                     SpawnFault::Setup | SpawnFault::Exec => {
                         let again = self.pools.get(&worker.pool).is_some_and(|p| p.spec.restart.policy != RestartPolicy::Never);
-                        self.early_death(now, &life, again && !life.meddled);
+                        let replaced = self.replaced(*worker);
+                        self.early_death(now, &life, again && !replaced && !life.meddled);
                     }
                 }
             }
@@ -189,7 +190,7 @@ impl Shadow {
         // A verdict, or its own word, ends the time in which it could get good.
         let judged = before.aborted.or(before.announced).unwrap_or(now);
         let on_the_edge = before.good(now, settle) && !before.good(judged, settle);
-        let replaced = self.of_pool(worker.pool).any(|l| l.id.slot == worker.slot && l.id.generation > worker.generation && l.staying());
+        let replaced = self.replaced(worker);
         let Some(pool) = self.pools.get_mut(&worker.pool) else { return false };
         if !before.good(now, settle) || on_the_edge {
             pool.maybe_good |= on_the_edge;
@@ -205,6 +206,11 @@ impl Shadow {
             }
         }
         false
+    }
+
+    /// Its replacement is running beside it: whether its death counts is left open.
+    fn replaced(&self, w: WorkerId) -> bool {
+        self.of_pool(w.pool).any(|l| l.id.slot == w.slot && l.id.generation > w.generation && l.staying())
     }
 
     /// The worker left because it was told to: its slot may start afresh.

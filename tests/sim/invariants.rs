@@ -211,7 +211,7 @@ pub(crate) fn stopped_for_a_reason(shadow: &Shadow, core: &Supervisor, life: &Li
         Reason::Stopped => pool.op_stopped,
         Reason::Removed => !pool.in_config,
         Reason::Parked => pool.parked,
-        Reason::PoolFailed => shadow.ending.is_some() || core.pools().iter().any(|p| p.spec.id == pool.spec.id && p.phase == Phase::Failed),
+        Reason::PoolFailed => core.is_ending() || core.pools().iter().any(|p| p.spec.id == pool.spec.id && p.phase == Phase::Failed),
         Reason::Shutdown => shadow.ending.is_some(),
         Reason::StartTimeout => life.ready.is_none() && now >= life.start_due.lo,
         Reason::HeartbeatLost => shadow.heartbeat_due(life).is_some_and(|(lo, _)| lo <= now),

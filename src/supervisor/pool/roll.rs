@@ -55,7 +55,9 @@ impl Pool {
         }
         let current = |slot: u32| {
             let generation = self.slots.get(&slot)?.current?;
-            Some(WorkerId { pool: self.spec.id, slot, generation })
+            // One that this very order has started is new already.
+            let old = self.workers.get(&(slot, generation)).is_some_and(|w| w.started < cx.now);
+            old.then_some(WorkerId { pool: self.spec.id, slot, generation })
         };
         let queue: VecDeque<WorkerId> = wanted.into_iter().filter_map(current).collect();
         if !queue.is_empty() {
