@@ -51,7 +51,11 @@ impl Supervisor {
         for id in self.pools.keys().copied().collect::<Vec<_>>() {
             if !self.order.contains(&id) {
                 self.fail_pending_of(id, "the pool left the config", out);
-                self.on_pool(now, id, out, |p, cx| p.halt(cx, Phase::Removed, Reason::Removed));
+                self.on_pool(now, id, out, |p, cx| {
+                    // Should its name come back before it is gone, it comes back as the file has it.
+                    p.operator = None;
+                    p.halt(cx, Phase::Removed, Reason::Removed);
+                });
             }
         }
         let mut known = BTreeMap::new();
@@ -63,7 +67,8 @@ impl Supervisor {
                     self.on_pool(now, id, out, |p, cx| p.reconfigure(cx, spec, revision));
                 }
                 None => {
-                    self.pools.insert(id, Pool::new(spec, revision));
+                    let floor = self.retired.get(&id).copied().unwrap_or(0);
+                    self.pools.insert(id, Pool::new(spec, revision, floor));
                 }
             }
         }
@@ -104,7 +109,8 @@ impl Supervisor {
     /// A pool that left the config and whose last process is gone is forgotten.
     pub(super) fn drop_if_gone(&mut self, _now: Time, id: PoolId, out: &mut Vec<Action>) {
         if self.pools.get(&id).is_some_and(|p| p.phase == Phase::Removed && p.is_down()) && self.ending.is_none() {
-            self.pools.remove(&id);
+            let last = self.pools.remove(&id).map_or(0, |p| p.last_generation());
+            self.retired.insert(id, last);
             out.push(Action::PoolGone { pool: id });
         }
     }

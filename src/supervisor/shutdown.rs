@@ -1,7 +1,7 @@
 //! Owns the end of the master: graceful, quick, or now; each further order is one step harder, never softer.
 
 use super::pool::UNKILLABLE_AFTER;
-use super::timers::Key;
+use super::timers::{Key, Timers};
 use super::{Action, Level, Phase, PoolId, Reason, Sender, Supervisor, Time, What};
 
 /// How hard the end is.
@@ -140,5 +140,11 @@ impl Supervisor {
         }
         self.answer_ended(code, &reason, out);
         out.push(Action::Exit { code, reason });
+        self.timers = Timers::default();
+    }
+
+    /// The exit was handed out: nothing follows it, whatever happens.
+    pub(super) fn has_exited(&self) -> bool {
+        self.ending.as_ref().is_some_and(|e| e.done)
     }
 }

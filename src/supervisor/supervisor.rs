@@ -25,6 +25,8 @@ pub struct Supervisor {
     pub(super) shutdown_armed: Option<Time>,
     /// Pools that the current event may have changed.
     pub(super) touched: BTreeSet<PoolId>,
+    /// The highest generation of each pool that left the config: should its name come back, its workers are not mistaken for the old ones.
+    pub(super) retired: BTreeMap<PoolId, u32>,
     /// A config was asked for and has not come yet.
     pub(super) reading: bool,
     /// HUP or reload came while a config was being read: read it once more after that.
@@ -46,6 +48,7 @@ impl Supervisor {
             ending: None,
             shutdown_armed: None,
             touched: BTreeSet::new(),
+            retired: BTreeMap::new(),
             reading: false,
             read_again: false,
             all_ready_told: false,
@@ -55,6 +58,9 @@ impl Supervisor {
     /// Takes one fact, appends what has to be done about it. Deadlines are acted on at [`Event::Tick`] only, so that facts which
     /// were already waiting when a deadline passed are heard before it is judged.
     pub fn handle(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
+        if self.has_exited() {
+            return;
+        }
         match event {
             Event::Configure { revision, master, pools } => self.configure(now, revision, master, pools, out),
             Event::ConfigRejected { reason } => self.config_rejected(now, reason, out),
@@ -84,7 +90,9 @@ impl Supervisor {
                 }
             }
         }
-        self.follow_up(now, out);
+        if !self.has_exited() {
+            self.follow_up(now, out);
+        }
     }
 
     /// When to call again with [`Event::Tick`] if nothing happens. `None`: nothing can change by waiting.
@@ -145,6 +153,9 @@ impl Supervisor {
                 Key::Shutdown => {
                     self.shutdown_armed = None;
                     self.shutdown_due(now, out);
+                    if self.has_exited() {
+                        return;
+                    }
                 }
                 Key::Worker(id) => {
                     self.on_pool(now, id.pool, out, |p, cx| p.worker_due(cx, id));

@@ -96,6 +96,11 @@ impl Worker {
         matches!(self.state, WorkerState::Ready | WorkerState::Good)
     }
 
+    /// It is or was good. By the clock: a loop that comes late to the tick that says so makes no early death of a later one.
+    pub(super) fn has_settled(&self, now: Time, settle: Duration) -> bool {
+        self.was_good || (self.state == WorkerState::Ready && self.ready_at.is_some_and(|at| now - at >= settle))
+    }
+
     /// In one of the states that lead to its end.
     pub(super) fn is_stopping(&self) -> bool {
         !self.is_starting() && !self.is_ready()

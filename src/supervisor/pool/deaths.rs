@@ -43,8 +43,10 @@ impl Pool {
     /// are killed before anything new is started in their place.
     fn linger(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
         let now = cx.now;
+        let settle = self.spec.settle;
         let patient = self.worker(id).is_some_and(|w| w.state == WorkerState::Stopping);
         self.edit(cx, id, |w| {
+            w.was_good = w.has_settled(now, settle);
             let deadline = w.deadline.filter(|_| patient);
             w.look_at = None;
             w.beat_by = None;
@@ -68,12 +70,13 @@ impl Pool {
         let Some(worker) = self.worker(id) else { return };
         let facts = Facts {
             leaving: worker.leaving,
-            early: !worker.was_good,
+            early: !worker.has_settled(cx.now, self.spec.settle),
             probe: worker.probe,
             healthy: worker.ready_at.is_some_and(|at| cx.now - at >= self.spec.restart.backoff.reset_after),
             age: cx.now - worker.started,
         };
         let lingers = worker.state == WorkerState::Lingering;
+        self.ever_good |= !facts.early;
         let was_incoming = self.slots.get(&id.slot).is_some_and(|s| s.incoming == Some(id.generation));
         let was_current = self.vacate(id);
         if !lingers {
@@ -131,6 +134,8 @@ impl Pool {
             return Next::Nothing;
         }
         self.restarts += 1;
+        // A wait between replacements beside it does not hold back the one in its place.
+        self.arm_slot(cx, id.slot, None);
         if facts.early { self.early_death(cx, id, facts.probe, &death.words()) } else { Next::Restart }
     }
 

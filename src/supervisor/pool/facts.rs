@@ -129,17 +129,23 @@ impl Pool {
         let now = cx.now;
         let bound: std::time::Duration = self.spec.stop.iter().map(|s| s.wait).sum();
         let last = self.spec.stop.len();
-        let replace = self.worker(id).is_some_and(|w| w.was_good) && self.restarts_always();
+        let settle = self.spec.settle;
+        let good = self.worker(id).is_some_and(|w| w.has_settled(now, settle));
+        let replace = good && self.restarts_always();
         cx.note(Level::Info, Some(id.pool), Some(id), What::Announced);
         self.edit(cx, id, |w| {
             w.leave(Reason::Announced);
+            w.was_good = good;
             // It is on its way: no signal is sent but KILL, in the end.
             w.stop_step = last;
             w.enter(WorkerState::Stopping, now, Some(now + bound));
         });
         if replace {
             self.vacate(id);
-            self.restarts += 1;
+            // One that was to replace it anyway takes its place.
+            if !self.promote(cx, id.slot) {
+                self.restarts += 1;
+            }
         }
         self.fill(cx);
     }

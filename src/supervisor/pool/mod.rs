@@ -57,6 +57,8 @@ pub(super) struct Pool {
     /// Why the last roll stopped before its end.
     pub(super) roll_halted: Option<String>,
 
+    /// Generations begin above this one: those up to it belong to an earlier pool of this name.
+    floor: u32,
     workers: BTreeMap<(u32, u32), Worker>,
     slots: BTreeMap<u32, Slot>,
     /// Slots that are wanted.
@@ -65,6 +67,8 @@ pub(super) struct Pool {
     empty: BTreeSet<u32>,
     /// Empty slots that may be filled now (not waiting, not finished).
     vacant: BTreeSet<u32>,
+    /// Active slots whose worker is on its way out, with none beside it.
+    leaving: BTreeSet<u32>,
     /// Slots below the highest ever used that are not active.
     free: BTreeSet<u32>,
     /// Current workers of active slots, oldest first.
@@ -97,9 +101,10 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(spec: PoolSpec, revision: u32) -> Pool {
+    pub(super) fn new(spec: PoolSpec, revision: u32, floor: u32) -> Pool {
         Pool {
             spec,
+            floor,
             revision,
             phase: Phase::Stopped,
             why: None,
@@ -114,6 +119,7 @@ impl Pool {
             active: BTreeSet::new(),
             empty: BTreeSet::new(),
             vacant: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             free: BTreeSet::new(),
             by_age: BTreeSet::new(),
             spawning: 0,
@@ -135,6 +141,11 @@ impl Pool {
             resource_tries: 0,
             armed: None,
         }
+    }
+
+    /// The highest generation of any slot.
+    pub(super) fn last_generation(&self) -> u32 {
+        self.slots.values().map(|s| s.generation).max().unwrap_or(self.floor)
     }
 
     pub(super) fn id(&self) -> PoolId {

@@ -55,7 +55,9 @@ impl Pool {
         }
         let current = |slot: u32| {
             let generation = self.slots.get(&slot)?.current?;
-            Some(WorkerId { pool: self.spec.id, slot, generation })
+            // One that this very order has started is new already.
+            let old = self.workers.get(&(slot, generation)).is_some_and(|w| w.started < cx.now);
+            old.then_some(WorkerId { pool: self.spec.id, slot, generation })
         };
         let queue: VecDeque<WorkerId> = wanted.into_iter().filter_map(current).collect();
         if !queue.is_empty() {
@@ -108,6 +110,10 @@ impl Pool {
     /// A worker is good: if it replaces one, the old one goes and the roll goes on.
     pub(super) fn roll_good(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
         let Some(slot) = self.slots.get(&id.slot) else { return };
+        if slot.incoming.is_some_and(|g| g != id.generation) {
+            // The old worker got good while its replacement is under way: that one still has to.
+            return;
+        }
         let old = slot.current.filter(|_| slot.incoming == Some(id.generation));
         if slot.incoming == Some(id.generation) {
             if let Some(slot) = self.slots.get_mut(&id.slot) {
@@ -181,6 +187,11 @@ impl Pool {
         }
         for number in roll.in_flight {
             self.dismiss_incoming(cx, number);
+        }
+        // Waits between replacements end with it; those of empty slots are their own.
+        let filled: Vec<u32> = self.active.difference(&self.empty).copied().collect();
+        for number in filled {
+            self.arm_slot(cx, number, None);
         }
     }
 

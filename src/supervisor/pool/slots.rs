@@ -37,14 +37,15 @@ impl Pool {
             // The lowest free number; without one, the slots in use are exactly 0..len.
             let slot = self.free.pop_first().unwrap_or(self.active.len() as u32);
             self.active.insert(slot);
-            self.slots.entry(slot).or_default();
+            let floor = self.floor;
+            self.slots.entry(slot).or_insert_with(|| Slot { generation: floor, ..Slot::default() });
             self.index(slot);
         }
     }
 
-    /// Slots without a live worker first, then by the pool's rule.
+    /// Slots without a live worker first, then those whose worker is going anyway, then by the pool's rule.
     fn next_to_remove(&self) -> Option<u32> {
-        self.empty.last().copied().or_else(|| match self.spec.remove {
+        self.empty.last().or(self.leaving.last()).copied().or_else(|| match self.spec.remove {
             Remove::Oldest => self.by_age.first().map(|(_, slot)| *slot),
             Remove::Newest => self.by_age.last().map(|(_, slot)| *slot),
             Remove::HighestSlot => self.active.last().copied(),
@@ -74,6 +75,8 @@ impl Pool {
         set(&mut self.empty, number, active && slot.current.is_none());
         set(&mut self.vacant, number, active && slot.current.is_none() && slot.retry_at.is_none() && slot.finished.is_none());
 
+        let leaving = active && slot.incoming.is_none() && current.is_some_and(|w| w.is_stopping());
+        set(&mut self.leaving, number, leaving);
         let aged = current.filter(|_| active).map(|w| w.started);
         if slot.aged != aged {
             slot.aged.map(|at| self.by_age.remove(&(at, number)));
@@ -98,7 +101,8 @@ impl Pool {
     /// Lets every waiting slot try again now; `forgive` clears their counts as well.
     pub(super) fn clear_waits(&mut self, cx: &mut Cx<'_>, forgive: bool) {
         let id = self.id();
-        let numbers: Vec<u32> = self.active.iter().copied().collect();
+        // Slots that are not wanted now may be wanted again: what is forgiven is forgiven for them too.
+        let numbers: Vec<u32> = if forgive { self.slots.keys().copied().collect() } else { self.active.iter().copied().collect() };
         for number in numbers {
             if let Some(slot) = self.slots.get_mut(&number) {
                 cx.timers.arm(Key::Slot(id, number), &mut slot.retry_at, None);

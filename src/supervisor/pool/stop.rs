@@ -143,8 +143,9 @@ impl Pool {
 
     /// A worker that is sick by its own silence or word: ABRT, so that it leaves a trace, then KILL.
     pub(super) fn abort_worker(&mut self, cx: &mut Cx<'_>, id: WorkerId, reason: Reason) {
-        let (now, grace) = (cx.now, self.spec.abort_grace);
+        let (now, grace, settle) = (cx.now, self.spec.abort_grace, self.spec.settle);
         self.edit(cx, id, |w| {
+            w.was_good = w.has_settled(now, settle);
             w.leave(reason);
             w.mark_sent(ABRT);
             w.enter(WorkerState::Aborting, now, Some(now + grace));

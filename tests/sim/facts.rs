@@ -1,0 +1,405 @@
+//! Owns what the observer learns from events, before it looks at what the core made of them.
+
+use std::time::Duration;
+
+use poolmaster::supervisor::{
+    Command, CommandId, Event, ExitStatus, MasterSignal, MasterSpec, Notification, Phase, PoolId, PoolSpec, ReadyKind, Reason, RestartPolicy,
+    ScaleChange, SpawnFault, Time, WorkerId,
+};
+
+use crate::shadow::{Asked, Ending, Life, PoolLife, Range, Shadow};
+
+impl Shadow {
+    /// Takes in one event. True: it is about a worker that is no longer there.
+    pub(crate) fn learn(&mut self, now: Time, event: &Event) -> bool {
+        match event {
+            Event::Configure { revision, master, pools } => self.configured(now, *revision, master, pools),
+            Event::ConfigRejected { .. } => self.reads = self.reads.saturating_sub(1),
+            Event::Spawned { worker } => return self.spawned(now, *worker),
+            Event::SpawnFailed { worker, error } => {
+                let Some(life) = self.workers.remove(worker) else { return true };
+                if life.asked() {
+                    self.vacated(life.id);
+                    return false;
+                }
+                match error.fault {
+                    SpawnFault::Resources => {}
+                    SpawnFault::Setup | SpawnFault::Exec => {
+                        let again = self.pools.get(&worker.pool).is_some_and(|p| p.spec.restart.policy != RestartPolicy::Never);
+                        let replaced = self.replaced(*worker);
+                        self.early_death(now, &life, again && !replaced && !life.meddled);
+                    }
+                }
+            }
+            Event::Notified { worker, message } => return self.notified(now, *worker, message),
+            Event::Looked { worker, accepting } => {
+                let Some(life) = self.workers.get_mut(worker) else { return true };
+                life.looking = false;
+                if *accepting
+                    && life.exec.is_some()
+                    && life.lingering.is_none()
+                    && matches!(life.ready_kind, ReadyKind::Accepting | ReadyKind::NotifyOrAccepting)
+                {
+                    life.ready.get_or_insert(now);
+                }
+            }
+            Event::Exited { worker, status, stragglers } => return self.exited(now, *worker, *status, *stragglers),
+            Event::GroupGone { worker } => return self.workers.remove(worker).is_none(),
+            Event::Signalled { worker, .. } | Event::SignalFailed { worker, .. } => return !self.workers.contains_key(worker),
+            Event::Signal { signal, .. } => self.signalled(now, *signal),
+            Event::ScaleSignals { pool, by, .. } => self.scale_signals(*pool, *by),
+            Event::RestartSignal { pool, .. } => {
+                if let Some(p) = self.pools.get_mut(pool) {
+                    p.roll_asked = true;
+                    p.forgive();
+                }
+            }
+            Event::Command { id, command, timeout, .. } => self.commanded(now, *id, command, *timeout),
+            Event::Abandoned { id } => {
+                self.commands.remove(id);
+            }
+            Event::Tick => self.ticked = now,
+            Event::Late { by } => {
+                self.late = Some((now, *by));
+                // Whether time asleep counts against a start is left open.
+                self.workers.values_mut().for_each(|l| l.start_due.hi = l.start_due.hi + *by);
+            }
+        }
+        false
+    }
+
+    fn configured(&mut self, now: Time, revision: u32, master: &MasterSpec, pools: &[PoolSpec]) {
+        self.reads = self.reads.saturating_sub(1);
+        if self.ending.is_some() {
+            return;
+        }
+        let first = self.revision == 0;
+        self.revision = revision;
+        self.master = master.clone();
+        for p in self.pools.values_mut() {
+            p.in_config = false;
+        }
+        for spec in pools {
+            match self.pools.get_mut(&spec.id) {
+                Some(p) if p.phase != Phase::Removed => {
+                    if p.spec.workers != spec.workers {
+                        p.operator = None;
+                    }
+                    p.target = p.operator.unwrap_or(spec.workers);
+                    p.spec = spec.clone();
+                    p.in_config = true;
+                    p.roll_asked = true;
+                    p.forgive();
+                }
+                // New, or back in the config: it starts from nothing.
+                Some(_) | None => {
+                    self.pools.insert(spec.id, PoolLife::new(spec.clone()));
+                }
+            }
+        }
+        debug_assert!(first || now > Time(0));
+    }
+
+    fn spawned(&mut self, now: Time, worker: WorkerId) -> bool {
+        let Some(life) = self.workers.get_mut(&worker) else { return true };
+        life.exec = Some(now);
+        if life.ready_kind == ReadyKind::Exec && life.staying() {
+            life.ready = Some(now);
+        }
+        false
+    }
+
+    fn notified(&mut self, now: Time, worker: WorkerId, message: &Notification) -> bool {
+        let Some(life) = self.workers.get_mut(&worker) else { return true };
+        if life.lingering.is_some() {
+            return true;
+        }
+        match message {
+            Notification::Ready => {
+                if matches!(life.ready_kind, ReadyKind::Notify | ReadyKind::NotifyOrAccepting) {
+                    life.ready.get_or_insert(now);
+                }
+            }
+            Notification::Stopping => {
+                if life.staying() {
+                    life.announced = Some(now);
+                }
+                life.said_stopping = true;
+            }
+            Notification::Beat => {
+                life.beats.last = Some(now);
+                life.beats.shortest = life.beats.longest;
+                life.beats.firm = life.ready.is_some();
+            }
+            Notification::Trigger => life.triggered = true,
+            Notification::Timeout(d) => {
+                let new = (!d.is_zero()).then_some(*d);
+                life.beats.shortest = match (life.beats.shortest, new) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (_, None) => None,
+                    (None, Some(b)) => Some(b),
+                };
+                life.beats.longest = new;
+                life.beats.reset = Some(now);
+                life.beats.firm = false;
+            }
+            Notification::Extend(d) => {
+                if let Some(stop) = &mut life.stop {
+                    let until = now + *d;
+                    stop.due = if stop.quick { Range { lo: stop.due.lo, hi: stop.due.hi.max(until) } } else { stop.due.not_before(until) };
+                } else if life.ready.is_none() {
+                    life.start_due = life.start_due.not_before(now + *d);
+                    life.start_extended = true;
+                }
+            }
+            Notification::Reloading | Notification::Status(_) => {}
+        }
+        false
+    }
+
+    fn exited(&mut self, now: Time, worker: WorkerId, status: ExitStatus, stragglers: bool) -> bool {
+        let Some(life) = self.workers.get_mut(&worker) else { return true };
+        if life.lingering.is_some() {
+            return true;
+        }
+        let before = life.clone();
+        // With kill_mode = process the rest of the group is nobody's business.
+        let group = self.pools.get(&worker.pool).is_none_or(|p| p.spec.signal_group);
+        if stragglers && group {
+            life.lingering = Some(now);
+        } else {
+            self.workers.remove(&worker);
+        }
+        let Some(pool) = self.pools.get_mut(&worker.pool) else { return false };
+        let settle = pool.spec.settle;
+        if before.asked() {
+            self.vacated(worker);
+            return false;
+        }
+        let ours = before.reason.is_some_and(|r| r != Reason::Announced);
+        let success = !ours && matches!(status, ExitStatus::Code(c) if pool.spec.restart.success_codes.contains(&c));
+        let finished = match pool.spec.restart.policy {
+            RestartPolicy::Always => false,
+            RestartPolicy::OnFailure => success,
+            RestartPolicy::Never => true,
+        };
+        // A job that ended well is no death at all; one that ended badly and is not restarted may count.
+        if finished && success {
+            return false;
+        }
+        // A verdict, or its own word, ends the time in which it could get good.
+        let judged = before.aborted.or(before.announced).unwrap_or(now);
+        let on_the_edge = before.good(now, settle) && !before.good(judged, settle);
+        let replaced = self.replaced(worker);
+        let Some(pool) = self.pools.get_mut(&worker.pool) else { return false };
+        if !before.good(now, settle) || on_the_edge {
+            pool.maybe_good |= on_the_edge;
+            let sure = !on_the_edge && !replaced && !finished && !before.said_stopping && !before.meddled;
+            self.early_death(now, &before, sure);
+        } else {
+            pool.maybe_good = true;
+            let healthy = before.ready.is_some_and(|r| r + pool.spec.restart.backoff.reset_after <= now);
+            let slot = pool.slots.entry(worker.slot).or_default();
+            slot.last = None;
+            if healthy {
+                slot.row = 0;
+            }
+        }
+        false
+    }
+
+    /// Its replacement is running beside it: whether its death counts is left open.
+    fn replaced(&self, w: WorkerId) -> bool {
+        self.of_pool(w.pool).any(|l| l.id.slot == w.slot && l.id.generation > w.generation && l.staying())
+    }
+
+    /// The worker left because it was told to: its slot may start afresh.
+    fn vacated(&mut self, worker: WorkerId) {
+        if let Some(p) = self.pools.get_mut(&worker.pool) {
+            p.slots.remove(&worker.slot);
+        }
+    }
+
+    fn early_death(&mut self, now: Time, life: &Life, sure: bool) {
+        let worker = life.id;
+        // Deaths beside a living old worker are the roll's to count; whether they are the budget's as well is left open.
+        let sure = sure && !life.incoming;
+        let Some(p) = self.pools.get_mut(&worker.pool) else { return };
+        p.early_maybe.push_back(now);
+        let slot = p.slots.entry(worker.slot).or_default();
+        if sure {
+            p.early.push_back(now);
+            slot.row += 1;
+            slot.last = Some(now);
+        } else {
+            *slot = Default::default();
+        }
+        if p.open.is_some_and(|open| life.forked > open) {
+            p.probes = if sure { p.probes + 1 } else { 0 };
+            p.probe_died = sure.then_some(now);
+        }
+        let within = p.spec.restart.budget.within;
+        while p.early.front().is_some_and(|t| now.since(*t).as_secs_f64() >= within.as_secs_f64() * 0.99) {
+            p.early.pop_front();
+        }
+        while p.early_maybe.front().is_some_and(|t| now.since(*t) > within) {
+            p.early_maybe.pop_front();
+        }
+    }
+
+    fn signalled(&mut self, now: Time, signal: MasterSignal) {
+        match signal {
+            MasterSignal::Term => self.end(now, 1),
+            MasterSignal::Int | MasterSignal::Quit => self.end(now, 2),
+            MasterSignal::Hup => {
+                if self.master.hup_restarts {
+                    self.pools.values_mut().for_each(|p| p.parked = false);
+                }
+            }
+            MasterSignal::Ttin | MasterSignal::Ttou => {
+                let by = if signal == MasterSignal::Ttin { 1 } else { -1 };
+                let mut there = self.pools.values().filter(|p| p.in_config).map(|p| p.spec.id);
+                let only = there.next().filter(|_| there.next().is_none());
+                if let Some(pool) = self.master.default_pool.or(only) {
+                    self.scale_signals(pool, by);
+                }
+                if by > 0 {
+                    self.pools.values_mut().for_each(|p| p.parked = false);
+                }
+            }
+            MasterSignal::Winch => {
+                if self.master.winch_parks {
+                    let runs = |p: &&mut PoolLife| matches!(p.phase, Phase::Running | Phase::BackingOff | Phase::Waiting);
+                    self.pools.values_mut().filter(runs).for_each(|p| p.parked = true);
+                }
+            }
+            MasterSignal::Usr1 | MasterSignal::Usr2 => {}
+        }
+    }
+
+    /// An order to end: the first one as hard as it says, each further one a step harder.
+    fn end(&mut self, now: Time, level: u8) {
+        match &mut self.ending {
+            None => {
+                self.ending = Some(Ending { since: now, level, level_since: now, own: false });
+                self.hasten(now);
+            }
+            Some(e) if e.level < 3 => {
+                e.level += 1;
+                e.level_since = now;
+                self.hasten(now);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// A quick stop shortens what is under way.
+    fn hasten(&mut self, now: Time) {
+        if self.ending.is_none_or(|e| e.level != 2) {
+            return;
+        }
+        for life in self.workers.values_mut() {
+            let Some(p) = self.pools.get(&life.id.pool) else { continue };
+            if let Some(stop) = &mut life.stop {
+                let quick = now + p.spec.quick_timeout;
+                stop.due = Range { lo: stop.due.lo.min(quick), hi: quick };
+                stop.quick = true;
+            }
+        }
+    }
+
+    /// Signals are clamped: never below `max(1, min)`, never beyond `max`, and a step down never adds.
+    fn scale_signals(&mut self, pool: PoolId, by: i64) {
+        let Some(p) = self.pools.get_mut(&pool).filter(|p| p.in_config) else { return };
+        p.forgive();
+        let now = i64::from(p.target);
+        let floor = i64::from(p.spec.min.max(1));
+        let top = p.spec.max.map_or(i64::MAX, i64::from);
+        let to = match by {
+            0 => now,
+            1.. => (now + by).min(top).max(now.min(floor)),
+            _ => (now + by).max(floor).min(now),
+        };
+        if to != now {
+            p.target = to as u32;
+            p.operator = Some(p.target);
+        }
+    }
+
+    fn commanded(&mut self, now: Time, id: CommandId, command: &Command, timeout: Option<Duration>) {
+        let verdict = match command {
+            Command::Scale { pool, change } => self.scale_verdict(*pool, *change),
+            _ => None,
+        };
+        self.commands.insert(id, Asked { command: command.clone(), at: now, timeout, verdict });
+        if self.ending.is_some() && !matches!(command, Command::Shutdown { .. }) {
+            return;
+        }
+        match command {
+            Command::Scale { pool, .. } | Command::Retry { pool } => {
+                if let Some(p) = self.pools.get_mut(pool) {
+                    p.forgive();
+                    if let (Command::Scale { change, .. }, Some(Ok(n))) = (command, verdict) {
+                        p.operator = (*change != ScaleChange::Config).then_some(n);
+                        p.target = n;
+                    }
+                }
+            }
+            Command::Stop { pools } => {
+                for p in pools {
+                    let Some(p) = self.pools.get_mut(p) else { continue };
+                    p.op_stopped = true;
+                    p.forgive();
+                }
+            }
+            Command::Start { pools } => {
+                for pool in pools {
+                    if let Some(p) = self.pools.get_mut(pool) {
+                        p.op_stopped = false;
+                        p.parked = false;
+                        p.was_ready = false;
+                        p.forgive();
+                    }
+                }
+            }
+            Command::Restart { targets } => {
+                for target in targets {
+                    if let Some(p) = self.pools.get_mut(&target.pool) {
+                        p.roll_asked = true;
+                        p.forgive();
+                    }
+                }
+            }
+            Command::Kill { target, .. } => {
+                for life in self.workers.values_mut() {
+                    if life.id.pool == target.pool && target.slot.is_none_or(|s| s == life.id.slot) {
+                        life.meddled = true;
+                    }
+                }
+            }
+            Command::Reload => self.pools.values_mut().for_each(|p| p.parked = false),
+            Command::Shutdown { now: quick } => match self.ending {
+                None => self.end(now, if *quick { 2 } else { 1 }),
+                Some(e) if *quick && e.level == 1 => self.end(now, 2),
+                Some(_) => {}
+            },
+            Command::Wait { .. } | Command::Reopen => {}
+        }
+    }
+
+    /// What the design makes of an explicit `scale`. `Err`: refused (7). `None`: the design leaves it open.
+    pub(crate) fn scale_verdict(&self, pool: PoolId, change: ScaleChange) -> Option<Result<u32, ()>> {
+        let p = self.pools.get(&pool).filter(|p| p.in_config)?;
+        let wish = match change {
+            ScaleChange::By(n) => i64::from(p.target) + n,
+            ScaleChange::To(n) => i64::from(n),
+            ScaleChange::Percent(percent) => match p.spec.max {
+                None => return Some(Err(())),
+                Some(max) => i64::from(poolmaster::supervisor::Share::Percent(percent).of(max)),
+            },
+            ScaleChange::Config => return Some(Ok(p.spec.workers)),
+        };
+        let inside = wish == 0 || (wish >= i64::from(p.spec.min) && p.spec.max.is_none_or(|max| wish <= i64::from(max)));
+        Some(if inside { Ok(wish as u32) } else { Err(()) })
+    }
+}

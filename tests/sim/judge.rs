@@ -1,0 +1,369 @@
+//! Owns the order in which the promises of `invariants.rs` are held against what the core did with one event.
+
+use std::collections::BTreeSet;
+
+use poolmaster::supervisor::{
+    ABRT, Action, Command, Event, ExitStatus, KILL, MasterSignal, Note, Notification, Phase, PoolId, ReadyKind, ScaleChange, Scope,
+    SpawnFault, Supervisor, Time, What, WorkerId,
+};
+
+use crate::invariants::{self as holds, Verdict, must};
+use crate::shadow::{Beats, Ending, Life, PoolLife, Range, Shadow, Stop};
+
+/// What is known of the moment before the event was handled.
+pub(crate) struct Before {
+    pub(crate) stale: bool,
+    /// A deadline had passed already: the core may act on it as well.
+    pub(crate) was_due: bool,
+}
+
+impl Shadow {
+    /// Holds the core's actions against the record, and takes them into it.
+    pub(crate) fn judge(
+        &mut self, now: Time, event: &Event, before: &Before, out: &[Action], core: &Supervisor, alive: usize,
+    ) -> Verdict {
+        if self.exited.is_some() {
+            return holds::stale_facts_change_nothing(out);
+        }
+        if before.stale && !before.was_due {
+            holds::stale_facts_change_nothing(out)?;
+        }
+        if quiet(event) && out.is_empty() {
+            return Ok(());
+        }
+        let mut touched: BTreeSet<PoolId> = self.touched_by(event);
+        let mut replies = Vec::new();
+        let mut spawned = Vec::new();
+        self.adopt_readiness(now, core, event);
+        for action in out {
+            match action {
+                Action::Spawn { worker, revision } => {
+                    touched.insert(worker.pool);
+                    self.take_spawn(now, core, *worker, *revision)?;
+                    spawned.push(*worker);
+                }
+                Action::Look { worker } => self.take_look(*worker)?,
+                Action::Signal { worker, signal, scope } => {
+                    touched.insert(worker.pool);
+                    self.take_signal(now, event, core, *worker, *signal, *scope)?;
+                }
+                Action::ReadConfig => self.reads += 1,
+                Action::ReopenLogs => {}
+                Action::PoolGone { pool } => {
+                    let left = self.of_pool(*pool).count();
+                    must(left == 0, || format!("pool {} is gone with {left} workers", pool.0))?;
+                    must(self.pools.get(pool).is_some_and(|p| !p.in_config), || format!("pool {} is gone, but in the config", pool.0))?;
+                }
+                Action::Reply { id, outcome } => {
+                    let asked = self.commands.remove(id).ok_or_else(|| format!("reply to {} that nobody waits for", id.0))?;
+                    self.replies += 1;
+                    replies.push((asked, outcome));
+                }
+                Action::Note(note) => self.take_note(now, note),
+                Action::Exit { code, .. } => {
+                    holds::ends_cleanly(self, now, alive)?;
+                    must(matches!(out.last(), Some(Action::Exit { .. })), || "Exit is not the last action".to_owned())?;
+                    self.left_behind = alive > 0;
+                    self.exited = Some((now, *code));
+                }
+            }
+        }
+        self.adopt_reasons(core, &touched);
+        let automatic = !matches!(
+            event,
+            Event::Command { .. }
+                | Event::Signal { .. }
+                | Event::ScaleSignals { .. }
+                | Event::RestartSignal { .. }
+                | Event::Configure { .. }
+        );
+        self.judge_pools(now, event, core, &touched, &spawned, automatic)?;
+        for (asked, outcome) in replies {
+            holds::reply_is_true(self, core, &asked, outcome, now)?;
+        }
+        Ok(())
+    }
+
+    fn touched_by(&self, event: &Event) -> BTreeSet<PoolId> {
+        let pool = match event {
+            Event::Spawned { worker }
+            | Event::SpawnFailed { worker, .. }
+            | Event::Notified { worker, .. }
+            | Event::Looked { worker, .. }
+            | Event::Exited { worker, .. }
+            | Event::GroupGone { worker }
+            | Event::Signalled { worker, .. }
+            | Event::SignalFailed { worker, .. } => worker.pool,
+            Event::ScaleSignals { pool, .. } | Event::RestartSignal { pool, .. } => *pool,
+            Event::Configure { .. }
+            | Event::ConfigRejected { .. }
+            | Event::Signal { .. }
+            | Event::Command { .. }
+            | Event::Abandoned { .. }
+            | Event::Tick
+            | Event::Late { .. } => return self.pools.keys().copied().collect(),
+        };
+        BTreeSet::from([pool])
+    }
+
+    fn take_spawn(&mut self, now: Time, core: &Supervisor, w: WorkerId, revision: u32) -> Verdict {
+        holds::generations_grow(self, w)?;
+        holds::nothing_spawned_after_shutdown(self, w)?;
+        holds::spawned_from_config_in_force(self, w, revision)?;
+        let Some(pool) = self.pools.get(&w.pool) else { return Err(format!("{w} spawned for a pool that does not exist")) };
+        holds::one_worker_per_slot(self, w, pool.roll_asked)?;
+        holds::started_after_others(self, core, pool, w)?;
+        holds::staggered_start(self, pool, now, w)?;
+        let spec = pool.spec.clone();
+        self.generations.insert((w.pool, w.slot), w.generation);
+        let life = Life {
+            id: w,
+            forked: now,
+            exec: None,
+            ready: None,
+            ready_kind: spec.ready,
+            start_due: Range::at(now + spec.start_timeout),
+            start_extended: false,
+            stop: None,
+            reason: None,
+            said_stopping: false,
+            announced: None,
+            aborted: None,
+            killed: None,
+            sent: Vec::new(),
+            beats: Beats { shortest: spec.timeout, longest: spec.timeout, last: None, reset: None, firm: false },
+            triggered: false,
+            lingering: None,
+            meddled: false,
+            looking: false,
+            incoming: core.workers(w.pool).iter().any(|v| v.id == w && v.incoming),
+        };
+        self.workers.insert(w, life);
+        if let Some(p) = self.pools.get_mut(&w.pool) {
+            p.last_spawn = Some(now);
+            p.spawned += 1;
+        }
+        Ok(())
+    }
+
+    fn take_look(&mut self, w: WorkerId) -> Verdict {
+        let life = self.workers.get_mut(&w).ok_or_else(|| format!("a look at {w}, which is gone"))?;
+        must(life.exec.is_some() && life.ready.is_none() && life.staying(), || format!("a look at {w}, which is not starting"))?;
+        must(!life.looking, || format!("a second look at {w} before the first was answered"))?;
+        life.looking = true;
+        Ok(())
+    }
+
+    fn take_signal(&mut self, now: Time, event: &Event, core: &Supervisor, w: WorkerId, signal: i32, scope: Scope) -> Verdict {
+        let life = self.workers.get(&w).ok_or_else(|| format!("signal {signal} to {w}, which is gone"))?;
+        let pool = self.pools.get(&w.pool).ok_or_else(|| format!("signal {signal} to {w} of no pool"))?;
+        match event {
+            Event::Command { command: Command::Kill { target, signal: s }, .. }
+                if target.pool == w.pool && target.slot.is_none_or(|slot| slot == w.slot) && *s == signal =>
+            {
+                return Ok(());
+            }
+            Event::Signal { signal: MasterSignal::Usr1, .. } | Event::Command { command: Command::Reopen, .. }
+                if pool.spec.reopen_signal == Some(signal) =>
+            {
+                return Ok(());
+            }
+            _ => {}
+        }
+        let group = scope == Scope::Group;
+        must(group == pool.spec.signal_group || life.lingering.is_some() || signal == KILL || signal == ABRT, || {
+            format!("signal {signal} to {w} has scope {scope:?}")
+        })?;
+        if life.lingering.is_some() {
+            let life = self.workers.get_mut(&w).ok_or("gone")?;
+            life.sent.push(signal);
+            return Ok(());
+        }
+        holds::no_stop_signal_twice(life, pool, signal)?;
+        let mut next = life.clone();
+        next.sent.push(signal);
+        if signal == KILL {
+            holds::not_killed_before_its_deadline(self, life, now)?;
+            next.killed = Some(now);
+        } else if signal == ABRT && !holds::is_stop_signal(pool, ABRT) {
+            holds::aborted_with_cause(self, life, now)?;
+            next.aborted = Some(now);
+        } else {
+            must(holds::is_stop_signal(pool, signal), || format!("{w} is sent signal {signal}, which nobody asked for"))?;
+            next.stop = Some(self.next_stop(now, life, signal)?);
+        }
+        let first = life.stop.is_none() && life.aborted.is_none();
+        let shown = core.workers(w.pool).into_iter().find(|v| v.id == w).and_then(|v| v.stopping);
+        if first && next.killed.is_none_or(|_| life.exec.is_none()) && !life.meddled {
+            let reason = shown.ok_or_else(|| format!("{w} is stopped, and no reason is shown"))?;
+            if life.reason.is_none() {
+                next.reason = Some(reason);
+                let judged = next.clone();
+                let slot = self.workers.insert(w, next).is_some();
+                debug_assert!(slot);
+                holds::stopped_for_a_reason(self, core, &judged, reason, now)?;
+                return holds::stopped_before_others(self, &judged);
+            }
+        }
+        self.workers.insert(w, next);
+        Ok(())
+    }
+
+    /// Where a further stop signal leaves the sequence.
+    fn next_stop(&self, now: Time, life: &Life, signal: i32) -> Result<Stop, String> {
+        let pool = self.pools.get(&life.id.pool).ok_or("no pool")?;
+        let quick = self.ending.is_some_and(|e| e.level >= 2);
+        let quick_stop = || Stop { step: 0, due: Range::at(now + pool.spec.quick_timeout), quick: true };
+        let step_stop = |step: usize| Stop { step, due: Range::at(now + pool.spec.stop[step].wait), quick: false };
+        match &life.stop {
+            _ if quick && signal == pool.spec.quick_signal => Ok(match &life.stop {
+                Some(before) => {
+                    let due = now + pool.spec.quick_timeout;
+                    Stop { due: Range { lo: before.due.lo.min(due), hi: due }, ..quick_stop() }
+                }
+                None => quick_stop(),
+            }),
+            None if signal == pool.spec.stop[0].signal => Ok(step_stop(0)),
+            Some(before) if !before.quick => {
+                let step = before.step + 1;
+                let fits = pool.spec.stop.get(step).is_some_and(|s| s.signal == signal) && before.due.lo <= now;
+                if fits { Ok(step_stop(step)) } else { Err(format!("{} gets signal {signal} out of turn: {before:?}", life.id)) }
+            }
+            Some(_) | None => Err(format!("{} gets signal {signal} out of turn: {:?}", life.id, life.stop)),
+        }
+    }
+
+    fn take_note(&mut self, now: Time, note: &Note) {
+        if let What::ShuttingDown { .. } = note.what
+            && self.ending.is_none()
+        {
+            self.ending = Some(Ending { since: now, level: 1, level_since: now, own: true });
+        }
+    }
+
+    /// Readiness by waiting (a delay, or a start timeout survived) is not an event: it is due at a computable time.
+    fn adopt_readiness(&mut self, now: Time, core: &Supervisor, event: &Event) {
+        if !matches!(event, Event::Tick) {
+            return;
+        }
+        for life in self.workers.values_mut() {
+            if life.ready.is_some() || !life.staying() {
+                continue;
+            }
+            match (life.ready_kind, life.exec) {
+                (ReadyKind::Delay(d), Some(exec)) if exec + d <= now => life.ready = Some(now),
+                (ReadyKind::NotifyOrAccepting, Some(_)) if !life.start_extended && life.start_due.hi <= now => {
+                    life.ready = Some(now);
+                }
+                (ReadyKind::NotifyOrAccepting, Some(_)) if life.start_extended || life.start_due.lo <= now => {
+                    let shown = core.workers(life.id.pool).into_iter().find(|v| v.id == life.id);
+                    life.ready = shown.and_then(|v| v.ready_at);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A worker may be told to go before it can be signalled (it has not run its program yet): the view says so.
+    fn adopt_reasons(&mut self, core: &Supervisor, touched: &BTreeSet<PoolId>) {
+        for pool in touched {
+            if !self.of_pool(*pool).any(|l| l.exec.is_none() && l.reason.is_none()) {
+                continue;
+            }
+            for view in core.workers(*pool) {
+                if let Some(life) = self.workers.get_mut(&view.id)
+                    && life.exec.is_none()
+                    && life.reason.is_none()
+                {
+                    life.reason = view.stopping;
+                }
+            }
+        }
+    }
+
+    fn judge_pools(
+        &mut self, now: Time, event: &Event, core: &Supervisor, touched: &BTreeSet<PoolId>, spawned: &[WorkerId], automatic: bool,
+    ) -> Verdict {
+        let views = core.pools();
+        for id in touched {
+            let view = views.iter().find(|v| v.spec.id == *id);
+            let Some(mut pool) = self.pools.get(id).cloned() else { continue };
+            let before = pool.phase;
+            let phase = view.map_or(Phase::Removed, |v| v.phase);
+            if self.ending.is_none() {
+                adopt_what_is_open(event, id, &mut pool, view.map(|v| (v.target, v.operator)));
+                if let Some(view) = view.filter(|_| pool.in_config) {
+                    holds::target_as_ordered(&pool, view.target)?;
+                    if spawned.iter().any(|w| w.pool == *id) {
+                        holds::bounded_population(self, &pool, view.rolling > 0)?;
+                    }
+                    must(self.ready(*id) == view.ready, || {
+                        format!("pool {}: {} shown as ready, {} are", pool.spec.name, view.ready, self.ready(*id))
+                    })
+                    .or_else(|e| if self.of_pool(*id).any(|l| l.meddled || l.said_stopping) { Ok(()) } else { Err(e) })?;
+                }
+                holds::breaker_as_designed(&pool, before, phase, automatic && !boot_verdict(event))?;
+                holds::final_phases_stay(&pool, before, phase, automatic)?;
+                for w in spawned.iter().filter(|w| w.pool == *id) {
+                    holds::only_running_pools_spawn(&pool, phase, *w)?;
+                    holds::backoff_is_kept(&pool, now, *w, phase)?;
+                    if phase == Phase::BackingOff {
+                        holds::one_probe_at_a_time(self, &pool, now, *w)?;
+                    }
+                }
+            }
+            holds::shown_as_it_is(self, core, *id, now)?;
+            if phase == Phase::BackingOff {
+                pool.open.get_or_insert(now);
+            } else if pool.open.take().is_some() {
+                pool.forgive();
+            }
+            if !matches!(phase, Phase::Running | Phase::BackingOff) {
+                pool.forgive();
+            }
+            pool.phase = phase;
+            pool.was_ready |= self.ready(*id) >= pool.spec.min_ready.max(1).min(pool.target);
+            pool.ever_good |= self.of_pool(*id).any(|l| l.staying() && l.ready.is_some_and(|r| r + pool.spec.settle < now));
+            pool.maybe_good |= pool.ever_good || self.of_pool(*id).any(|l| l.good(now, pool.spec.settle));
+            if let Some(view) = view {
+                pool.roll_asked &= view.rolling > 0;
+            }
+            self.pools.insert(*id, pool);
+        }
+        Ok(())
+    }
+}
+
+/// Facts that touch no more than the worker's own heartbeat or status line.
+fn quiet(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Notified { message: Notification::Beat | Notification::Status(_), .. } | Event::Signalled { .. } | Event::Abandoned { .. }
+    )
+}
+
+/// An exit or failure that fails the pool at once while none of its workers was ever good, whatever the budget says.
+fn boot_verdict(event: &Event) -> bool {
+    match event {
+        Event::SpawnFailed { error, .. } => error.fault == SpawnFault::Exec,
+        Event::Exited { status: ExitStatus::Code(3 | 4), .. } => true,
+        _ => false,
+    }
+}
+
+/// Where the design leaves the number open, the core's choice is taken over, as long as it is within the bounds.
+fn adopt_what_is_open(
+    event: &Event, id: &PoolId, pool: &mut PoolLife, shown: Option<(u32, Option<u32>)>,
+) {
+    let Some((target, operator)) = shown else { return };
+    let open = match event {
+        Event::Command { command: Command::Scale { pool: p, change: ScaleChange::By(_) | ScaleChange::Percent(_) }, .. } => p == id,
+        Event::Configure { .. } => pool.spec.max.is_some_and(|max| pool.target > max) || pool.target < pool.spec.min,
+        Event::Signal { signal: MasterSignal::Ttin, .. } => true,
+        _ => false,
+    };
+    if open {
+        pool.target = target;
+        pool.operator = operator;
+    }
+}

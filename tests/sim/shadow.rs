@@ -1,0 +1,343 @@
+//! Owns the observer's own record of what has happened, kept from events and actions alone: the second opinion that the
+//! core is held against. It follows the design, not the code; where the design leaves a choice it keeps a range.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use poolmaster::supervisor::{
+    Command, CommandId, ExitWhen, MasterSpec, Phase, PoolId, PoolSpec, ReadyKind, Reason, Time, TimeoutFrom, WorkerId,
+    WorkerState,
+};
+
+/// A moment known only to lie within a range.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range {
+    pub(crate) lo: Time,
+    pub(crate) hi: Time,
+}
+
+impl Range {
+    pub(crate) fn at(t: Time) -> Range {
+        Range { lo: t, hi: t }
+    }
+
+    pub(crate) fn capped(self, by: Time) -> Range {
+        Range { lo: self.lo.min(by), hi: self.hi.min(by) }
+    }
+
+    pub(crate) fn not_before(self, t: Time) -> Range {
+        Range { lo: self.lo.max(t), hi: self.hi.max(t) }
+    }
+}
+
+/// A stop under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop {
+    /// Which step of the sequence was sent last.
+    pub(crate) step: usize,
+    /// When the next step, or KILL, is due.
+    pub(crate) due: Range,
+    /// The quick signal was sent: KILL is next.
+    pub(crate) quick: bool,
+}
+
+/// The heartbeat of one worker.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Beats {
+    pub(crate) shortest: Option<Duration>,
+    pub(crate) longest: Option<Duration>,
+    pub(crate) last: Option<Time>,
+    /// The worker changed its own timeout.
+    pub(crate) reset: Option<Time>,
+    /// A beat came while it was ready, under the timeout in force: now it must be enforced.
+    pub(crate) firm: bool,
+}
+
+/// One process, from the fork until the last of its group is gone.
+#[derive(Clone, Debug)]
+pub(crate) struct Life {
+    pub(crate) id: WorkerId,
+    pub(crate) forked: Time,
+    pub(crate) exec: Option<Time>,
+    pub(crate) ready: Option<Time>,
+    pub(crate) ready_kind: ReadyKind,
+    pub(crate) start_due: Range,
+    pub(crate) start_extended: bool,
+    pub(crate) stop: Option<Stop>,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) said_stopping: bool,
+    /// When it said so of its own accord.
+    pub(crate) announced: Option<Time>,
+    pub(crate) aborted: Option<Time>,
+    pub(crate) killed: Option<Time>,
+    /// Signals that the core sent of its own accord (operators' `kill` and `reopen` are not counted).
+    pub(crate) sent: Vec<i32>,
+    pub(crate) beats: Beats,
+    pub(crate) triggered: bool,
+    /// The leader is gone, the group is not.
+    pub(crate) lingering: Option<Time>,
+    /// An operator meddled with it: what it does proves nothing.
+    pub(crate) meddled: bool,
+    pub(crate) looking: bool,
+    /// It was started beside the worker that it is to replace.
+    pub(crate) incoming: bool,
+}
+
+impl Life {
+    /// The leader is there and nobody told it to go.
+    pub(crate) fn staying(&self) -> bool {
+        self.reason.is_none()
+            && self.stop.is_none()
+            && self.aborted.is_none()
+            && self.killed.is_none()
+            && self.lingering.is_none()
+            && !self.said_stopping
+    }
+
+    /// It is going because somebody wanted it to.
+    pub(crate) fn asked(&self) -> bool {
+        match self.reason {
+            Some(
+                Reason::ScaleDown
+                | Reason::Replaced
+                | Reason::Stopped
+                | Reason::Removed
+                | Reason::Parked
+                | Reason::PoolFailed
+                | Reason::Superseded
+                | Reason::Shutdown,
+            ) => true,
+            Some(Reason::StartTimeout | Reason::HeartbeatLost | Reason::Trigger | Reason::Announced) | None => false,
+        }
+    }
+
+    pub(crate) fn good(&self, now: Time, settle: Duration) -> bool {
+        self.ready.is_some_and(|r| r + settle <= now)
+    }
+
+    /// The state in which the design sees it; `None` where more than one word fits.
+    pub(crate) fn state(&self, now: Time, settle: Duration) -> Option<WorkerState> {
+        if self.meddled || self.said_stopping {
+            return None;
+        }
+        if self.lingering.is_some() {
+            return Some(WorkerState::Lingering);
+        }
+        if self.killed.is_some() {
+            return Some(WorkerState::Killed);
+        }
+        if self.aborted.is_some() {
+            return Some(WorkerState::Aborting);
+        }
+        if self.stop.is_some() {
+            return Some(WorkerState::Stopping);
+        }
+        if self.reason.is_some() {
+            return None;
+        }
+        match (self.exec, self.ready) {
+            (None, _) => Some(WorkerState::Spawning),
+            (Some(_), None) => Some(WorkerState::Starting),
+            (Some(_), Some(r)) if now < r + settle => Some(WorkerState::Ready),
+            (Some(_), Some(r)) if now > r + settle => Some(WorkerState::Good),
+            (Some(_), Some(_)) => None,
+        }
+    }
+}
+
+/// What is known of one slot's failures.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SlotLife {
+    /// Early deaths in a row that certainly count.
+    pub(crate) row: u32,
+    pub(crate) last: Option<Time>,
+}
+
+/// One pool, as the observer sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct PoolLife {
+    pub(crate) spec: PoolSpec,
+    pub(crate) in_config: bool,
+    pub(crate) target: u32,
+    pub(crate) operator: Option<u32>,
+    pub(crate) phase: Phase,
+    pub(crate) op_stopped: bool,
+    pub(crate) parked: bool,
+    pub(crate) roll_asked: bool,
+    /// Early deaths that certainly count against the budget, and those that may.
+    pub(crate) early: VecDeque<Time>,
+    pub(crate) early_maybe: VecDeque<Time>,
+    /// Some worker was certainly good; some may have been.
+    pub(crate) ever_good: bool,
+    pub(crate) maybe_good: bool,
+    pub(crate) slots: BTreeMap<u32, SlotLife>,
+    /// Since when it is backing off, and how many probes failed since.
+    pub(crate) open: Option<Time>,
+    pub(crate) probes: u32,
+    pub(crate) probe_died: Option<Time>,
+    pub(crate) last_spawn: Option<Time>,
+    /// It had as many ready workers as wanted, at some time since it was last (re)started.
+    pub(crate) was_ready: bool,
+    pub(crate) spawned: u64,
+}
+
+impl PoolLife {
+    pub(crate) fn new(spec: PoolSpec) -> PoolLife {
+        PoolLife {
+            target: spec.workers,
+            operator: None,
+            phase: if spec.autostart { Phase::Running } else { Phase::Stopped },
+            op_stopped: !spec.autostart,
+            spec,
+            in_config: true,
+            parked: false,
+            roll_asked: false,
+            early: VecDeque::new(),
+            early_maybe: VecDeque::new(),
+            ever_good: false,
+            maybe_good: false,
+            slots: BTreeMap::new(),
+            open: None,
+            probes: 0,
+            probe_died: None,
+            last_spawn: None,
+            was_ready: false,
+            spawned: 0,
+        }
+    }
+
+    /// An order, or a new config: earlier failures prove nothing about what follows.
+    pub(crate) fn forgive(&mut self) {
+        self.early.clear();
+        self.slots.clear();
+        self.probes = 0;
+        self.probe_died = None;
+    }
+}
+
+/// A command that waits for its reply.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) command: Command,
+    pub(crate) at: Time,
+    pub(crate) timeout: Option<Duration>,
+    /// Of a `scale`: what the design makes of it, at the moment it was asked.
+    pub(crate) verdict: Option<Result<u32, ()>>,
+}
+
+/// The end of the master.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    pub(crate) since: Time,
+    /// 1 graceful, 2 quick, 3 now.
+    pub(crate) level: u8,
+    pub(crate) level_since: Time,
+    /// Nobody asked: the core decided it.
+    pub(crate) own: bool,
+}
+
+/// Everything the observer knows.
+#[derive(Clone, Debug)]
+pub(crate) struct Shadow {
+    pub(crate) pools: BTreeMap<PoolId, PoolLife>,
+    pub(crate) workers: BTreeMap<WorkerId, Life>,
+    pub(crate) generations: BTreeMap<(PoolId, u32), u32>,
+    pub(crate) commands: BTreeMap<CommandId, Asked>,
+    pub(crate) master: MasterSpec,
+    pub(crate) revision: u32,
+    pub(crate) reads: u32,
+    pub(crate) ending: Option<Ending>,
+    pub(crate) exited: Option<(Time, i32)>,
+    /// The master ended although the kernel would not let go of some processes.
+    pub(crate) left_behind: bool,
+    pub(crate) late: Option<(Time, Duration)>,
+    pub(crate) replies: u64,
+    /// The last tick.
+    pub(crate) ticked: Time,
+}
+
+impl Shadow {
+    pub(crate) fn new() -> Shadow {
+        let master = MasterSpec {
+            default_pool: None,
+            graceful_timeout: Duration::ZERO,
+            exit_when: ExitWhen::Never,
+            winch_parks: false,
+            hup_restarts: false,
+        };
+        Shadow {
+            pools: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            commands: BTreeMap::new(),
+            master,
+            revision: 0,
+            reads: 0,
+            ending: None,
+            exited: None,
+            left_behind: false,
+            late: None,
+            replies: 0,
+            ticked: Time(0),
+        }
+    }
+
+    pub(crate) fn of_pool(&self, pool: PoolId) -> impl Iterator<Item = &Life> {
+        let first = WorkerId { pool, slot: 0, generation: 0 };
+        self.workers.range(first..).take_while(move |(id, _)| id.pool == pool).map(|(_, l)| l)
+    }
+
+    pub(crate) fn staying(&self, pool: PoolId) -> u32 {
+        self.of_pool(pool).filter(|l| l.staying()).count() as u32
+    }
+
+    pub(crate) fn ready(&self, pool: PoolId) -> u32 {
+        self.of_pool(pool).filter(|l| l.staying() && l.ready.is_some()).count() as u32
+    }
+
+    /// Slots with a ready worker.
+    pub(crate) fn slots_ready(&self, pool: PoolId) -> u32 {
+        let mut slots: Vec<u32> = self.of_pool(pool).filter(|l| l.staying() && l.ready.is_some()).map(|l| l.id.slot).collect();
+        slots.dedup();
+        slots.len() as u32
+    }
+
+    pub(crate) fn live(&self, pool: PoolId) -> u32 {
+        self.of_pool(pool).filter(|l| l.lingering.is_none()).count() as u32
+    }
+
+    pub(crate) fn state(&self, now: Time, w: WorkerId) -> Option<WorkerState> {
+        let settle = self.pools.get(&w.pool)?.spec.settle;
+        self.workers.get(&w)?.state(now, settle)
+    }
+
+    /// When the next step of a stop must come, shutdown's own bound included.
+    pub(crate) fn stop_due(&self, life: &Life) -> Option<Range> {
+        let due = life.stop.as_ref()?.due;
+        Some(match self.ending {
+            Some(e) => due.capped(e.since + self.master.graceful_timeout),
+            None => due,
+        })
+    }
+
+    /// From when the heartbeat may be enforced, and when it must be at the latest (`None`: it need not).
+    pub(crate) fn heartbeat_due(&self, life: &Life) -> Option<(Time, Option<Time>)> {
+        let shortest = life.beats.shortest?;
+        let longest = life.beats.longest?;
+        let from = self.pools.get(&life.id.pool)?.spec.timeout_from;
+        let base = match (from, life.ready, life.beats.last) {
+            (TimeoutFrom::FirstBeat, _, last) => last?,
+            (TimeoutFrom::Ready, ready, last) => ready?.max(last.unwrap_or_default()),
+        };
+        let mut lo = base + shortest;
+        let mut hi = base.max(life.ready.unwrap_or_default()).max(life.beats.reset.unwrap_or_default()) + longest;
+        if let Some((at, by)) = self.late
+            && at >= base
+        {
+            lo = (lo + by).min(at + shortest).max(lo);
+            hi = hi.max(at + longest);
+        }
+        let firm = life.ready.is_some() && (life.beats.firm || from == TimeoutFrom::Ready && life.beats.shortest == life.beats.longest);
+        Some((lo, firm.then_some(hi)))
+    }
+}
