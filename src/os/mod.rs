@@ -1,1 +1,3 @@
 //! Safe wrappers over the kernel; the only `unsafe` of the crate.
+
+pub mod inherit;
