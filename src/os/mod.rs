@@ -7,6 +7,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`clock`] | reads the clocks |
+//! | [`inherit`] | takes descriptors that a parent left open |
 //! | [`io`] | read, write, pipes, /dev/null |
 //! | [`signals`] | blocks, receives and sends signals |
 //! | [`epoll`] | waits for descriptors |
@@ -26,6 +27,7 @@ pub mod clock;
 pub mod dirs;
 pub mod epoll;
 mod errno;
+pub mod inherit;
 pub mod io;
 pub mod listener;
 pub mod lockfile;
