@@ -29,6 +29,9 @@ impl Master {
             let Some(action) = self.actions.pop_front() else { break };
             self.carry_out(action);
         }
+        if self.actions.is_empty() {
+            self.processes.forget_departed();
+        }
         self.flush_clients();
     }
 

@@ -37,6 +37,8 @@ pub(super) struct Processes {
     by_number: BTreeMap<u64, Process>,
     by_id: BTreeMap<WorkerId, u64>,
     by_pid: HashMap<i32, u64>,
+    /// Pids of those that were forgotten while actions about them may still wait: what is said of their end names them.
+    departed: BTreeMap<WorkerId, i32>,
     /// Groups whose leader is gone.
     lingering: BTreeSet<u64>,
     next: u64,
@@ -89,8 +91,14 @@ impl Processes {
         self.by_number.get(self.by_id.get(&id)?)
     }
 
+    /// Its pid, also for a little while after its end.
     pub(super) fn pid_of(&self, id: WorkerId) -> Option<i32> {
-        self.of(id).map(|p| p.pid)
+        self.of(id).map(|p| p.pid).or_else(|| self.departed.get(&id).copied())
+    }
+
+    /// Nothing is left to be said of those that are gone.
+    pub(super) fn forget_departed(&mut self) {
+        self.departed.clear();
     }
 
     /// The leader was reaped: its pid may be anybody's from now on. `group`: the group still holds the number.
@@ -106,6 +114,7 @@ impl Processes {
     pub(super) fn remove(&mut self, number: u64) -> Option<Process> {
         let process = self.by_number.remove(&number)?;
         self.by_id.remove(&process.id);
+        self.departed.insert(process.id, process.pid);
         if self.by_pid.get(&process.pid) == Some(&number) {
             self.by_pid.remove(&process.pid);
         }

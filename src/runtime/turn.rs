@@ -168,6 +168,9 @@ impl Master {
         }
         let (events, unknown) = heard.finish();
         for (signal, sender) in unknown {
+            if signal == libc::SIGCONT {
+                continue;
+            }
             tracing::info!(
                 "{} from {sender}: ignored, it has no meaning here (see poolmaster signals)",
                 crate::supervisor::signal_name(signal)
