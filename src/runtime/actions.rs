@@ -31,6 +31,8 @@ impl Master {
         }
         if self.actions.is_empty() {
             self.processes.forget_departed();
+            let runs = &self.runs;
+            self.notify_sockets.tidy(|pool| runs.get(&pool).map(|run| run.dir.as_path()));
         }
         self.flush_clients();
     }
@@ -54,6 +56,7 @@ impl Master {
             }
             Action::PoolGone { pool } => {
                 self.runs.remove(&pool);
+                self.notify_sockets.drop_pool(pool);
                 if let Some(name) = self.names.get(&pool) {
                     self.files.drop_pool_dir(name);
                 }
@@ -70,7 +73,13 @@ impl Master {
             errno: 0,
             message: format!("config {revision} has no such pool any more"),
         })?;
-        let process = launch::launch(worker, &run, &self.common)?;
+        let notify = if run.config.launch.systemd {
+            let socket = self.notify_sockets.take(worker.pool, &run.dir);
+            Some(socket.map_err(|e| launch::lack(&format!("bind a notify socket in {}", run.dir.display()), &e))?)
+        } else {
+            None
+        };
+        let process = launch::launch(worker, &run, &self.common, notify)?;
         let number = self.processes.next_number();
         let watch = [
             process.exec.as_ref().map(|fd| (fd.as_fd(), Token::Exec(number))),
@@ -125,11 +134,8 @@ impl Master {
 
     /// Forgets a process: its descriptors close, its notify socket goes.
     pub(super) fn forget(&mut self, number: u64) {
-        if let Some(process) = self.processes.remove(number)
-            && let Some(socket) = &process.notify
-        {
-            // Its directory goes with the master in any case.
-            let _ = socket.unlink();
+        if let Some(process) = self.processes.remove(number) {
+            self.notify_sockets.retire(process.notify);
         }
     }
 

@@ -34,10 +34,14 @@ pub(super) struct Common {
 }
 
 /// Starts a worker. The child may still fail on its way to exec: its exec pipe tells.
-pub(super) fn launch(id: WorkerId, run: &Rc<PoolRun>, common: &Common) -> Result<Process, SpawnError> {
+pub(super) fn launch(
+    id: WorkerId,
+    run: &Rc<PoolRun>,
+    common: &Common,
+    notify: Option<NotifySocket>,
+) -> Result<Process, SpawnError> {
     let launch = &run.config.launch;
-    let notify = if launch.systemd { Some(bind_notify(id, run)?) } else { None };
-    let notify_path = notify.as_ref().map(|(path, _)| path.to_string_lossy().into_owned());
+    let notify_path = notify.as_ref().map(|socket| socket.path().to_string_lossy().into_owned());
     let words = Words::of(id, run, common);
     let argv: Vec<String> = launch.argv.iter().map(|a| words.fill(a)).collect();
     let program = argv.first().cloned().unwrap_or_default();
@@ -64,7 +68,7 @@ pub(super) fn launch(id: WorkerId, run: &Rc<PoolRun>, common: &Common) -> Result
     drop(plan);
     let mut process = Process::new(id, child.pid, Rc::clone(run));
     process.exec = Some(child.exec);
-    process.notify = notify.map(|(_, socket)| socket);
+    process.notify = notify;
     process.stdout = stdout.read.map(|fd| Capture::new(fd, launch.max_line, "stdout"));
     process.stderr = stderr.read.map(|fd| Capture::new(fd, launch.max_line, "stderr"));
     Ok(process)
@@ -145,19 +149,8 @@ impl End {
     }
 }
 
-/// Where a worker's notify socket is. Short, for a path of a socket has at most 107 bytes.
-pub(super) fn notify_path(dir: &Path, id: WorkerId) -> PathBuf {
-    dir.join(format!("n{}.{}", id.slot, id.generation))
-}
-
-fn bind_notify(id: WorkerId, run: &PoolRun) -> Result<(PathBuf, NotifySocket), SpawnError> {
-    let path = notify_path(&run.dir, id);
-    let socket = NotifySocket::bind(&path, 0o600).map_err(|e| lack(&format!("bind its notify socket {}", path.display()), &e))?;
-    Ok((path, socket))
-}
-
 /// The host or the master lacks something.
-fn lack(attempt: &str, cause: &std::io::Error) -> SpawnError {
+pub(super) fn lack(attempt: &str, cause: &std::io::Error) -> SpawnError {
     let message = format!("cannot {attempt}: {cause}");
     SpawnError { fault: SpawnFault::Resources, errno: cause.raw_os_error().unwrap_or(0), message }
 }

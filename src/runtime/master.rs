@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::clients::Clients;
 use super::files::Files;
 use super::launch::Common;
+use super::notify::NotifySockets;
 use super::pools::{Ids, PoolRun};
 use super::processes::Processes;
 use super::signals::SignalMap;
@@ -45,6 +46,7 @@ pub(super) struct Master {
     pub(super) runs: BTreeMap<PoolId, Rc<PoolRun>>,
 
     pub(super) processes: Processes,
+    pub(super) notify_sockets: NotifySockets,
     /// Children that never came to run their program and are not reaped yet.
     pub(super) stillborn: BTreeSet<i32>,
     pub(super) common: Common,

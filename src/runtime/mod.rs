@@ -9,6 +9,7 @@ mod files;
 mod guard;
 mod launch;
 mod master;
+mod notify;
 mod output;
 mod pools;
 mod processes;

@@ -48,10 +48,9 @@ fn worker_ended(master: &mut Master, number: u64, pid: i32, status: ExitStatus) 
     }
     let Some(process) = master.processes.get_mut(number) else { return };
     let worker = process.id;
-    if let Some(socket) = process.notify.take() {
-        let _ = socket.unlink();
-    }
+    let notify = process.notify.take();
     let stragglers = process.run.config.spec.signal_group && group_exists(pid);
+    master.notify_sockets.retire(notify);
     master.tell_last_lines(number, status);
     master.processes.leader_gone(number, stragglers);
     master.feed(Event::Exited { worker, status, stragglers });

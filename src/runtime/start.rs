@@ -11,6 +11,7 @@ use super::files::{Files, FilesError};
 use super::guard;
 use super::launch::Common;
 use super::master::Master;
+use super::notify::NotifySockets;
 use super::pools::{Ids, PoolRun};
 use super::processes::Processes;
 use super::signals::SignalMap;
@@ -167,6 +168,7 @@ fn assemble(
         names: BTreeMap::new(),
         runs: BTreeMap::new(),
         processes: Processes::default(),
+        notify_sockets: NotifySockets::default(),
         stillborn: BTreeSet::new(),
         common,
         clients: Clients::default(),
