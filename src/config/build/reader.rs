@@ -21,7 +21,12 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(node: &'a Node, path: &str, definition: fn(&str) -> Option<&'static Key>, around: Around<'a>) -> Reader<'a> {
+    pub(super) fn new(
+        node: &'a Node,
+        path: &str,
+        definition: fn(&str) -> Option<&'static Key>,
+        around: Around<'a>,
+    ) -> Reader<'a> {
         Reader { node, path: path.to_owned(), definition, around }
     }
 
@@ -43,6 +48,11 @@ impl<'a> Reader<'a> {
     /// The value of a key.
     fn get(&self, key: &str) -> Option<Typed> {
         self.get_as(self.find(key), key)
+    }
+
+    /// False: the key has a wrong value, which was said, and its default stands in.
+    pub(super) fn sound(&self, key: &str) -> bool {
+        self.find(key).is_none_or(|node| (self.definition)(key).is_some_and(|key| key.kind.check(node, self.around).is_ok()))
     }
 
     /// The value of a node by the definition of a pattern: `listen.*.backlog`.
