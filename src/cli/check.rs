@@ -105,7 +105,8 @@ fn answer(args: &Args, loaded: Result<Loaded, Diagnostics>) -> (String, String, 
 
 /// The last line of a refusal.
 fn refused(diags: &Diagnostics) -> String {
-    format!("{} in the config: nothing would be started (exit 2)", plural(diags.errors().count(), "error"))
+    let more = if diags.dropped() > 0 { "more than " } else { "" };
+    format!("{more}{} in the config: nothing would be started (exit 2)", plural(diags.errors().count(), "error"))
 }
 
 /// `pools.toml: ok: 3 pools, 7 workers, 2 listeners`

@@ -22,6 +22,9 @@ pub(super) fn layer(root: &Node, around: Around<'_>, diags: &mut Diagnostics) {
 
 fn table<'n>(node: &'n Node, path: &mut Vec<&'n str>, around: Around<'_>, diags: &mut Diagnostics) {
     for (name, child) in node.entries() {
+        if diags.full() {
+            return;
+        }
         path.push(name);
         entry(child, path, around, diags);
         path.pop();

@@ -124,7 +124,7 @@ pub fn explain(sources: &Sources) -> Result<Loaded, Diagnostics> {
         check::layer(root, around, &mut diags);
     }
     let layers = Layers { built_in: (built_in("master."), built_in("pool.*.")), given };
-    if !complete {
+    if !complete || diags.full() {
         // Without all of the text everything else would be called incomplete.
         diags.sort();
         return Err(diags);
