@@ -1,17 +1,92 @@
-//! `config`: placeholder until its own file is merged over this one.
+//! `poolmaster config show` and `poolmaster config origin KEY`: what is in force, and why.
 
-use super::{Context, Exit};
+use std::io::Write as _;
+use std::path::PathBuf;
 
-/// Placeholder.
-#[derive(Debug, clap::Args)]
+use serde_json::Value;
+
+use super::{Context, Exit, check};
+use crate::config::{Loaded, Origin, explain};
+
+/// Arguments of `config`.
+#[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Placeholder
-    #[arg(trailing_var_arg = true)]
-    pub rest: Vec<String>,
+    /// What to say about the config
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// The config file; without it ./pools.toml, then /etc/poolmaster/pools.toml
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set a key, as in --set pool.web.workers=8; lists and tables in TOML syntax
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    pub json: bool,
 }
 
-/// Placeholder: refuses.
-pub fn run(_args: &Args, _ctx: &Context) -> Exit {
-    super::output::err("poolmaster: config is not part of this build\n");
-    Exit::Internal
+/// The verbs of `config`.
+#[derive(clap::Subcommand, Clone, Debug)]
+pub enum Verb {
+    /// All values in force, as a config that means the same; secrets as ***
+    Show,
+    /// Where the value of a key comes from, and what it hides
+    Origin {
+        /// The key, as in pool.web.workers; of a table, all keys in it
+        key: String,
+    },
+}
+
+/// Answers about the config.
+pub fn run(args: &Args, ctx: &Context) -> Exit {
+    let (text, errors, exit) = match check::sources(args.config.clone(), &args.set, ctx) {
+        Ok(sources) => match explain(&sources) {
+            Ok(loaded) => answer(args, &loaded),
+            Err(diags) => {
+                let last = "the config has errors: there is nothing to show (exit 2)";
+                (String::new(), format!("{diags}\n{last}\n"), Exit::Usage)
+            }
+        },
+        Err(usage) => (String::new(), format!("error: {usage}\nnothing was read: wrong usage (exit 2)\n"), Exit::Usage),
+    };
+    // A closed pipe is the reader's choice.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = std::io::stderr().write_all(errors.as_bytes());
+    exit
+}
+
+/// stdout, stderr and the exit code.
+fn answer(args: &Args, loaded: &Loaded) -> (String, String, Exit) {
+    let text = match &args.verb {
+        Verb::Show if args.json => format!("{:#}\n", loaded.show_json()),
+        Verb::Show => loaded.show_toml(),
+        Verb::Origin { key } => match loaded.origin(key) {
+            Ok(origins) if args.json => format!("{:#}\n", origins.iter().map(Origin::json).collect::<Value>()),
+            Ok(origins) => origins.iter().map(Origin::text).collect(),
+            Err(why) => return (String::new(), format!("error: {why}\nno origin to show (exit 2)\n"), Exit::Usage),
+        },
+    };
+    (text, String::new(), Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    #[test]
+    fn both_verbs_answer_in_text_and_json() {
+        let text = Some("[pool.a]\ncommand='x'\nworkers=2\n".to_owned());
+        let loaded = explain(&Sources { path: Some("/etc/p/pools.toml".into()), text, ..Sources::default() }).expect("valid");
+        let ask = |verb: &Verb, json| answer(&Args { verb: verb.clone(), config: None, set: Vec::new(), json }, &loaded);
+        let origin = Verb::Origin { key: "pool.a.workers".to_owned() };
+        assert!(ask(&Verb::Show, false).0.contains("[pool.a]\ncommand = \"x\"\nworkers = 2\n"));
+        let shown: Value = serde_json::from_str(&ask(&Verb::Show, true).0).expect("JSON");
+        assert_eq!((shown["pool"]["a"]["workers"].as_u64(), shown["order"][0].as_str()), (Some(2), Some("a")));
+        assert!(ask(&origin, false).0.starts_with("pool.a.workers = 2\n  from /etc/p/pools.toml:3:9\n"));
+        let shown: Value = serde_json::from_str(&ask(&origin, true).0).expect("JSON");
+        assert_eq!(shown[0]["hidden"][0]["value"].as_str(), Some("1"));
+        let (out, err, exit) = ask(&Verb::Origin { key: "pool.a.wokers".to_owned() }, false);
+        assert!(out.is_empty() && err.contains("did you mean `workers`?") && exit == Exit::Usage, "{err}");
+    }
 }

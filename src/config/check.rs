@@ -22,6 +22,9 @@ pub(super) fn layer(root: &Node, around: Around<'_>, diags: &mut Diagnostics) {
 
 fn table<'n>(node: &'n Node, path: &mut Vec<&'n str>, around: Around<'_>, diags: &mut Diagnostics) {
     for (name, child) in node.entries() {
+        if diags.full() {
+            return;
+        }
         path.push(name);
         entry(child, path, around, diags);
         path.pop();
@@ -31,10 +34,24 @@ fn table<'n>(node: &'n Node, path: &mut Vec<&'n str>, around: Around<'_>, diags:
 fn entry<'n>(node: &'n Node, path: &mut Vec<&'n str>, around: Around<'_>, diags: &mut Diagnostics) {
     let shown = || path.join(".");
     if let Some(what) = named(path)
-        && let Some(Err(why)) = path.last().map(|name| scalar::name(name))
+        && let Some(name) = path.last()
+        && let Err(why) = scalar::name(name)
     {
-        let help = "names have a-z, 0-9 and single -, start with a letter and have at most 32 characters";
+        let near = scalar::sanitized_name(name);
+        let near = if near.is_empty() || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            String::new()
+        } else {
+            format!("write \"{near}\"; ")
+        };
+        let help = format!("{near}names have a-z, 0-9 and single -, start with a letter and have at most 32 characters");
         diags.error(&node.key, format!("{}: no name for a {what}: {why}", shown()), help);
+    }
+    // `listen = { address = ":8000", backlog = 64 }` would be two listeners of odd names.
+    if named(path) == Some("listener") && keys::of_pool(&format!("listen.*.{}", path.last().unwrap_or(&""))).is_some() {
+        let parent = path[..path.len() - 1].join(".");
+        let help = format!("name the listener: [{parent}.main] with the options below it, or {parent} = \":8000\" without any");
+        diags.error(&node.key, format!("{}: an option of a listener stands where its name does", shown()), help);
+        return;
     }
     if matches!(path[..], ["template", _, "use"]) {
         diags.error(
@@ -46,21 +63,32 @@ fn entry<'n>(node: &'n Node, path: &mut Vec<&'n str>, around: Around<'_>, diags:
     match (keys::find(path), &node.raw) {
         (Found::Table | Found::KeyOrTable(_), Raw::Table(_)) => table(node, path, around, diags),
         (Found::Table, raw) => {
-            let names = keys::below(path);
-            let help = match names[..] {
-                ["*"] => format!("write [{}.NAME] and its keys below it", shown()),
-                _ => format!("its keys: {}", names.join(", ")),
-            };
-            diags.error(&node.place, format!("{}: takes a table, found {}", shown(), raw.shown()), help);
+            diags.error(&node.place, format!("{}: takes a table, found {}", shown(), raw.shown()), table_help(path));
         }
         (Found::Key(key) | Found::KeyOrTable(key), _) => {
-            if let Err(problem) = key.kind.check(node, around) {
-                let place = problem.place.unwrap_or_else(|| node.place.clone());
-                let error = Diagnostic::error(Some(place), format!("{}: {}", shown(), problem.message)).help(problem.help);
-                diags.push(Diagnostic { secret: path.contains(&"secrets"), ..error });
+            if let Err(mut problem) = key.kind.check(node, around) {
+                let more = std::mem::take(&mut problem.more);
+                for problem in std::iter::once(problem).chain(more) {
+                    let place = problem.place.unwrap_or_else(|| node.place.clone());
+                    let error = Diagnostic::error(Some(place), format!("{}: {}", shown(), problem.message)).help(problem.help);
+                    diags.push(Diagnostic { secret: path.contains(&"secrets"), ..error });
+                }
             }
         }
         (Found::Nothing, _) => diags.push(unknown(node, path)),
+    }
+}
+
+/// How a table is written, with its keys unless they are too many.
+pub(super) fn table_help(path: &[&str]) -> String {
+    let (names, shown) = (keys::below(path), path.join("."));
+    match names[..] {
+        ["*"] if matches!(keys::find(&[path, &["*"]].concat()), Found::Key(_)) => {
+            format!("write [{shown}] and NAME = VALUE below it")
+        }
+        ["*"] => format!("write [{shown}.NAME] and its keys below it"),
+        _ if names.len() > 20 => format!("write [{shown}] and its keys below it"),
+        _ => format!("its keys: {}", names.join(", ")),
     }
 }
 

@@ -10,6 +10,8 @@ use super::node::{At, Place, Text};
 
 /// Text is wrapped at this column.
 const WIDTH: usize = 96;
+/// So many are kept; the others are only counted. Nobody reads more, and a file full of mistakes costs no more.
+const KEPT: usize = 100;
 /// Longest part of a source line that is shown.
 const EXCERPT: usize = 84;
 
@@ -177,14 +179,29 @@ fn wrapped(text: &str, first: &str, rest: &str) -> String {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
+    /// Errors beyond those kept.
+    dropped: usize,
 }
 
 impl Diagnostics {
     /// Adds one; what is already known is not said twice.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        if !self.list.contains(&diagnostic) {
-            self.list.push(diagnostic);
+        if self.list.contains(&diagnostic) {
+            return;
         }
+        if self.list.len() < KEPT {
+            self.list.push(diagnostic);
+            return;
+        }
+        // A kept warning never stands in the way of an error: the config has to fail.
+        if diagnostic.severity == Severity::Error {
+            self.dropped += 1;
+        }
+    }
+
+    /// Nothing more is kept.
+    pub(super) fn full(&self) -> bool {
+        self.dropped > 0
     }
 
     /// Adds an error and gives it back, for [`Diagnostic::help`]'s sake in one expression.
@@ -209,7 +226,12 @@ impl Diagnostics {
 
     /// There is at least one error.
     pub fn failed(&self) -> bool {
-        self.errors().next().is_some()
+        self.dropped > 0 || self.errors().next().is_some()
+    }
+
+    /// How many errors there are beyond those kept.
+    pub fn dropped(&self) -> usize {
+        self.dropped
     }
 
     /// The errors.
@@ -241,6 +263,9 @@ impl fmt::Display for Diagnostics {
                 f.write_str("\n")?;
             }
             write!(f, "{diagnostic}")?;
+        }
+        if self.dropped > 0 {
+            writeln!(f, "\nerror: and more, not shown: mend these first")?;
         }
         Ok(())
     }

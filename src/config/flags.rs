@@ -22,7 +22,9 @@ impl Flag {
     pub fn set(argument: &str) -> Result<Flag, String> {
         match argument.split_once('=') {
             Some((key, value)) if !key.trim().is_empty() => {
-                Ok(Flag { key: key.trim().to_owned(), value: value.to_owned(), shown_as: format!("--set {argument}") })
+                let shown = if key.contains(".secrets") { "***" } else { value };
+                let shown_as = format!("--set {}={shown}", key.trim());
+                Ok(Flag { key: key.trim().to_owned(), value: value.to_owned(), shown_as })
             }
             _ => Err(format!("{argument:?} has no KEY=VALUE; write --set pool.web.workers=8")),
         }
@@ -125,6 +127,7 @@ mod tests {
             ("pool.web.env.A", "b=c", "--set pool.web.env.A=b=c")
         );
         assert_eq!(Flag::workers("web=8").expect("valid").key, "pool.web.workers");
+        assert_eq!(Flag::set("pool.web.secrets.A=file:/x").expect("valid").shown_as, "--set pool.web.secrets.A=***");
         assert!(
             Flag::set("x").is_err()
                 && Flag::set("=x").is_err()

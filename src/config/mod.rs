@@ -124,7 +124,7 @@ pub fn explain(sources: &Sources) -> Result<Loaded, Diagnostics> {
         check::layer(root, around, &mut diags);
     }
     let layers = Layers { built_in: (built_in("master."), built_in("pool.*.")), given };
-    if !complete {
+    if !complete || diags.full() {
         // Without all of the text everything else would be called incomplete.
         diags.sort();
         return Err(diags);
@@ -156,28 +156,22 @@ fn built_in(prefix: &str) -> Node {
 /// Reads a value that was given as text, by the type of its key. `None`: it is wrong, and `diags` says so.
 fn read_value(path: &[String], text: &str, place: &Place, diags: &mut Diagnostics) -> Option<Raw> {
     let refs: Vec<&str> = path.iter().map(String::as_str).collect();
-    let is_table = |raw: &Raw| matches!(raw, Raw::Table(_));
-    let table = || toml_text::value(text.trim(), place).ok().filter(is_table);
+    let mut refused = |why: String, help: String| {
+        diags.error(place, format!("{}: {why}", path.join(".")), help);
+        None
+    };
+    let table = text.trim_start().starts_with('{');
     match keys::find(&refs) {
-        Found::Table => table().or_else(|| {
-            let what = format!("{}: takes a table in TOML syntax, found {text:?}", path.join("."));
-            diags.error(place, what, format!("its keys: {}", keys::below(&refs).join(", ")));
-            None
-        }),
-        Found::KeyOrTable(_) if text.trim_start().starts_with('{') => table().or_else(|| {
-            diags.error(
-                place,
-                format!("{}: {text:?} is no table in TOML syntax", path.join(".")),
-                "write it as { key = value, ... }",
-            );
-            None
-        }),
+        Found::Table | Found::KeyOrTable(_) if table => match toml_text::value(text.trim(), place) {
+            Ok(raw) => Some(raw),
+            Err(why) => {
+                refused(format!("{text:?} is no table in TOML syntax: {why}"), "write it as { key = value, ... }".to_owned())
+            }
+        },
+        Found::Table => refused(format!("takes a table in TOML syntax, found {text:?}"), check::table_help(&refs)),
         Found::Key(key) | Found::KeyOrTable(key) => match key.kind.read_text(text, place) {
             Ok(raw) => Some(raw),
-            Err(problem) => {
-                diags.error(place, format!("{}: {}", path.join("."), problem.message), problem.help);
-                None
-            }
+            Err(problem) => refused(problem.message, problem.help),
         },
         // The check of the layer says that there is no such key.
         Found::Nothing => Some(Raw::Str(text.to_owned())),

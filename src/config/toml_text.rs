@@ -13,6 +13,9 @@ pub(super) fn document(text: &Arc<Text>, layer: Layer, diags: &mut Diagnostics) 
     let (table, errors) = DeTable::parse_recoverable(&text.body);
     let place = |span| Place { layer, at: At::Text(Arc::clone(text), span) };
     for error in &errors {
+        if diags.full() {
+            break;
+        }
         let span = error.span().unwrap_or(text.body.len()..text.body.len());
         diags.push(Diagnostic::error(Some(place(span)), format!("not valid TOML: {}", error.message())));
     }

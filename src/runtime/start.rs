@@ -43,7 +43,7 @@ pub struct Settings {
 pub enum StartError {
     /// One of its files.
     #[error(transparent)]
-    Files(FilesError),
+    Files(Box<FilesError>),
     /// A listener.
     #[error("pool {pool}: listener {listener}: {cause}")]
     Listen {
@@ -52,7 +52,7 @@ pub enum StartError {
         /// The listener's name.
         listener: String,
         /// Why.
-        cause: ListenError,
+        cause: Box<ListenError>,
     },
     /// The log.
     #[error(transparent)]
@@ -92,12 +92,13 @@ pub fn run(settings: Settings) -> Result<u8, StartError> {
         process::set_umask(mask);
     }
     let uid = process::effective_uid();
-    let files = Files::take(&config.master, uid).map_err(StartError::Files)?;
+    let files = Files::take(&config.master, uid).map_err(|e| StartError::Files(Box::new(e)))?;
     let log_options =
         LogOptions { level: config.master.log.level.clone(), json: config.master.log.json, file: config.master.log.file.clone() };
     let mut master = match assemble(config, reader, environment, files, &log_options, reset_signals) {
         Ok(master) => master,
-        Err((mut files, e)) => {
+        Err(failed) => {
+            let (mut files, e) = *failed;
             files.remove();
             return Err(e);
         }
@@ -118,7 +119,7 @@ fn assemble(
     files: Files,
     log_options: &LogOptions,
     reset_signals: Vec<i32>,
-) -> Result<Master, (Files, StartError)> {
+) -> Result<Master, Box<(Files, StartError)>> {
     let made = (|| {
         let epoll = Epoll::new().map_err(kernel("make an epoll set"))?;
         let signal_fd = signals::SignalFd::new().map_err(kernel("make a signalfd"))?;
@@ -130,7 +131,7 @@ fn assemble(
     })();
     let (epoll, signal_fd, log) = match made {
         Ok(made) => made,
-        Err(e) => return Err((files, e)),
+        Err(e) => return Err(Box::new((files, e))),
     };
     let pid = process::self_pid();
     // Jitter only has to differ between masters and starts.
@@ -138,7 +139,7 @@ fn assemble(
     let trace = match config.master.trace.as_ref().map(|path| (path, Trace::create(path, seed))) {
         None => None,
         Some((_, Ok(trace))) => Some(trace),
-        Some((path, Err(cause))) => return Err((files, StartError::Trace { path: path.clone(), cause })),
+        Some((path, Err(cause))) => return Err(Box::new((files, StartError::Trace { path: path.clone(), cause }))),
     };
     let common = Common {
         nofile: Some(process::raise_nofile()),
@@ -209,14 +210,14 @@ impl Master {
                 let opened = open_all(std::slice::from_ref(listener), &mut open).map_err(|cause| StartError::Listen {
                     pool: pool.spec.name.clone(),
                     listener: listener.name.clone(),
-                    cause,
+                    cause: Box::new(cause),
                 })?;
                 sockets.extend(opened);
             }
             let run = PoolRun {
                 inodes: sockets.iter().map(|s| s.listening.inode()).collect(),
                 sockets,
-                dir: self.files.pool_dir(&pool.spec.name, self.uid).map_err(StartError::Files)?,
+                dir: self.files.pool_dir(&pool.spec.name, self.uid).map_err(|e| StartError::Files(Box::new(e)))?,
                 environment: Environment::of(&self.environment, pool, &config.master.name),
                 config: pool.clone(),
             };

@@ -1,6 +1,6 @@
 //! Live tests: a real master, real processes, real sockets. Nothing sleeps; every wait is for an event, with a deadline.
 
-#![allow(unsafe_code, clippy::unwrap_used, reason = "tests")]
+#![allow(unsafe_code, unreachable_pub, clippy::unwrap_used, reason = "tests")]
 
 mod support;
 

@@ -231,7 +231,8 @@ fn rollout(r: &Reader<'_>, diags: &mut Diagnostics) -> Rollout {
         max_unavailable: r.share("rollout.max_unavailable"),
         failures: r.count("rollout.failures").unwrap_or(3),
     };
-    if none(rollout.max_surge) && none(rollout.max_unavailable) {
+    let sound = r.sound("rollout.max_surge") && r.sound("rollout.max_unavailable");
+    if sound && none(rollout.max_surge) && none(rollout.max_unavailable) {
         let what = format!("{}.rollout: with max_surge = 0 and max_unavailable = 0 no worker could ever be replaced", r.path);
         diags.error(&r.place("rollout.max_surge"), what, "one of the two has to be at least 1, or a percentage above 0");
     }

@@ -50,6 +50,11 @@ impl<'a> Reader<'a> {
         self.get_as(self.find(key), key)
     }
 
+    /// False: the key has a wrong value, which was said, and its default stands in.
+    pub(super) fn sound(&self, key: &str) -> bool {
+        self.find(key).is_none_or(|node| (self.definition)(key).is_some_and(|key| key.kind.check(node, self.around).is_ok()))
+    }
+
     /// The value of a node by the definition of a pattern: `listen.*.backlog`.
     pub(super) fn get_as(&self, node: Option<&Node>, pattern: &str) -> Option<Typed> {
         let key = (self.definition)(pattern)?;

@@ -28,7 +28,7 @@ pub(super) const KEYS: &[Key] = &[
     // Identity.
     later("pool.*.user", Kind::User, "", "user that the workers run as"),
     later("pool.*.group", Kind::User, "", "group that the workers run as"),
-    later("pool.*.supplementary_groups", Kind::Users(Now), "[]", "further groups of the workers"),
+    later("pool.*.supplementary_groups", Kind::Users, "[]", "further groups of the workers"),
     later("pool.*.umask", Kind::Mode, "", "file mode mask of the workers; default: the master's"),
     later("pool.*.chroot", Kind::Path, "\"\"", "root directory of the workers; \"\": the master's"),
     later("pool.*.nice", Kind::Int(-20, 19), "0", "scheduling priority, -20 (first) to 19 (last)"),
