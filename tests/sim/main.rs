@@ -15,6 +15,7 @@
 mod coverage;
 mod facts;
 mod invariants;
+mod isolation;
 mod judge;
 mod kernel;
 mod queue;
