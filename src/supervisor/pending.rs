@@ -115,7 +115,8 @@ impl Supervisor {
 
     /// Ends all orders but those that a shutdown fulfils.
     pub(super) fn fail_pending(&mut self, why: &str, out: &mut Vec<Action>) {
-        let stays = |goal: &Goal| matches!(goal, Goal::Ended | Goal::Stopped { .. } | Goal::Condition { until: Condition::Stopped, .. });
+        let stays =
+            |goal: &Goal| matches!(goal, Goal::Ended | Goal::Stopped { .. } | Goal::Condition { until: Condition::Stopped, .. });
         let commands: Vec<CommandId> = self.pending.iter().filter(|(_, p)| !stays(&p.goal)).map(|(c, _)| *c).collect();
         for command in commands {
             self.finish(command, Outcome::Failed(why.to_owned()), out);
@@ -221,7 +222,7 @@ impl Supervisor {
         let name = &p.spec.name;
         match p.phase {
             Phase::Running => {
-                let settled = p.all_ready() && !p.has_leaving(|r| r == Reason::ScaleDown);
+                let settled = p.all_ready() && !p.has_leaving(|r| r == Reason::ScaleDown) && !p.has_surplus();
                 settled.then(|| Outcome::Done(format!("{name}: {} workers ready", p.ready_count())))
             }
             Phase::BackingOff | Phase::Failed => {

@@ -121,7 +121,10 @@ mod tests {
 
     #[test]
     fn lines_are_put_together_across_reads() {
-        assert_eq!(split(10, &[b"ab", b"c\nd", b"\n", b"\nrest"]), [b"abc".to_vec(), b"d".to_vec(), b"".to_vec(), b"rest".to_vec()]);
+        assert_eq!(
+            split(10, &[b"ab", b"c\nd", b"\n", b"\nrest"]),
+            [b"abc".to_vec(), b"d".to_vec(), b"".to_vec(), b"rest".to_vec()]
+        );
     }
 
     #[test]

@@ -50,7 +50,11 @@ impl Sink {
             match open(path) {
                 Ok(new) => *file = new,
                 Err(e) => {
-                    let _ = writeln!(file, "poolmaster: cannot reopen the log file {}: {e}; the old one stays in use", path.display());
+                    let _ = writeln!(
+                        file,
+                        "poolmaster: cannot reopen the log file {}: {e}; the old one stays in use",
+                        path.display()
+                    );
                 }
             }
         }

@@ -61,7 +61,17 @@ mod tests {
 
     #[test]
     fn junk_says_nothing() {
-        for junk in [&b"READY=0"[..], b"READY", b"=1", b"", b"READY=1 ", b"WATCHDOG_USEC=-1", b"WATCHDOG_USEC=+1", b"WATCHDOG_USEC=", b"\xff\xfe=1"] {
+        for junk in [
+            &b"READY=0"[..],
+            b"READY",
+            b"=1",
+            b"",
+            b"READY=1 ",
+            b"WATCHDOG_USEC=-1",
+            b"WATCHDOG_USEC=+1",
+            b"WATCHDOG_USEC=",
+            b"\xff\xfe=1",
+        ] {
             assert_eq!(parse(junk), [], "{junk:?}");
         }
         assert_eq!(parse(b"WATCHDOG_USEC=99999999999999999999999"), []);

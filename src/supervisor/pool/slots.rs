@@ -102,7 +102,8 @@ impl Pool {
     pub(super) fn clear_waits(&mut self, cx: &mut Cx<'_>, forgive: bool) {
         let id = self.id();
         // Slots that are not wanted now may be wanted again: what is forgiven is forgiven for them too.
-        let numbers: Vec<u32> = if forgive { self.slots.keys().copied().collect() } else { self.active.iter().copied().collect() };
+        let numbers: Vec<u32> =
+            if forgive { self.slots.keys().copied().collect() } else { self.active.iter().copied().collect() };
         for number in numbers {
             if let Some(slot) = self.slots.get_mut(&number) {
                 cx.timers.arm(Key::Slot(id, number), &mut slot.retry_at, None);
