@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use poolmaster::supervisor::{
-    Command, CommandId, Event, ExitStatus, MasterSignal, MasterSpec, Notification, Phase, PoolId, PoolSpec, ReadyKind, Reason, RestartPolicy,
-    ScaleChange, SpawnFault, Time, WorkerId,
+    Command, CommandId, Event, ExitStatus, MasterSignal, MasterSpec, Notification, Phase, PoolId, PoolSpec, ReadyKind, Reason,
+    RestartPolicy, ScaleChange, SpawnFault, Time, WorkerId,
 };
 
 use crate::shadow::{Asked, Ending, Life, PoolLife, Range, Shadow};
@@ -146,7 +146,11 @@ impl Shadow {
             Notification::Extend(d) => {
                 if let Some(stop) = &mut life.stop {
                     let until = now + *d;
-                    stop.due = if stop.quick { Range { lo: stop.due.lo, hi: stop.due.hi.max(until) } } else { stop.due.not_before(until) };
+                    stop.due = if stop.quick {
+                        Range { lo: stop.due.lo, hi: stop.due.hi.max(until) }
+                    } else {
+                        stop.due.not_before(until)
+                    };
                 } else if life.ready.is_none() {
                     life.start_due = life.start_due.not_before(now + *d);
                     life.start_extended = true;

@@ -118,7 +118,9 @@ pub(crate) fn started_after_others(shadow: &Shadow, core: &Supervisor, pool: &Po
         let phase = core.pools().iter().find(|v| v.spec.id == other.spec.id).map(|v| v.phase);
         let coming = matches!(phase, Some(Phase::Running | Phase::Waiting)) && other.in_config && other.target > 0;
         let enough = other.spec.min_ready.max(1).min(other.target);
-        must(!coming || other.was_ready || shadow.ready(other.spec.id) >= enough, || format!("{w} spawned before pool {} was ready", other.spec.name))?;
+        must(!coming || other.was_ready || shadow.ready(other.spec.id) >= enough, || {
+            format!("{w} spawned before pool {} was ready", other.spec.name)
+        })?;
     }
     Ok(())
 }
@@ -150,7 +152,9 @@ pub(crate) fn not_killed_before_its_deadline(shadow: &Shadow, life: &Life, now: 
 pub(crate) fn nothing_overdue(shadow: &Shadow, core: &Supervisor, now: Time) -> Verdict {
     let wakes = core.next_deadline().unwrap_or(Time(u64::MAX));
     let due = |what: &str, w: WorkerId, at: Time| {
-        must(at > now && wakes <= at, || format!("{w}: {what} is due at {at}; now {now}, next deadline {:?}", core.next_deadline()))
+        must(at > now && wakes <= at, || {
+            format!("{w}: {what} is due at {at}; now {now}, next deadline {:?}", core.next_deadline())
+        })
     };
     for life in shadow.workers.values() {
         let Some(pool) = shadow.pools.get(&life.id.pool) else { continue };
@@ -180,7 +184,9 @@ pub(crate) fn nothing_overdue(shadow: &Shadow, core: &Supervisor, now: Time) -> 
     for (id, asked) in &shadow.commands {
         if let Some(t) = asked.timeout {
             let at = asked.at + t;
-            must(at > now && wakes <= at, || format!("command {} {:?} is unanswered past its timeout {at}", id.0, asked.command))?;
+            must(at > now && wakes <= at, || {
+                format!("command {} {:?} is unanswered past its timeout {at}", id.0, asked.command)
+            })?;
         }
     }
     Ok(())
@@ -203,15 +209,17 @@ pub(crate) fn stopped_for_a_reason(shadow: &Shadow, core: &Supervisor, life: &Li
         Reason::ScaleDown => shadow.staying(pool.spec.id) >= pool.target,
         Reason::Replaced => {
             let unavailable = pool.spec.rollout.max_unavailable.of(pool.target) > 0;
-            let good = shadow.of_pool(life.id.pool).any(|l| {
-                l.id.slot == life.id.slot && l.id.generation > life.id.generation && l.staying() && l.good(now, settle)
-            });
+            let good = shadow
+                .of_pool(life.id.pool)
+                .any(|l| l.id.slot == life.id.slot && l.id.generation > life.id.generation && l.staying() && l.good(now, settle));
             pool.roll_asked && (unavailable || good || life.ready.is_none())
         }
         Reason::Stopped => pool.op_stopped,
         Reason::Removed => !pool.in_config,
         Reason::Parked => pool.parked,
-        Reason::PoolFailed => core.is_ending() || core.pools().iter().any(|p| p.spec.id == pool.spec.id && p.phase == Phase::Failed),
+        Reason::PoolFailed => {
+            core.is_ending() || core.pools().iter().any(|p| p.spec.id == pool.spec.id && p.phase == Phase::Failed)
+        }
         Reason::Shutdown => shadow.ending.is_some(),
         Reason::StartTimeout => life.ready.is_none() && now >= life.start_due.lo,
         Reason::HeartbeatLost => shadow.heartbeat_due(life).is_some_and(|(lo, _)| lo <= now),
@@ -236,7 +244,9 @@ pub(crate) fn stopped_before_others(shadow: &Shadow, life: &Life) -> Verdict {
     }
     for other in shadow.pools.values().filter(|p| p.in_config && p.spec.after.contains(&life.id.pool)) {
         let live = shadow.live(other.spec.id);
-        must(live == 0, || format!("{} is stopped while pool {}, started after it, has {live} workers", life.id, other.spec.name))?;
+        must(live == 0, || {
+            format!("{} is stopped while pool {}, started after it, has {live} workers", life.id, other.spec.name)
+        })?;
     }
     Ok(())
 }
@@ -272,7 +282,9 @@ pub(crate) fn breaker_as_designed(pool: &PoolLife, before: Phase, phase: Phase, 
 /// Failed, completed, stopped and removed are left by order only.
 pub(crate) fn final_phases_stay(pool: &PoolLife, before: Phase, phase: Phase, automatic: bool) -> Verdict {
     let last = matches!(before, Phase::Failed | Phase::Completed | Phase::Stopped | Phase::Removed | Phase::Parked);
-    must(!(automatic && last) || phase == before, || format!("pool {} went from {before:?} to {phase:?} by itself", pool.spec.name))
+    must(!(automatic && last) || phase == before, || {
+        format!("pool {} went from {before:?} to {phase:?} by itself", pool.spec.name)
+    })
 }
 
 /// What the core shows of a worker is what happened to it.
@@ -283,7 +295,8 @@ pub(crate) fn shown_as_it_is(shadow: &Shadow, core: &Supervisor, pool: PoolId, n
             return Err(format!("{} is shown as {:?}, but it is gone", view.id, view.state));
         };
         if let Some(state) = shadow.state(now, life.id) {
-            let late = core.next_deadline().is_some_and(|d| d <= now) && view.state == WorkerState::Ready && state == WorkerState::Good;
+            let late =
+                core.next_deadline().is_some_and(|d| d <= now) && view.state == WorkerState::Ready && state == WorkerState::Good;
             let same = view.state == state || late || (view.state == WorkerState::Starting && life.start_extended);
             must(same, || format!("{} is shown as {:?}, but it is {state:?}: {life:?}", view.id, view.state))?;
         }
@@ -326,13 +339,19 @@ pub(crate) fn reply_is_true(shadow: &Shadow, core: &Supervisor, asked: &Asked, o
         Command::Wait { pool, until } => {
             let (ready, target) = (shadow.ready(*pool), shadow.pools.get(pool).map_or(0, |p| p.target));
             match until {
-                Condition::Ready => must(ready >= target || shadow.pools.get(pool).is_some_and(finite), || say("not all wanted workers are ready"))?,
+                Condition::Ready => must(ready >= target || shadow.pools.get(pool).is_some_and(finite), || {
+                    say("not all wanted workers are ready")
+                })?,
                 Condition::Stopped => must(shadow.live(*pool) == 0, || say("it still has workers"))?,
                 // A worker and its replacement beside it may count as one.
-                Condition::Count(n) => must(ready == *n || shadow.slots_ready(*pool) == *n, || say("another number of workers is ready"))?,
+                Condition::Count(n) => {
+                    must(ready == *n || shadow.slots_ready(*pool) == *n, || say("another number of workers is ready"))?
+                }
             }
         }
-        Command::Shutdown { .. } => must(shadow.workers.values().all(|l| l.lingering.is_some()), || say("workers are still there"))?,
+        Command::Shutdown { .. } => {
+            must(shadow.workers.values().all(|l| l.lingering.is_some()), || say("workers are still there"))?
+        }
         Command::Restart { .. } | Command::Kill { .. } | Command::Retry { .. } | Command::Reload | Command::Reopen => {}
     }
     Ok(())

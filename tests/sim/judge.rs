@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use poolmaster::supervisor::{
-    ABRT, Action, Command, Event, ExitStatus, KILL, MasterSignal, Note, Notification, Phase, PoolId, ReadyKind, ScaleChange, Scope,
-    SpawnFault, Supervisor, Time, What, WorkerId,
+    ABRT, Action, Command, Event, ExitStatus, KILL, MasterSignal, Note, Notification, Phase, PoolId, ReadyKind, ScaleChange,
+    Scope, SpawnFault, Supervisor, Time, What, WorkerId,
 };
 
 use crate::invariants::{self as holds, Verdict, must};
@@ -20,7 +20,13 @@ pub(crate) struct Before {
 impl Shadow {
     /// Holds the core's actions against the record, and takes them into it.
     pub(crate) fn judge(
-        &mut self, now: Time, event: &Event, before: &Before, out: &[Action], core: &Supervisor, alive: usize,
+        &mut self,
+        now: Time,
+        event: &Event,
+        before: &Before,
+        out: &[Action],
+        core: &Supervisor,
+        alive: usize,
     ) -> Verdict {
         if self.exited.is_some() {
             return holds::stale_facts_change_nothing(out);
@@ -52,7 +58,9 @@ impl Shadow {
                 Action::PoolGone { pool } => {
                     let left = self.of_pool(*pool).count();
                     must(left == 0, || format!("pool {} is gone with {left} workers", pool.0))?;
-                    must(self.pools.get(pool).is_some_and(|p| !p.in_config), || format!("pool {} is gone, but in the config", pool.0))?;
+                    must(self.pools.get(pool).is_some_and(|p| !p.in_config), || {
+                        format!("pool {} is gone, but in the config", pool.0)
+                    })?;
                 }
                 Action::Reply { id, outcome } => {
                     let asked = self.commands.remove(id).ok_or_else(|| format!("reply to {} that nobody waits for", id.0))?;
@@ -282,7 +290,13 @@ impl Shadow {
     }
 
     fn judge_pools(
-        &mut self, now: Time, event: &Event, core: &Supervisor, touched: &BTreeSet<PoolId>, spawned: &[WorkerId], automatic: bool,
+        &mut self,
+        now: Time,
+        event: &Event,
+        core: &Supervisor,
+        touched: &BTreeSet<PoolId>,
+        spawned: &[WorkerId],
+        automatic: bool,
     ) -> Verdict {
         let views = core.pools();
         for id in touched {
@@ -338,7 +352,9 @@ impl Shadow {
 fn quiet(event: &Event) -> bool {
     matches!(
         event,
-        Event::Notified { message: Notification::Beat | Notification::Status(_), .. } | Event::Signalled { .. } | Event::Abandoned { .. }
+        Event::Notified { message: Notification::Beat | Notification::Status(_), .. }
+            | Event::Signalled { .. }
+            | Event::Abandoned { .. }
     )
 }
 
@@ -352,12 +368,12 @@ fn boot_verdict(event: &Event) -> bool {
 }
 
 /// Where the design leaves the number open, the core's choice is taken over, as long as it is within the bounds.
-fn adopt_what_is_open(
-    event: &Event, id: &PoolId, pool: &mut PoolLife, shown: Option<(u32, Option<u32>)>,
-) {
+fn adopt_what_is_open(event: &Event, id: &PoolId, pool: &mut PoolLife, shown: Option<(u32, Option<u32>)>) {
     let Some((target, operator)) = shown else { return };
     let open = match event {
-        Event::Command { command: Command::Scale { pool: p, change: ScaleChange::By(_) | ScaleChange::Percent(_) }, .. } => p == id,
+        Event::Command { command: Command::Scale { pool: p, change: ScaleChange::By(_) | ScaleChange::Percent(_) }, .. } => {
+            p == id
+        }
         Event::Configure { .. } => pool.spec.max.is_some_and(|max| pool.target > max) || pool.target < pool.spec.min,
         Event::Signal { signal: MasterSignal::Ttin, .. } => true,
         _ => false,

@@ -21,6 +21,8 @@ mod kernel;
 mod queue;
 mod rng;
 mod runs;
+mod scenarios;
+mod scene;
 mod script;
 mod shadow;
 mod specs;

@@ -62,10 +62,8 @@ fn pools(seed: u64) -> (MasterSpec, Vec<PoolSpec>) {
         pools[0].autostart = true;
         pools[0].boot = poolmaster::supervisor::OnBootFailure::Fail;
         pools[0].settle = secs(3);
-        master.exit_when = rng.pick(&[
-            poolmaster::supervisor::ExitWhen::AllDown,
-            poolmaster::supervisor::ExitWhen::RequiredFailed,
-        ]);
+        master.exit_when =
+            rng.pick(&[poolmaster::supervisor::ExitWhen::AllDown, poolmaster::supervisor::ExitWhen::RequiredFailed]);
     } else if rng.permille(800) {
         master.exit_when = poolmaster::supervisor::ExitWhen::Never;
     }

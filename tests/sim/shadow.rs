@@ -337,7 +337,8 @@ impl Shadow {
             lo = (lo + by).min(at + shortest).max(lo);
             hi = hi.max(at + longest);
         }
-        let firm = life.ready.is_some() && (life.beats.firm || from == TimeoutFrom::Ready && life.beats.shortest == life.beats.longest);
+        let firm =
+            life.ready.is_some() && (life.beats.firm || from == TimeoutFrom::Ready && life.beats.shortest == life.beats.longest);
         Some((lo, firm.then_some(hi)))
     }
 }

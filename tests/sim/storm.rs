@@ -132,7 +132,8 @@ impl Stream {
         if self.issued.len() > 8 {
             self.issued.remove(0);
         }
-        let timeout = self.rng.pick(&[None, Some(Duration::ZERO), Some(self.rng.clone().ms(1, 30_000)), Some(Duration::from_secs(60))]);
+        let timeout =
+            self.rng.pick(&[None, Some(Duration::ZERO), Some(self.rng.clone().ms(1, 30_000)), Some(Duration::from_secs(60))]);
         Event::Command { id, command, sender: OPERATOR, timeout }
     }
 

@@ -185,10 +185,12 @@ impl World {
     /// Hands one event to the core, judges what came of it, and does it.
     pub(crate) fn deliver(&mut self, event: Event) -> Verdict {
         let now = self.now;
-        let state = subject(&event).map(|w| self.shadow.state(now, w).map_or_else(
-            || if self.shadow.workers.contains_key(&w) { "?".to_owned() } else { "gone".to_owned() },
-            |s| format!("{s:?}"),
-        ));
+        let state = subject(&event).map(|w| {
+            self.shadow.state(now, w).map_or_else(
+                || if self.shadow.workers.contains_key(&w) { "?".to_owned() } else { "gone".to_owned() },
+                |s| format!("{s:?}"),
+            )
+        });
         self.coverage.event(&event, state);
         let was_due = self.core.next_deadline().is_some_and(|d| d <= now);
         let stale = self.shadow.learn(now, &event);
@@ -255,10 +257,13 @@ impl World {
             let all = self.shadow.of_pool(id).count() as u32;
             match view.phase {
                 Phase::Running => {
-                    let good = self.shadow.of_pool(id).filter(|l| l.staying() && l.good(self.now, view.spec.settle)).count() as u32;
+                    let good =
+                        self.shadow.of_pool(id).filter(|l| l.staying() && l.good(self.now, view.spec.settle)).count() as u32;
                     let finite = view.spec.restart.policy != poolmaster::supervisor::RestartPolicy::Always;
                     let enough = good == view.target || finite && good <= view.target;
-                    must(enough && all == good, || format!("pool {name} wants {}, {good} are good, {all} are there", view.target))?;
+                    must(enough && all == good, || {
+                        format!("pool {name} wants {}, {good} are good, {all} are there", view.target)
+                    })?;
                 }
                 Phase::Waiting => {
                     let held = view.spec.after.iter().any(|id| !self.settled(*id));
@@ -289,7 +294,10 @@ impl World {
         }
         let full = |p: &crate::shadow::PoolLife| {
             p.phase == Phase::Running && !p.roll_asked && self.shadow.staying(p.spec.id) == p.target
-                || matches!(p.phase, Phase::Stopped | Phase::Parked | Phase::Failed | Phase::Completed | Phase::Waiting | Phase::Removed)
+                || matches!(
+                    p.phase,
+                    Phase::Stopped | Phase::Parked | Phase::Failed | Phase::Completed | Phase::Waiting | Phase::Removed
+                )
         };
         if !self.shadow.pools.values().all(full) {
             return Ok(());
