@@ -17,6 +17,8 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// What is suspicious but no error, in words, with its place.
     pub warnings: Vec<String>,
+    /// What it asks for and this version does not have, in words, with its place. A config with any of it is not put in force.
+    pub not_yet: Vec<String>,
 }
 
 /// The master's own settings.

@@ -1,1 +1,32 @@
-//! Placeholder.
+//! Control messages and their framing: what a client may ask of a master, and what it is told.
+//!
+//! One JSON object per line, over a Unix stream socket; the field names are varlink's. A request is
+//! `{"method":"scale","parameters":{"pool":"web","change":"+1"},"more":false}`, its reply `{"parameters":{...}}` or
+//! `{"error":"org.poolmaster.Refused","parameters":{"code":7,"message":"..."}}`; `"continues":true` says that more replies
+//! follow. This room performs no I/O: bytes come in and go out as slices, and pools are names that the runtime looks up.
+//!
+//! A server does: [`LineBuffer::push`] what was read, then for each [`LineBuffer::next_frame`] a [`Call::parse`], and sends
+//! [`encode_reply`], [`encode_failure`] or [`encode_outcome`]. A client does [`Call::encode`] and [`Reply::parse`].
+
+mod failure;
+mod frame;
+mod insight;
+mod parameters;
+mod reply;
+mod request;
+mod selector;
+mod status;
+mod text;
+
+pub use failure::{ErrorName, Failure};
+pub use frame::{FrameError, LineBuffer, MAX_FRAME, MAX_REPLY};
+pub use insight::{HealthReply, InfoReply, ListenerStatus, ListenersReply, PoolHealth, SignalEntry, SignalsReply};
+pub use parameters::{
+    HealthParameters, KillParameters, ListenersParameters, Patience, PoolsParameters, PsParameters, ReloadParameters,
+    RestartParameters, RetryParameters, ScaleParameters, ShutdownParameters, StatusParameters, WaitParameters,
+};
+pub use reply::{BadReply, OutcomeReply, Reply, encode_failure, encode_outcome, encode_reply};
+pub use request::{Call, METHODS, Request};
+pub use selector::{Pools, Selector, parse_pool};
+pub use status::{MasterPhase, PoolStatus, PsEntry, PsReply, StatusReply, WorkerStatus};
+pub use text::{ParseError, condition_text, parse_condition, parse_scale, parse_signal, scale_text};

@@ -1,0 +1,24 @@
+//! `reload`: the config is read again.
+
+use super::{Answer, Session, Waiting};
+use crate::client::ClientError;
+use crate::protocol::{ReloadParameters, Request};
+
+/// Read the config again and replace workers one by one
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  poolmaster check pools.toml && poolmaster reload
+  poolmaster reload --no-wait    returns once the config is taken
+
+A config with errors changes nothing. HUP to the master does the same.")]
+pub struct Args {
+    /// Patience.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// Gives the order.
+pub fn run(args: &Args, session: &Session<'_>) -> Result<Answer, ClientError> {
+    session.order(Request::Reload(ReloadParameters { wait: !args.waiting.no_wait, timeout_ms: session.timeout_ms() }))
+}

@@ -1,0 +1,83 @@
+//! Owns what is worth saying about a pool or a worker beside its figures: why it is so, what comes next, what to do.
+
+use crate::protocol::{PoolStatus, WorkerStatus};
+use crate::supervisor::Phase;
+
+use super::words::{Tone, count, phase, time};
+
+/// The word for a pool's state, sharper than its phase.
+pub(super) fn pool_state(pool: &PoolStatus) -> (&'static str, Tone) {
+    match pool.phase {
+        Phase::Running if pool.degraded => ("degraded", Tone::Bad),
+        Phase::Running if pool.rolling > 0 => ("rolling", Tone::Caution),
+        other => phase(other),
+    }
+}
+
+/// Remarks on a pool, the most important first.
+pub(super) fn on_pool(pool: &PoolStatus) -> Vec<String> {
+    let name = &pool.name;
+    let mut out = Vec::new();
+    let mut why = pool.why.clone().unwrap_or_default();
+    let mut add = |what: String| {
+        if !why.is_empty() {
+            why.push_str("; ");
+        }
+        why.push_str(&what);
+    };
+    if pool.phase == Phase::Running && pool.degraded {
+        add(format!(
+            "{} of {} ready, at least {} should be (min_ready)",
+            pool.ready,
+            count(pool.target, "worker"),
+            pool.min_ready
+        ));
+    }
+    if let Some(ms) = pool.retry_in_ms {
+        add(format!("next try in {} (now: `poolmaster retry {name}`)", time(ms)));
+    }
+    match pool.phase {
+        Phase::Failed => add(format!("`poolmaster start {name}` tries again")),
+        Phase::Stopped | Phase::Completed => add(format!("`poolmaster start {name}` starts it")),
+        Phase::Parked => add(format!("its sockets are open; HUP or `poolmaster start {name}` brings the workers back")),
+        Phase::Waiting | Phase::Running | Phase::BackingOff | Phase::Removed => {}
+    }
+    if !why.is_empty() {
+        out.push(why);
+    }
+    if pool.rolling > 0 {
+        out.push(format!("rolling: {} still to be replaced", count(pool.rolling, "worker")));
+    }
+    if let Some(n) = pool.operator.filter(|n| *n != pool.config_workers) {
+        let file = pool.config_workers;
+        out.push(format!(
+            "{} by order, the config says {file} (back to it: `poolmaster scale {name} config`)",
+            count(n, "worker")
+        ));
+    }
+    out
+}
+
+/// Remarks on a worker, in few words.
+pub(super) fn on_worker(worker: &WorkerStatus) -> String {
+    let mut out = Vec::new();
+    if worker.incoming {
+        out.push("will replace the older one".to_owned());
+    }
+    if let Some(reason) = &worker.stopping {
+        out.push(reason.clone());
+    }
+    match worker.deadline_in_ms {
+        Some(ms) if worker.stopping.is_some() => out.push(format!("next signal in {}", time(ms))),
+        _ => {}
+    }
+    match worker.beat_ago_ms {
+        Some(ms) if worker.heartbeat_timeout_ms.is_some() => out.push(format!("beat {} ago", time(ms))),
+        _ if worker.no_heartbeat_seen() => out.push("no heartbeat seen".to_owned()),
+        _ => {}
+    }
+    if let Some(status) = worker.status.as_ref().filter(|s| !s.is_empty()) {
+        out.push(status.clone());
+    }
+    out.join("; ")
+}

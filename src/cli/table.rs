@@ -1,0 +1,109 @@
+//! Owns aligned tables: columns as wide as their widest cell, numbers to the right, remarks below their row.
+
+use super::words::{Tone, printable, wrapped};
+
+/// On which side a column's cells stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Words.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// A table. The first row added is below the heading.
+#[derive(Debug)]
+pub(super) struct Table {
+    columns: Vec<(&'static str, Side)>,
+    rows: Vec<Row>,
+    indent: usize,
+}
+
+#[derive(Debug)]
+struct Row {
+    cells: Vec<(String, Tone)>,
+    below: String,
+}
+
+impl Table {
+    /// An empty one, indented by so many columns.
+    pub(super) fn new(indent: usize, columns: &[(&'static str, Side)]) -> Table {
+        Table { columns: columns.to_vec(), rows: Vec::new(), indent }
+    }
+
+    /// Adds a row.
+    pub(super) fn row(&mut self, cells: Vec<(String, Tone)>) {
+        let cells = cells.into_iter().map(|(text, tone)| (printable(&text), tone)).collect();
+        self.rows.push(Row { cells, below: String::new() });
+    }
+
+    /// Adds a remark below the last row.
+    pub(super) fn remark(&mut self, text: &str) {
+        let indent = self.indent + 4;
+        if let Some(row) = self.rows.last_mut() {
+            row.below.push_str(&wrapped(&printable(text), indent));
+        }
+    }
+
+    /// Adds lines as they are below the last row.
+    pub(super) fn below(&mut self, lines: &str) {
+        if let Some(row) = self.rows.last_mut() {
+            row.below.push_str(lines);
+        }
+    }
+
+    /// The lines. A column in which every cell is empty is left out.
+    pub(super) fn render(&self, colours: bool) -> String {
+        let widths: Vec<usize> = (0..self.columns.len())
+            .map(|i| {
+                let widest = self.rows.iter().filter_map(|r| r.cells.get(i)).map(|(t, _)| t.chars().count()).max().unwrap_or(0);
+                if widest == 0 { 0 } else { widest.max(self.columns[i].0.len()) }
+            })
+            .collect();
+        let heading = self.columns.iter().map(|(name, _)| ((*name).to_owned(), Tone::Plain)).collect::<Vec<_>>();
+        let mut out = self.line(&heading, &widths, colours);
+        for row in &self.rows {
+            out.push_str(&self.line(&row.cells, &widths, colours));
+            out.push_str(&row.below);
+        }
+        out
+    }
+
+    fn line(&self, cells: &[(String, Tone)], widths: &[usize], colours: bool) -> String {
+        let mut out = " ".repeat(self.indent);
+        let mut gap = 0;
+        for (((text, tone), width), (_, side)) in cells.iter().zip(widths).zip(&self.columns) {
+            if *width == 0 {
+                continue;
+            }
+            let pad = width.saturating_sub(text.chars().count());
+            let (before, after) = if *side == Side::Right { (pad, 0) } else { (0, pad) };
+            if text.is_empty() {
+                gap += width + 2;
+                continue;
+            }
+            out.push_str(&" ".repeat(gap + before));
+            out.push_str(&tone.paint(text, colours));
+            gap = after + 2;
+        }
+        out.push('\n');
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_stand_below_their_heading() {
+        let mut table =
+            Table::new(0, &[("POOL", Side::Left), ("READY", Side::Right), ("NONE", Side::Left), ("WHERE", Side::Left)]);
+        let cell = |t: &str| (t.to_owned(), Tone::Plain);
+        table.row(vec![cell("web"), ("12/12".to_owned(), Tone::Good), cell(""), cell("here")]);
+        table.row(vec![cell("scheduler"), cell(""), cell(""), cell("")]);
+        table.remark("as it is");
+        assert_eq!(table.render(false), "POOL       READY  WHERE\nweb        12/12  here\nscheduler\n    as it is\n");
+        assert!(table.render(true).contains("\x1b[32m12/12\x1b[0m"));
+    }
+}

@@ -1,0 +1,149 @@
+//! Owns the choice of the master: the socket that is named, or the only one that answers. Never guesses between two.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::dial::{Dialled, dial};
+use super::places::{first_of_second, runtime_dirs, sockets_in};
+use super::{ClientError, Connection};
+
+/// Where to look. What stands in a flag beats what stands in the environment: `-c b.toml shutdown` must not reach the
+/// master that an old `POOLMASTER_SOCKET` names.
+pub struct Search<'a> {
+    /// `--socket`.
+    pub socket: Option<&'a Path>,
+    /// `-c`.
+    pub config: Option<&'a Path>,
+    /// `--runtime-dir`.
+    pub runtime_dir: Option<&'a Path>,
+    /// `$POOLMASTER_SOCKET`.
+    pub env_socket: Option<&'a Path>,
+    /// `$POOLMASTER_RUNTIME_DIR`.
+    pub env_runtime_dir: Option<&'a Path>,
+    /// `$XDG_RUNTIME_DIR`.
+    pub xdg_runtime_dir: Option<&'a str>,
+    /// The effective user.
+    pub uid: u32,
+    /// Tells a config's control socket, or what is wrong with the config.
+    pub socket_of_config: &'a dyn Fn(&Path) -> Result<PathBuf, String>,
+    /// How long to wait for a master that takes no connection.
+    pub patience: Duration,
+}
+
+/// Finds the master and connects.
+pub fn locate(search: &Search<'_>) -> Result<Connection, ClientError> {
+    if let Some(path) = search.socket {
+        return named(path, "--socket", search.patience);
+    }
+    if let Some(config) = search.config {
+        let shown = config.display();
+        let path = (search.socket_of_config)(config)
+            .map_err(|why| ClientError::BadConfig(format!("cannot tell the control socket from {shown}: {why}")))?;
+        return named(&path, &format!("the socket of {shown}"), search.patience);
+    }
+    if let Some(dir) = search.runtime_dir {
+        return only_one(&[dir.to_owned()], search);
+    }
+    if let Some(path) = search.env_socket {
+        return named(path, "$POOLMASTER_SOCKET", search.patience);
+    }
+    match search.env_runtime_dir {
+        Some(dir) => only_one(&[dir.to_owned()], search),
+        None => only_one(&runtime_dirs(search.uid, search.xdg_runtime_dir), search),
+    }
+}
+
+/// The one that is named, or why not.
+fn named(path: &Path, by: &str, patience: Duration) -> Result<Connection, ClientError> {
+    let shown = path.display();
+    Err(match dial(path, patience) {
+        Dialled::Alive(stream) => return Ok(Connection::new(stream, path)),
+        Dialled::Stale => ClientError::NoMaster(format!(
+            "no master answers on {shown} ({by}): the socket file is stale, its master is gone; `poolmaster run` replaces it"
+        )),
+        Dialled::Absent => {
+            ClientError::NoMaster(format!("no master answers on {shown} ({by}): there is no such socket; is the master running?"))
+        }
+        Dialled::Denied => denied(&[path.to_owned()]),
+        Dialled::Stalled => stalled(path, patience),
+        Dialled::Wrong(why) => ClientError::NoMaster(format!("no master can be reached on {shown} ({by}): {why}")),
+    })
+}
+
+/// The only one that answers in these directories.
+fn only_one(dirs: &[PathBuf], search: &Search<'_>) -> Result<Connection, ClientError> {
+    let (mut alive, mut stale, mut forbidden, mut hung, mut looked) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for dir in dirs {
+        let found = sockets_in(dir, search.uid);
+        let note = match &found {
+            Ok(sockets) if sockets.is_empty() => "no socket in it".to_owned(),
+            Ok(_) => String::new(),
+            Err(why) => why.clone(),
+        };
+        looked.push((dir, note));
+        for socket in found.unwrap_or_default() {
+            match dial(&socket, search.patience) {
+                Dialled::Alive(stream) => alive.push(Connection::new(stream, &socket)),
+                Dialled::Stale => stale.push(socket),
+                Dialled::Denied => forbidden.push(socket),
+                Dialled::Stalled => hung.push(socket),
+                Dialled::Absent | Dialled::Wrong(_) => {}
+            }
+        }
+    }
+    // A second master is reached by `--socket` as long as the first one lives.
+    let all: Vec<PathBuf> = alive.iter().map(|c| c.path().to_owned()).chain(hung.iter().cloned()).collect();
+    let second = |p: &Path| first_of_second(p).is_some_and(|first| all.contains(&first));
+    alive.retain(|c| !second(c.path()));
+    hung.retain(|p| !second(p));
+
+    if alive.len() + hung.len() > 1 {
+        let list = alive.iter().map(Connection::path).chain(hung.iter().map(PathBuf::as_path));
+        return Err(ClientError::NoMaster(format!(
+            "several masters are running; name one with --socket, -c or $POOLMASTER_SOCKET:{}",
+            listed(list)
+        )));
+    }
+    if let Some(connection) = alive.pop() {
+        return Ok(connection);
+    }
+    if let Some(path) = hung.pop() {
+        return Err(stalled(&path, search.patience));
+    }
+    if !forbidden.is_empty() {
+        return Err(denied(&forbidden));
+    }
+    let mut words = "no master is running; looked in:".to_owned();
+    for (dir, note) in looked {
+        words.push_str(&format!("\n  {}", dir.display()));
+        if !note.is_empty() {
+            words.push_str(&format!(" ({note})"));
+        }
+    }
+    if !stale.is_empty() {
+        words.push_str("\nstale socket files, whose masters are gone:");
+        words.push_str(&listed(stale.iter().map(PathBuf::as_path)));
+    }
+    words.push_str("\nstart one with `poolmaster run`, or name its socket with --socket or its config with -c");
+    Err(ClientError::NoMaster(words))
+}
+
+fn listed<'a>(paths: impl Iterator<Item = &'a Path>) -> String {
+    paths.map(|p| format!("\n  {}", p.display())).collect()
+}
+
+fn denied(paths: &[PathBuf]) -> ClientError {
+    ClientError::NotPermitted(format!(
+        "this user may not connect to:{}\nask as root or as the master's user, or let others in by master.socket_mode and master.socket_users",
+        listed(paths.iter().map(PathBuf::as_path))
+    ))
+}
+
+fn stalled(path: &Path, patience: Duration) -> ClientError {
+    ClientError::TimedOut(format!(
+        "the master on {} took no connection within {}: it is stopped, or overrun by clients",
+        path.display(),
+        crate::supervisor::human(patience)
+    ))
+}

@@ -1,0 +1,144 @@
+//! Owns what several pools, or a pool and the master, have to agree on.
+
+use std::time::Duration;
+
+use super::super::diagnostics::{Diagnostic, Diagnostics};
+use super::super::node::Place;
+use super::super::spec::{Address, Master};
+use super::super::value::address::clash;
+use super::super::value::scalar::duration_text;
+use super::known_names;
+use super::pool::Built;
+use super::reader::Reader;
+use crate::supervisor::{PoolId, signal_name};
+
+type Pools<'a> = [(Built, Reader<'a>)];
+
+pub(super) fn check(master: &mut Master, m: &Reader<'_>, pools: &Pools<'_>, diags: &mut Diagnostics) {
+    default_pool(master, m, pools, diags);
+    addresses(pools, diags);
+    sockets(master, m, pools, diags);
+    signals(pools, diags);
+    circles(pools, diags);
+    timeouts(master, m, pools, diags);
+}
+
+fn default_pool(master: &mut Master, m: &Reader<'_>, pools: &Pools<'_>, diags: &mut Diagnostics) {
+    let wanted = m.text("default_pool");
+    if wanted.is_empty() {
+        return;
+    }
+    let found = pools.iter().find(|(built, _)| built.pool.spec.name == wanted);
+    master.spec.default_pool = found.map(|(built, _)| built.pool.spec.id);
+    if found.is_none() {
+        let names = pools.iter().map(|(built, _)| built.pool.spec.name.as_str());
+        diags.error(&m.place("default_pool"), format!("master.default_pool: there is no pool {wanted:?}"), known_names(&wanted, names, "pools"));
+    }
+}
+
+fn addresses(pools: &Pools<'_>, diags: &mut Diagnostics) {
+    let mut seen: Vec<(&Address, String)> = Vec::new();
+    for (built, reader) in pools {
+        for (listener, place) in built.pool.listeners.iter().zip(&built.addresses) {
+            let name = format!("{}.listen.{}", reader.path, listener.name);
+            if let Some((_, other)) = seen.iter().find(|(address, _)| clash(address, &listener.address)) {
+                let help = "give each listener its own address; pools that share a socket are not in this version yet";
+                diags.error(place, format!("{name}: {other} has this address already"), help);
+            }
+            seen.push((&listener.address, name));
+        }
+    }
+}
+
+/// A listener on the master's own socket would take its place.
+fn sockets(master: &Master, m: &Reader<'_>, pools: &Pools<'_>, diags: &mut Diagnostics) {
+    for (built, reader) in pools {
+        for (listener, place) in built.pool.listeners.iter().zip(&built.addresses) {
+            if listener.address == Address::Unix(master.socket.clone()) {
+                diags.error(place, format!("{}.listen.{}: this is the control socket", reader.path, listener.name), "choose another path");
+            }
+        }
+    }
+    if master.socket == master.pidfile {
+        diags.error(&m.place("socket"), "master: socket and pidfile are the same path", "choose another path for one of them");
+    }
+}
+
+fn signals(pools: &Pools<'_>, diags: &mut Diagnostics) {
+    let mut seen: Vec<(i32, String)> = Vec::new();
+    for (built, reader) in pools {
+        let signals = built.pool.signals;
+        for (key, signal) in [("up_signal", signals.up), ("down_signal", signals.down), ("restart_signal", signals.restart)] {
+            let Some(signal) = signal else { continue };
+            let name = format!("{}.scale.{key}", reader.path);
+            if let Some((_, other)) = seen.iter().find(|(number, _)| *number == signal) {
+                let what = format!("{name}: {} has a purpose already: {other}", signal_name(signal));
+                diags.error(&reader.place(&format!("scale.{key}")), what, "give each purpose its own number, RTMIN to RTMIN+30");
+            }
+            seen.push((signal, name));
+        }
+    }
+}
+
+/// Pools that wait for each other would never start.
+fn circles(pools: &Pools<'_>, diags: &mut Diagnostics) {
+    let after = |id: PoolId| -> &[PoolId] {
+        usize::try_from(id.0).ok().and_then(|at| pools.get(at)).map_or(&[], |(built, _)| &built.pool.spec.after)
+    };
+    let name = |id: PoolId| usize::try_from(id.0).ok().and_then(|at| pools.get(at)).map_or("?", |(b, _)| b.pool.spec.name.as_str());
+    let mut told: Vec<PoolId> = Vec::new();
+    for (built, reader) in pools {
+        let start = built.pool.spec.id;
+        if told.contains(&start) {
+            continue;
+        }
+        if let Some(circle) = path_back(start, &after) {
+            let shown: Vec<&str> = circle.iter().chain([&start]).map(|id| name(*id)).collect();
+            let what = format!("{}.after: goes in a circle: {}", reader.path, shown.join(" after "));
+            diags.error(&reader.place("after"), what, "remove one of these `after`s");
+            told.extend(circle);
+        }
+    }
+}
+
+/// The pools on a way from `start` back to itself, `start` first.
+fn path_back<'a>(start: PoolId, after: &dyn Fn(PoolId) -> &'a [PoolId]) -> Option<Vec<PoolId>> {
+    let (mut path, mut visited) = (vec![(start, 0)], vec![start]);
+    while let Some((at, next)) = path.last_mut() {
+        match after(*at).get(*next) {
+            None => {
+                path.pop();
+            }
+            Some(other) => {
+                *next += 1;
+                if *other == start {
+                    return Some(path.into_iter().map(|(id, _)| id).collect());
+                }
+                if !visited.contains(other) {
+                    visited.push(*other);
+                    path.push((*other, 0));
+                }
+            }
+        }
+    }
+    None
+}
+
+fn timeouts(master: &Master, m: &Reader<'_>, pools: &Pools<'_>, diags: &mut Diagnostics) {
+    let bound = master.spec.graceful_timeout;
+    for (built, reader) in pools {
+        let needed = built.pool.spec.stop.iter().fold(Duration::ZERO, |sum, step| sum.saturating_add(step.wait));
+        if needed > bound {
+            let key = if reader.is_set("stop_sequence") { "stop_sequence" } else { "graceful_timeout" };
+            let place = reader.place(key);
+            let place = if place == Place::BUILT_IN { m.place("graceful_timeout") } else { place };
+            let what = format!(
+                "{}.{key}: workers may take {} to stop, a shutdown of the master kills them after {}",
+                reader.path,
+                duration_text(needed),
+                duration_text(bound)
+            );
+            diags.push(Diagnostic::warning(Some(place), what).help("raise master.graceful_timeout"));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Owns how a worker is started: its command, environment and output; and whether their templates can be filled in.
+
+use super::super::diagnostics::Diagnostics;
+use super::super::kind::Typed;
+use super::super::node::{Place, Raw};
+use super::super::spec::{Launch, Output};
+use super::super::{template, words};
+use super::known_names;
+use super::reader::Reader;
+
+/// Variables that poolmaster sets itself, after the pool's own.
+const OURS: [&str; 7] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
+
+pub(super) fn build(r: &Reader<'_>, pool: &str, siblings: &[&str], listeners: &[String], diags: &mut Diagnostics) -> Launch {
+    let argv = r.words("command");
+    // A misspelt one was reported as unknown.
+    let misspelt = || r.node.entries().iter().any(|(name, _)| super::nearest(name, ["command"]).is_some());
+    if r.find("command").is_none() && !misspelt() {
+        let what = format!("{}: has no command", r.path);
+        let near = super::nearest(pool, siblings.iter().copied().filter(|other| *other != pool));
+        let help = match near {
+            Some(near) => format!("did you mean the pool \"{near}\"? A pool of its own needs command = \"...\""),
+            None => "add command = \"...\": the program that each worker runs".to_owned(),
+        };
+        diags.error(&r.node.key, what, help);
+    }
+    let command = r.place("command");
+    for word in &argv {
+        fds(r, "command", word, &command, listeners, diags);
+    }
+    if let Some(Raw::Str(line)) = r.find("command").map(|node| &node.raw)
+        && let Some(operator) = words::operator(line)
+    {
+        let help = "no shell runs; if one is meant: command = [\"sh\", \"-c\", \"...\"]; if not, quote it";
+        diags.warn(&command, format!("{}.command: {operator} is passed to the program as an argument", r.path), help);
+    }
+    let systemd = r.words("protocols").iter().any(|p| p == "systemd");
+    if systemd && !listeners.is_empty() && is_shell_wrapper(&argv) {
+        let help = "begin the shell's last command with `exec`: LISTEN_PID then names the server, and signals reach it directly";
+        diags.warn(&command, format!("{}.command: the shell stays between poolmaster and the server, which ignores its sockets then", r.path), help);
+    }
+    let (stdout, stderr) = (r.output("log.stdout"), r.output("log.stderr"));
+    if stdout == Output::Stderr && stderr == Output::Stdout {
+        diags.error(&r.place("log.stdout"), format!("{}.log: stdout and stderr follow each other", r.path), "let one of them be inherit, null, capture or file:PATH");
+    }
+    Launch {
+        argv,
+        working_dir: r.path_of("working_dir"),
+        env: environment(r, listeners, diags),
+        stdout,
+        stderr,
+        max_line: usize::try_from(r.size("log.max_line")).unwrap_or(usize::MAX),
+        systemd,
+    }
+}
+
+fn environment(r: &Reader<'_>, listeners: &[String], diags: &mut Diagnostics) -> Vec<(String, Option<String>)> {
+    let mut out = Vec::new();
+    for (name, node) in r.find("env").map(|env| env.entries()).unwrap_or_default() {
+        let key = format!("env.{name}");
+        if name.is_empty() || name.contains(['=', '\0']) {
+            diags.error(&node.key, format!("{}.{key}: {name:?} cannot be the name of a variable", r.path), "a name is not empty and has no = in it");
+        }
+        if OURS.contains(&name.as_str()) || name.starts_with("POOLMASTER_") {
+            let help = "choose another name, or remove it";
+            diags.warn(&node.key, format!("{}.{key}: poolmaster sets this variable itself, for each worker", r.path), help);
+        }
+        if let Some(Typed::Env(value)) = r.get_as(Some(node), "env.*") {
+            if let Some(value) = &value {
+                fds(r, &key, value, &node.place, listeners, diags);
+            }
+            out.push((name.clone(), value));
+        }
+    }
+    out
+}
+
+/// `{fd}` needs exactly one listener, `{fd:NAME}` one of that name.
+fn fds(r: &Reader<'_>, key: &str, text: &str, place: &Place, listeners: &[String], diags: &mut Diagnostics) {
+    for word in template::asked(text) {
+        let what = |what: &str| format!("{}.{key}: {{{word}}}: {what}", r.path);
+        match (word.strip_prefix("fd:"), listeners) {
+            (Some(name), _) if !listeners.iter().any(|l| l == name) => {
+                let help = known_names(name, listeners.iter().map(String::as_str), "listeners");
+                diags.error(place, what("the pool has no listener of that name"), help);
+            }
+            (None, []) if word == "fd" => {
+                diags.error(place, what("the pool has no listener"), "add listen = \":8000\", or write {{fd}} to keep the text");
+            }
+            (None, [first, _, ..]) if word == "fd" => {
+                let help = format!("write {{fd:{first}}} or another of: {}", listeners.join(", "));
+                diags.error(place, what(&format!("the pool has {} listeners", listeners.len())), help);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `sh -c "prep; server"`: the server is not the process that was started.
+fn is_shell_wrapper(argv: &[String]) -> bool {
+    let [program, options, script, ..] = argv else { return false };
+    let shell = program.rsplit('/').next().is_some_and(|name| SHELLS.contains(&name));
+    let command = options.starts_with('-') && !options.starts_with("--") && options.contains('c');
+    let last = script.trim_end_matches([';', ' ', '\n']).rsplit([';', '\n', '&', '|']).next().unwrap_or_default();
+    shell && command && !last.trim_start().starts_with("exec ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shell_wrappers_are_recognised() {
+        for (argv, want) in [
+            (&["sh", "-c", "prep; server"][..], true),
+            (&["/bin/bash", "-ec", "server"], true),
+            (&["sh", "-c", "exec server"], false),
+            (&["sh", "-c", "prep && exec server --x"], false),
+            (&["sh", "-c", "cd /x\nexec server;\n"], false),
+            (&["sh", "script.sh"], false),
+            (&["sh", "./x", "-c"], false),
+            (&["server", "-c", "file"], false),
+        ] {
+            let argv: Vec<String> = argv.iter().map(|s| (*s).to_owned()).collect();
+            assert_eq!(is_shell_wrapper(&argv), want, "{argv:?}");
+        }
+    }
+}

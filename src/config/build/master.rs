@@ -1,0 +1,65 @@
+//! Owns the master's own settings, and the defaults that depend on where the config lies and who runs it.
+
+use std::path::{Path, PathBuf};
+
+use super::super::Facts;
+use super::super::diagnostics::Diagnostics;
+use super::super::spec::{Master, MasterLog};
+use super::super::value::address::SUN_PATH_MAX;
+use super::super::value::scalar::sanitized_name;
+use super::reader::Reader;
+use crate::supervisor::{ExitWhen, MasterSpec};
+
+pub(super) fn build(r: &Reader<'_>, config: Option<&Path>, facts: &Facts, diags: &mut Diagnostics) -> Master {
+    let name = Some(r.text("name")).filter(|name| !name.is_empty()).unwrap_or_else(|| default_name(config, facts));
+    let runtime_dir = r.path_of("runtime_dir").unwrap_or_else(|| facts.runtime_dir());
+    let pidfile = r.path_of("pidfile").unwrap_or_else(|| runtime_dir.join(format!("{name}.pid")));
+    let socket = r.path_of("socket").unwrap_or_else(|| runtime_dir.join(format!("{name}.sock")));
+    let length = socket.as_os_str().len();
+    if length > SUN_PATH_MAX {
+        let key = if r.is_set("socket") { "socket" } else { "runtime_dir" };
+        let what = format!("master.{key}: the control socket {} is {length} bytes long, the kernel takes at most {SUN_PATH_MAX}", socket.display());
+        diags.error(&r.place(key), what, "choose a shorter path, for instance below /run");
+    }
+    Master {
+        name,
+        spec: MasterSpec {
+            default_pool: None,
+            graceful_timeout: r.duration("graceful_timeout"),
+            exit_when: match r.text("exit_when").as_str() {
+                "never" => ExitWhen::Never,
+                "required-failed" => ExitWhen::RequiredFailed,
+                _ => ExitWhen::AllDown,
+            },
+            winch_parks: r.text("signals.winch") != "ignore",
+            hup_restarts: r.text("signals.hup") != "ignore",
+        },
+        runtime_dir,
+        pidfile,
+        socket,
+        socket_mode: r.mode("socket_mode").unwrap_or(0o600),
+        socket_uids: r.ids("socket_users"),
+        umask: r.mode("umask"),
+        stop_with_master: r.text("on_master_death") != "keep",
+        log: MasterLog { level: r.text("log.level"), json: r.text("log.format") == "json", file: r.path_of("log.file") },
+        trace: r.path_of("trace"),
+    }
+}
+
+/// The config's folder, made a valid name.
+fn default_name(config: Option<&Path>, facts: &Facts) -> String {
+    let folder = config.and_then(Path::parent).unwrap_or(&facts.cwd);
+    let name = folder.file_name().map(|name| sanitized_name(&name.to_string_lossy())).unwrap_or_default();
+    if name.is_empty() { "poolmaster".to_owned() } else { name }
+}
+
+impl Facts {
+    /// The runtime directory when nobody names one.
+    pub fn runtime_dir(&self) -> PathBuf {
+        match (&self.xdg_runtime_dir, self.uid) {
+            (_, 0) => PathBuf::from("/run/poolmaster"),
+            (Some(dir), _) => dir.join("poolmaster"),
+            (None, uid) => PathBuf::from(format!("/tmp/poolmaster-{uid}")),
+        }
+    }
+}

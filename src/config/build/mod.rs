@@ -1,0 +1,62 @@
+//! Owns turning merged trees into the specs that the core and the runtime use. Types were judged layer by layer; what is wrong with
+//! a value alone is not said again here, its default stands in so that everything else is still judged.
+
+mod cross;
+mod launch;
+mod listen;
+mod master;
+mod pool;
+mod reader;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::diagnostics::{Diagnostic, Diagnostics};
+use super::kind::Around;
+use super::near::nearest;
+use super::node::Node;
+use super::spec::Config;
+use super::{Facts, keys};
+use crate::supervisor::PoolId;
+use reader::Reader;
+pub(super) use reader::default_node;
+
+/// The merged trees of a config.
+#[derive(Clone, Debug)]
+pub(super) struct Trees {
+    /// `[master]`.
+    pub(super) master: Node,
+    /// The pools, in the order of the file.
+    pub(super) pools: Vec<(String, Node)>,
+}
+
+/// Builds the specs and judges what depends on more than one value. The result is only good when `diags` has no error.
+pub(super) fn config(path: Option<PathBuf>, trees: &Trees, facts: &Facts, around: Around<'_>, diags: &mut Diagnostics) -> Config {
+    let ids: BTreeMap<&str, PoolId> = trees.pools.iter().zip(0..).map(|((name, _), id)| (name.as_str(), PoolId(id))).collect();
+    let master_reader = Reader::new(&trees.master, "master", keys::of_master, around);
+    let mut master = master::build(&master_reader, path.as_deref(), facts, diags);
+    // With errors so far there may be some that could not be read.
+    if trees.pools.is_empty() && !diags.failed() {
+        let none = Diagnostic::error(None, "there are no pools");
+        diags.push(none.help("a config needs at least one: [pool.web] with command = \"...\""));
+    }
+    let mut pools = Vec::new();
+    for (name, tree) in &trees.pools {
+        let reader = Reader::new(tree, &format!("pool.{name}"), keys::of_pool, around);
+        pools.push((pool::build(name, &ids, &reader, facts, diags), reader));
+    }
+    cross::check(&mut master, &master_reader, &pools, diags);
+    let pools = pools.into_iter().map(|(built, _)| built.pool).collect();
+    Config { path, master, pools, warnings: Vec::new(), not_yet: Vec::new() }
+}
+
+/// "did you mean": for a name that should be one of these, else what there is.
+fn known_names<'a>(typed: &str, names: impl Iterator<Item = &'a str> + Clone, what: &str) -> String {
+    match nearest(typed, names.clone()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => match names.collect::<Vec<_>>()[..] {
+            [] => format!("there are no {what}"),
+            ref names => format!("the {what}: {}", names.join(", ")),
+        },
+    }
+}

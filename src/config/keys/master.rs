@@ -1,0 +1,74 @@
+//! Owns the definitions of the keys of `[master]`.
+
+use super::When::{Later, Now};
+use super::{Key, Kind, later, later_even_default, now};
+
+/// Zero has a meaning.
+const TIME: Kind = Kind::Duration { zero: true };
+const HOOK: Kind = Kind::Argv { empty: true };
+
+pub(super) const KEYS: &[Key] = &[
+    now("master.name", Kind::Name, "", "name of this instance; default: the config's folder name"),
+    now("master.runtime_dir", Kind::Path, "", "folder of the control socket and the workers' sockets; default: /run/poolmaster for root"),
+    now("master.pidfile", Kind::Path, "", "pid file; default: NAME.pid in the runtime directory"),
+    now("master.socket", Kind::Path, "", "control socket; default: NAME.sock in the runtime directory"),
+    now("master.socket_mode", Kind::Mode, "\"0600\"", "permission bits of the control socket"),
+    now("master.socket_users", Kind::Users(Now), "[]", "users that may connect, beside root and the master's own"),
+    now("master.default_pool", Kind::Text, "\"\"", "the pool that TTIN and TTOU act on; default: the only pool"),
+    later("master.daemon", Kind::Bool, "false", "go to the background once the pools are ready"),
+    now("master.umask", Kind::Mode, "", "file mode mask of the master and its workers; default: the inherited one"),
+    now(
+        "master.on_master_death",
+        Kind::Choice(&[("stop", Now), ("keep", Later)]),
+        "\"stop\"",
+        "what becomes of the workers when the master is killed",
+    ),
+    now(
+        "master.exit_when",
+        Kind::Choice(&[("never", Now), ("all-down", Now), ("required-failed", Now)]),
+        "\"all-down\"",
+        "when the master ends by itself; all-down: each pool is failed or completed",
+    ),
+    later(
+        "master.second_master",
+        Kind::Choice(&[("wait", Now), ("start", Now)]),
+        "\"wait\"",
+        "what pools without listeners do in a second master before its promotion",
+    ),
+    later_even_default("master.linger", TIME, "\"5s\"", "how long a graceful shutdown serves the accept queue first, a duration"),
+    now("master.graceful_timeout", Kind::Duration { zero: false }, "\"60s\"", "bound on a whole graceful shutdown, a duration"),
+    now(
+        "master.log.level",
+        Kind::Choice(&[("error", Now), ("warn", Now), ("info", Now), ("debug", Now), ("trace", Now)]),
+        "\"info\"",
+        "least important events that the master logs",
+    ),
+    now("master.log.format", Kind::Choice(&[("text", Now), ("json", Now)]), "\"text\"", "form of the master's log lines"),
+    now("master.log.file", Kind::Path, "\"\"", "the master's log file; \"\": stderr"),
+    later(
+        "master.log.rotation",
+        Kind::Choice(&[("never", Now), ("hourly", Now), ("daily", Now)]),
+        "\"never\"",
+        "when the log file is rotated",
+    ),
+    later("master.log.keep", Kind::Int(0, 10_000), "7", "rotated log files to keep"),
+    later("master.http", Kind::Text, "\"\"", "address of /metrics, /livez and /readyz; \"\": off"),
+    now("master.trace", Kind::Path, "\"\"", "file to record the core's events in; \"\": off"),
+    now(
+        "master.signals.hup",
+        Kind::Choice(&[("restart", Now), ("reload", Later), ("ignore", Now)]),
+        "\"restart\"",
+        "what SIGHUP does; restart: re-read the config and replace all workers",
+    ),
+    now(
+        "master.signals.winch",
+        Kind::Choice(&[("park", Now), ("ignore", Now)]),
+        "\"park\"",
+        "what SIGWINCH does without a controlling terminal",
+    ),
+    later("master.hooks.starting", HOOK, "[]", "command run when the master starts"),
+    later("master.hooks.ready", HOOK, "[]", "command run when all required pools are ready"),
+    later("master.hooks.reload", HOOK, "[]", "command run after a reload"),
+    later("master.hooks.upgrade", HOOK, "[]", "command run before an upgrade"),
+    later("master.hooks.exit", HOOK, "[]", "command run before the master ends"),
+];

@@ -1,0 +1,187 @@
+//! Owns the one definition of all keys: path, type, default, meaning, and whether this version has it. The checks, the built-in
+//! layer, `config show` and the manual are made from it.
+
+mod master;
+mod pool;
+
+pub use super::kind::{Kind, When};
+use super::near::nearest;
+
+/// One key.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Key {
+    /// Its path; `*` stands for a name. `[defaults]` and `[template.*]` take the same keys as `pool.*`.
+    pub path: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Its default in TOML syntax; empty: none, or one that depends on other keys.
+    pub default: &'static str,
+    /// Whether this version has it.
+    pub when: When,
+    /// What it means, with its unit.
+    pub about: &'static str,
+}
+
+const fn now(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
+    Key { path, kind, default, when: When::Now, about }
+}
+
+const fn later(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
+    Key { path, kind, default, when: When::Later, about }
+}
+
+/// For keys whose default promises something that this version does not do.
+const fn later_even_default(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
+    Key { path, kind, default, when: When::LaterEvenDefault, about }
+}
+
+const INCLUDE: Key =
+    now("include", Kind::Strings, "[]", "more config files, relative to this one's folder; * and ? in the last part of the path");
+
+/// All keys, in the order of the manual.
+pub fn all() -> impl Iterator<Item = &'static Key> {
+    std::iter::once(&INCLUDE).chain(master::KEYS).chain(pool::KEYS)
+}
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Found {
+    /// A value.
+    Key(&'static Key),
+    /// A table of more keys.
+    Table,
+    /// Either.
+    KeyOrTable(&'static Key),
+    /// Nothing.
+    Nothing,
+}
+
+/// The path in the words of the definitions: the keys of `[defaults]` and of templates are those of a pool.
+fn in_definitions<'a>(path: &[&'a str]) -> Vec<&'a str> {
+    match path {
+        ["defaults", rest @ ..] => [&["pool", "*"], rest].concat(),
+        ["template", name, rest @ ..] => [&["pool", *name], rest].concat(),
+        ["template"] => vec!["pool"],
+        _ => path.to_vec(),
+    }
+}
+
+/// True when the pattern starts with the path.
+fn starts_with(pattern: &str, path: &[&str]) -> bool {
+    let mut segments = pattern.split('.');
+    path.iter().all(|name| segments.next().is_some_and(|segment| segment == "*" || segment == *name))
+}
+
+/// Looks a path up.
+pub(super) fn find(path: &[&str]) -> Found {
+    let path = in_definitions(path);
+    let (mut key, mut table) = (None, path.is_empty());
+    for candidate in all().filter(|key| starts_with(key.path, &path)) {
+        match candidate.path.split('.').count() == path.len() {
+            true => key = Some(candidate),
+            false => table = true,
+        }
+    }
+    match (key, table) {
+        (Some(key), false) => Found::Key(key),
+        (Some(key), true) => Found::KeyOrTable(key),
+        (None, true) => Found::Table,
+        (None, false) => Found::Nothing,
+    }
+}
+
+/// The definition of a pool's key, by its path within the pool; `*` where names are.
+pub(super) fn of_pool(path: &str) -> Option<&'static Key> {
+    pool::KEYS.iter().find(|key| key.path.strip_prefix("pool.*.") == Some(path))
+}
+
+/// The definition of a master's key, by its path below `master`.
+pub(super) fn of_master(path: &str) -> Option<&'static Key> {
+    master::KEYS.iter().find(|key| key.path.strip_prefix("master.") == Some(path))
+}
+
+/// The names that can follow a path: keys and tables. `*` where any name can.
+pub(super) fn below(path: &[&str]) -> Vec<&'static str> {
+    let defined = in_definitions(path);
+    let mut names: Vec<&str> = all()
+        .filter(|key| starts_with(key.path, &defined))
+        .filter_map(|key| key.path.split('.').nth(defined.len()))
+        .chain(if path.is_empty() { &["defaults", "template"][..] } else { &[] }.iter().copied())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// What to say about a name that is no key: the nearest one beside it, or the place where a key of that name belongs.
+pub(super) fn meant(path: &[&str]) -> Option<String> {
+    let (name, parent) = path.split_last()?;
+    if let Some(near) = nearest(name, below(parent)) {
+        return Some(format!("did you mean `{near}`?"));
+    }
+    // The same name elsewhere in the same part of the config.
+    let part = in_definitions(parent).first().copied();
+    let elsewhere = all().find(|key| part.is_none_or(|part| key.path.starts_with(part)) && key.path.rsplit('.').next() == Some(name))?;
+    let mut names = path.iter();
+    let shown: Vec<&str> = match parent.first() {
+        Some(&"defaults") => std::iter::once("defaults").chain(elsewhere.path.split('.').skip(2)).collect(),
+        Some(&first) => elsewhere.path.split('.').enumerate().map(|(i, s)| if i == 0 { first } else { keep(s, names.clone().nth(i)) }).collect(),
+        None => elsewhere.path.split('.').map(|s| keep(s, names.next().filter(|_| false))).collect(),
+    };
+    Some(format!("there is `{}`", shown.join(".").replace('*', "NAME")))
+}
+
+/// A pattern's segment, with the name that stands in its place when it is open.
+fn keep<'a>(segment: &'a str, name: Option<&&'a str>) -> &'a str {
+    match (segment, name) {
+        ("*", Some(name)) => name,
+        _ => segment,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_unique_and_described() {
+        let mut seen = std::collections::BTreeSet::new();
+        for key in all() {
+            assert!(seen.insert(key.path), "{} is there twice", key.path);
+            assert!(key.about.len() > 10 && !key.about.ends_with('.'), "{}: {:?}", key.path, key.about);
+        }
+        assert!(seen.len() > 130, "{}", seen.len());
+    }
+
+    #[test]
+    fn defaults_and_templates_have_the_keys_of_a_pool() {
+        let key = of_pool("workers").expect("workers");
+        for path in [&["pool", "web", "workers"][..], &["defaults", "workers"], &["template", "x", "workers"]] {
+            assert_eq!(find(path), Found::Key(key), "{path:?}");
+        }
+        assert_eq!(find(&["pool"]), Found::Table);
+        assert_eq!(find(&["template", "x"]), Found::Table);
+        assert!(matches!(find(&["pool", "web", "listen"]), Found::KeyOrTable(_)));
+        assert!(matches!(find(&["pool", "web", "listen", "http"]), Found::KeyOrTable(_)));
+        assert!(matches!(find(&["defaults", "env", "A"]), Found::Key(_)));
+        assert_eq!(find(&["pool", "web", "wokers"]), Found::Nothing);
+        assert_eq!(find(&["workers"]), Found::Nothing);
+        assert_eq!(find(&["pool", "web", "workers", "x"]), Found::Nothing);
+    }
+
+    #[test]
+    fn suggestions_point_to_the_right_place() {
+        for (path, want) in [
+            (&["pool", "web", "wokers"][..], Some("did you mean `workers`?")),
+            (&["pools"], Some("did you mean `pool`?")),
+            (&["default"], Some("did you mean `defaults`?")),
+            (&["pool", "web", "max_surge"], Some("there is `pool.web.rollout.max_surge`")),
+            (&["defaults", "factor"], Some("there is `defaults.restart.backoff.factor`")),
+            (&["template", "x", "factor"], Some("there is `template.x.restart.backoff.factor`")),
+            (&["workers"], Some("there is `pool.NAME.workers`")),
+            (&["pool", "web", "zzzzz"], None),
+        ] {
+            assert_eq!(meant(path).as_deref(), want, "{path:?}");
+        }
+    }
+}

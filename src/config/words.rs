@@ -1,0 +1,143 @@
+//! Owns splitting a command line into words as a POSIX shell would: blanks, quotes, backslashes. No shell runs: there are no
+//! variables, globs, pipes or comments. `${...}` is one unit, so that a default with blanks stays in its word.
+
+/// Words that only mean something to a shell. In a command without a shell they are arguments, which is seldom meant.
+const OPERATORS: [&str; 12] = ["|", "||", "&&", "&", ";", ">", ">>", "<", "2>", "2>&1", ">&2", "<<"];
+
+/// Splits a command line. `Err` says what is not closed.
+pub fn split(line: &str) -> Result<Vec<String>, &'static str> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut rest = line.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            ' ' | '\t' | '\n' | '\r' => words.extend(word.take()),
+            '\'' => {
+                let into = word.get_or_insert_default();
+                loop {
+                    match rest.next().ok_or("a ' is not closed")? {
+                        '\'' => break,
+                        c => into.push(c),
+                    }
+                }
+            }
+            '"' => double_quoted(&mut rest, word.get_or_insert_default())?,
+            '\\' => match rest.next().ok_or("it ends in a lone backslash")? {
+                '\n' => {}
+                c => word.get_or_insert_default().push(c),
+            },
+            '$' => dollar(&mut rest, word.get_or_insert_default()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+/// Inside double quotes a backslash keeps its meaning before these characters only.
+fn double_quoted(rest: &mut std::str::Chars<'_>, into: &mut String) -> Result<(), &'static str> {
+    loop {
+        match rest.next().ok_or("a \" is not closed")? {
+            '"' => return Ok(()),
+            '$' => dollar(rest, into),
+            '\\' => match rest.next().ok_or("a \" is not closed")? {
+                '\n' => {}
+                c @ ('"' | '\\' | '$' | '`') => into.push(c),
+                c => into.extend(['\\', c]),
+            },
+            c => into.push(c),
+        }
+    }
+}
+
+/// After a `$`: takes `{...}` over as it stands.
+fn dollar(rest: &mut std::str::Chars<'_>, into: &mut String) {
+    into.push('$');
+    if rest.as_str().starts_with('{')
+        && let Some(end) = rest.as_str().find('}')
+    {
+        let (unit, after) = rest.as_str().split_at(end + 1);
+        into.push_str(unit);
+        *rest = after.chars();
+    }
+}
+
+/// The first unquoted shell operator that stands alone as a word, if any.
+pub(super) fn operator(line: &str) -> Option<&'static str> {
+    // A quoted operator loses its quotes in `split`; only what is also a blank-separated piece of the line is unquoted.
+    let words = split(line).ok()?;
+    let found = words.iter().find_map(|word| OPERATORS.iter().find(|op| word == *op))?;
+    line.split_whitespace().any(|piece| piece == *found).then_some(found)
+}
+
+/// Joins words so that [`split`] gives them back.
+pub fn join(words: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=/.,:@%+{}[]".contains(c);
+    let quoted = |word: &String| match word.is_empty() || !word.chars().all(plain) {
+        true => format!("'{}'", word.replace('\'', r"'\''")),
+        false => word.clone(),
+    };
+    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_split_as_a_shell_would() {
+        let cases: &[(&str, Result<&[&str], &str>)] = &[
+            ("", Ok(&[])),
+            ("  \t\n ", Ok(&[])),
+            ("a b  c", Ok(&["a", "b", "c"])),
+            ("a 'b c' d", Ok(&["a", "b c", "d"])),
+            (r#"a "b c" d"#, Ok(&["a", "b c", "d"])),
+            (r"a\ b c", Ok(&["a b", "c"])),
+            (r#"a"b"'c'd"#, Ok(&["abcd"])),
+            (r#"'' """#, Ok(&["", ""])),
+            (r#""a\"b" "\n" "\$x""#, Ok(&["a\"b", "\\n", "$x"])),
+            (r"'a\b'", Ok(&[r"a\b"])),
+            ("a\\\nb", Ok(&["ab"])),
+            ("a # b", Ok(&["a", "#", "b"])),
+            ("echo $HOME *.txt", Ok(&["echo", "$HOME", "*.txt"])),
+            ("run ${X:-a b} c", Ok(&["run", "${X:-a b}", "c"])),
+            ("run \"${X:-a b}\"", Ok(&["run", "${X:-a b}"])),
+            ("awk ${ x", Ok(&["awk", "${", "x"])),
+            ("a '", Err("a ' is not closed")),
+            ("a \"b", Err("a \" is not closed")),
+            ("a \\", Err("it ends in a lone backslash")),
+            ("é 'ü ö'", Ok(&["é", "ü ö"])),
+        ];
+        for (line, want) in cases {
+            let got = split(line);
+            let want = want.map(|words| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
+            assert_eq!(got, want, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn lone_operators_are_noticed_and_quoted_ones_are_not() {
+        assert_eq!(operator("a | b"), Some("|"));
+        assert_eq!(operator("a > /dev/null 2>&1"), Some(">"));
+        assert_eq!(operator("a '|' b"), None);
+        assert_eq!(operator("sh -c 'a | b'"), None);
+        assert_eq!(operator("a b"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_makes_it_panic(line in "\\PC{0,60}") {
+            let _ = (split(&line), operator(&line));
+        }
+
+        #[test]
+        fn quotes_and_backslashes_do_not_make_it_panic(line in r#"[ a'"\\$\{\}é\n]{0,30}"#) {
+            let _ = (split(&line), operator(&line));
+        }
+
+        #[test]
+        fn what_was_joined_is_split_into_the_same(words in proptest::collection::vec(r#"[ a-z'"\\$\{\}|é]{0,8}"#, 0..6)) {
+            proptest::prop_assert_eq!(split(&join(&words)), Ok(words));
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Owns the directories our sockets lie in: made with the right mode and owner, or checked to be nobody else's. Refuses to repair a
+//! directory that it did not make: what is wrong with it is said in words.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::errno::{check, words};
+
+/// Why a directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the directory {}: {cause}; {advice}", path.display())]
+pub struct DirError {
+    /// The directory.
+    pub path: PathBuf,
+    /// What is wrong, in words.
+    pub cause: String,
+    /// What to do about it.
+    pub advice: String,
+    /// The error number, where the kernel gave one.
+    pub errno: Option<i32>,
+}
+
+fn kernel(path: &Path, attempt: &str, e: &io::Error) -> DirError {
+    let errno = e.raw_os_error();
+    let advice = match errno {
+        Some(libc::ENOENT) => "make the directory above it first",
+        Some(libc::EACCES | libc::EPERM | libc::EROFS) => "name another one, or change who may write there",
+        Some(libc::ELOOP | libc::ENOTDIR) => "a real directory is needed there: remove what is, or name another one",
+        _ => "name another one",
+    };
+    let cause = format!("cannot {attempt}: {}", errno.map_or_else(|| e.to_string(), words));
+    DirError { path: path.to_owned(), cause, advice: advice.to_owned(), errno }
+}
+
+/// Makes the directory with exactly this mode, owned by `uid`; or, when it exists, checks that it is a real directory, owned by `uid`
+/// or root, that others cannot write to. The directory above it has to exist.
+pub fn ensure_dir(path: &Path, mode: u32, uid: u32) -> Result<(), DirError> {
+    // 0700 at first: nobody gets in before mode and owner are as wanted.
+    let made = match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => true,
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(e) => return Err(kernel(path, "make it", &e)),
+    };
+    // By descriptor from here on: what is checked is what was opened.
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let dir = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|e| kernel(path, "open it", &e))?;
+    if made {
+        return set_up(&dir, mode, uid).map_err(|e| kernel(path, "set its mode and owner", &e));
+    }
+    inspect(path, &dir, uid)
+}
+
+fn set_up(dir: &File, mode: u32, uid: u32) -> io::Result<()> {
+    if dir.metadata()?.uid() != uid {
+        // SAFETY: changes the owner of an open directory; -1 keeps the group.
+        check(unsafe { libc::fchown(dir.as_raw_fd(), uid, u32::MAX) })?;
+    }
+    // SAFETY: sets the mode of an open directory.
+    check(unsafe { libc::fchmod(dir.as_raw_fd(), mode) }).map(drop)
+}
+
+fn inspect(path: &Path, dir: &File, uid: u32) -> Result<(), DirError> {
+    let wrong = |cause: String, advice: String| DirError { path: path.to_owned(), cause, advice, errno: None };
+    let metadata = dir.metadata().map_err(|e| kernel(path, "look at it", &e))?;
+    let owner = metadata.uid();
+    if owner != uid && owner != 0 {
+        let advice = format!("remove it, or give it to uid {uid}");
+        return Err(wrong(format!("it belongs to uid {owner}, who could replace what is put there"), advice));
+    }
+    let mode = metadata.mode();
+    let sticky = mode & libc::S_ISVTX != 0;
+    // SAFETY: always succeeds.
+    let own_group = metadata.gid() == unsafe { libc::getegid() };
+    if !sticky && (mode & 0o002 != 0 || (mode & 0o020 != 0 && !own_group)) {
+        let who = if mode & 0o002 != 0 { "everyone" } else { "its group" };
+        let advice = format!("take that away: chmod go-w {}", path.display());
+        return Err(wrong(format!("{who} may write there and replace what is put there"), advice));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn mode_of(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    fn me() -> u32 {
+        crate::os::process::effective_uid()
+    }
+
+    #[test]
+    fn it_is_made_with_the_exact_mode_and_then_accepted() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("run");
+        ensure_dir(&dir, 0o711, me()).unwrap();
+        assert_eq!(mode_of(&dir), 0o711);
+        ensure_dir(&dir, 0o700, me()).unwrap();
+        assert_eq!(mode_of(&dir), 0o711, "an existing one is not changed");
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_refused_unless_sticky() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::set_permissions(temp.path(), Permissions::from_mode(0o777)).unwrap();
+        let text = ensure_dir(temp.path(), 0o700, me()).unwrap_err().to_string();
+        assert!(text.contains("everyone may write there") && text.contains("chmod go-w"), "{text}");
+        fs::set_permissions(temp.path(), Permissions::from_mode(0o1777)).unwrap();
+        ensure_dir(temp.path(), 0o700, me()).unwrap();
+    }
+
+    #[test]
+    fn links_files_and_missing_parents_are_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let (link, file) = (temp.path().join("link"), temp.path().join("file"));
+        symlink(temp.path(), &link).unwrap();
+        fs::write(&file, "x").unwrap();
+        for path in [&link, &file] {
+            assert!(ensure_dir(path, 0o700, me()).unwrap_err().to_string().contains("a real directory is needed"));
+        }
+        let orphan = ensure_dir(&temp.path().join("a/b"), 0o700, me()).unwrap_err();
+        assert_eq!(orphan.errno, Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn a_strangers_directory_is_refused() {
+        if me() != 0 {
+            eprintln!("skipped: only root can make a directory of another user");
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("his");
+        ensure_dir(&dir, 0o700, 65534).unwrap();
+        assert_eq!(fs::metadata(&dir).unwrap().uid(), 65534);
+        ensure_dir(&dir, 0o700, 65534).unwrap();
+        assert!(ensure_dir(&dir, 0o700, 0).unwrap_err().to_string().contains("belongs to uid 65534"));
+    }
+}

@@ -1,0 +1,77 @@
+//! Owns the way from a system call's return value to a `Result`, and an error number in words. Refuses to retry anything but
+//! an interrupted call.
+
+use std::io;
+
+use libc::c_int;
+
+/// What libc calls return on failure.
+pub(crate) trait MinusOne: Copy {
+    fn failed(self) -> bool;
+}
+
+macro_rules! minus_one {
+    ($($number:ty),*) => {
+        $(impl MinusOne for $number {
+            fn failed(self) -> bool {
+                self == -1
+            }
+        })*
+    };
+}
+
+// c_int, c_long and ssize_t, whatever they are here.
+minus_one!(i32, i64, isize);
+
+/// The error number of the calling thread's last failed call. Async-signal-safe.
+pub(crate) fn last() -> c_int {
+    // SAFETY: takes nothing, always succeeds.
+    let location = unsafe { libc::__errno_location() };
+    // SAFETY: the location is always valid for the calling thread.
+    unsafe { *location }
+}
+
+/// `-1` becomes the error of the last call.
+pub(crate) fn check<T: MinusOne>(value: T) -> io::Result<T> {
+    if value.failed() { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
+
+/// Calls again for as long as a signal interrupts.
+pub(crate) fn retry<T: MinusOne>(mut call: impl FnMut() -> T) -> io::Result<T> {
+    loop {
+        match check(call()) {
+            Err(e) if e.raw_os_error() == Some(libc::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// An error number in words, in lower case and without its number: `no such file or directory`.
+pub fn words(errno: i32) -> String {
+    let full = io::Error::from_raw_os_error(errno).to_string();
+    let text = full.strip_suffix(&format!(" (os error {errno})")).unwrap_or(&full);
+    let mut chars = text.chars();
+    match (chars.next(), text.chars().nth(1)) {
+        // "RPC struct is bad" keeps its capitals.
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(chars).collect(),
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_have_no_number_and_no_capital() {
+        assert_eq!(words(libc::ENOENT), "no such file or directory");
+        assert_eq!(words(libc::EACCES), "permission denied");
+    }
+
+    #[test]
+    fn a_failed_call_carries_its_number() {
+        // SAFETY: closing a descriptor that cannot exist has no effect.
+        let e = check(unsafe { libc::close(-1) }).expect_err("no such descriptor");
+        assert_eq!(e.raw_os_error(), Some(libc::EBADF));
+    }
+}

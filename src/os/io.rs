@@ -1,0 +1,132 @@
+//! Owns bytes through descriptors: read, write, pipes, /dev/null. Refuses to loop: one call, one system call (taken up again
+//! only when interrupted), so that a caller's bounds hold.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
+
+use super::errno::{check, retry};
+
+/// Takes a descriptor that a successful call has just returned.
+///
+/// # Safety
+/// `fd` is open, and owned by nobody else.
+pub(crate) unsafe fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: the caller's promise.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Reads once. 0 is end-of-file; nothing there on a nonblocking descriptor is `WouldBlock`.
+pub fn read(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: the buffer is valid for writing for its whole length.
+    let n = retry(|| unsafe { libc::read(fd, buf.as_mut_ptr().cast(), buf.len()) })?;
+    Ok(usize::try_from(n).unwrap_or(0))
+}
+
+/// Writes once, perhaps less than all.
+pub fn write(fd: impl AsFd, buf: &[u8]) -> io::Result<usize> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: the buffer is valid for reading for its whole length.
+    let n = retry(|| unsafe { libc::write(fd, buf.as_ptr().cast(), buf.len()) })?;
+    Ok(usize::try_from(n).unwrap_or(0))
+}
+
+/// A pipe: read end, write end. Both close-on-exec and blocking.
+pub fn pipe_cloexec() -> io::Result<(OwnedFd, OwnedFd)> {
+    pipe_with(libc::O_CLOEXEC)
+}
+
+pub(crate) fn pipe_with(flags: i32) -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [-1; 2];
+    // SAFETY: the array has room for two descriptors.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), flags) })?;
+    // SAFETY: the call has just made it and nobody else knows it.
+    let read = unsafe { own(ends[0]) };
+    // SAFETY: as above.
+    let write = unsafe { own(ends[1]) };
+    Ok((read, write))
+}
+
+/// Sets or clears O_NONBLOCK. It belongs to the open file description: every process sharing it sees the change.
+pub fn set_nonblocking(fd: impl AsFd, nonblocking: bool) -> io::Result<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: reads flags of an open descriptor.
+    let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
+    let wanted = if nonblocking { flags | libc::O_NONBLOCK } else { flags & !libc::O_NONBLOCK };
+    if wanted != flags {
+        // SAFETY: sets flags of an open descriptor.
+        check(unsafe { libc::fcntl(fd, libc::F_SETFL, wanted) })?;
+    }
+    Ok(())
+}
+
+/// Asks for a pipe buffer of at least `bytes`; gives what the kernel made of it. Beyond /proc/sys/fs/pipe-max-size: EPERM.
+pub fn set_pipe_size(fd: impl AsFd, bytes: usize) -> io::Result<usize> {
+    let wanted = i32::try_from(bytes).unwrap_or(i32::MAX);
+    // SAFETY: resizes the buffer of an open pipe.
+    let size = check(unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_SETPIPE_SZ, wanted) })?;
+    Ok(usize::try_from(size).unwrap_or(0))
+}
+
+/// /dev/null, for reading and writing. Opened once and kept: no worker's start waits for it, and none fails for want of a
+/// descriptor.
+pub fn dev_null() -> io::Result<BorrowedFd<'static>> {
+    static NULL: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(fd) = NULL.get() {
+        return Ok(fd.as_fd());
+    }
+    let fd = open_null()?;
+    Ok(NULL.get_or_init(|| fd).as_fd())
+}
+
+pub(crate) fn open_null() -> io::Result<OwnedFd> {
+    // SAFETY: the path is a C string.
+    let fd = retry(|| unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) })?;
+    // SAFETY: just opened, owned by nobody else.
+    Ok(unsafe { own(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_the_end_is_seen() {
+        let (r, w) = pipe_cloexec().unwrap();
+        assert_eq!(write(&w, b"abc").unwrap(), 3);
+        let mut buf = [0; 8];
+        assert_eq!(read(&r, &mut buf).unwrap(), 3);
+        assert_eq!(&buf[..3], b"abc");
+        drop(w);
+        assert_eq!(read(&r, &mut buf).unwrap(), 0);
+    }
+
+    #[test]
+    fn nonblocking_is_set_and_cleared() {
+        let (r, _w) = pipe_cloexec().unwrap();
+        set_nonblocking(&r, true).unwrap();
+        assert_eq!(read(&r, &mut [0; 1]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        set_nonblocking(&r, false).unwrap();
+        // SAFETY: reads flags.
+        let flags = unsafe { libc::fcntl(r.as_raw_fd(), libc::F_GETFL) };
+        assert_eq!(flags & libc::O_NONBLOCK, 0);
+    }
+
+    #[test]
+    fn a_pipe_grows() {
+        let (_r, w) = pipe_cloexec().unwrap();
+        assert!(set_pipe_size(&w, 256 * 1024).unwrap() >= 256 * 1024);
+    }
+
+    #[test]
+    fn dev_null_is_opened_once_and_close_on_exec() {
+        let (a, b) = (dev_null().unwrap(), dev_null().unwrap());
+        assert_eq!(a.as_raw_fd(), b.as_raw_fd());
+        // SAFETY: reads flags.
+        let flags = unsafe { libc::fcntl(a.as_raw_fd(), libc::F_GETFD) };
+        assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+        assert_eq!(read(a, &mut [0; 4]).unwrap(), 0);
+        assert_eq!(write(a, b"gone").unwrap(), 4);
+    }
+}

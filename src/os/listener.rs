@@ -1,0 +1,216 @@
+//! Owns listening sockets: opened once, kept open by the master, removed only on request and only by their owner. Refuses to accept: that is
+//! the workers' part.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, setsockopt, sockopt};
+
+use super::io::set_nonblocking;
+use super::lockfile::{InstanceLock, LockError};
+use super::procfs;
+use super::socket_file::{self, FileId, LONGEST, Occupied, bind_and_rename, check_free, unlink_if};
+
+mod error;
+mod holder;
+mod queue;
+
+pub use error::ListenError;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListenAddress {
+    /// TCP.
+    Tcp {
+        /// Address and port; port 0: any free one.
+        addr: SocketAddr,
+        /// An IPv6 socket takes IPv4 connections too.
+        dual: bool,
+    },
+    /// A Unix stream socket at this path.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Tcp { addr, .. } => write!(f, "tcp://{addr}"),
+            ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// What to open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenSpec {
+    /// Where.
+    pub address: ListenAddress,
+    /// Length of the accept queue; the kernel clamps it to [`somaxconn`].
+    pub backlog: u32,
+    /// O_NONBLOCK, seen by everyone who shares the socket.
+    pub nonblocking: bool,
+    /// TCP_NODELAY, inherited by accepted sockets.
+    pub nodelay: bool,
+    /// Permission bits of a Unix socket; `None`: by the umask.
+    pub mode: Option<u32>,
+}
+
+/// An open listening socket. Dropping it closes our descriptor and leaves a Unix socket's file alone.
+#[derive(Debug)]
+pub struct Listening {
+    fd: OwnedFd,
+    address: ListenAddress,
+    inode: u64,
+    file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    id: FileId,
+    lock: InstanceLock,
+}
+
+impl Listening {
+    /// Opens the socket: bound, set up and listening.
+    pub fn open(spec: &ListenSpec) -> Result<Listening, ListenError> {
+        let (fd, file) = match &spec.address {
+            ListenAddress::Tcp { addr, dual } => (open_tcp(spec, *addr, *dual)?, None),
+            ListenAddress::Unix(path) => {
+                let (fd, file) = open_unix(spec, path)?;
+                (fd, Some(file))
+            }
+        };
+        let failed = |attempt| move |e: io::Error| ListenError::kernel(&spec.address, attempt, &e);
+        set_nonblocking(&fd, spec.nonblocking).map_err(failed("set it nonblocking"))?;
+        let inode = queue::inode(fd.as_fd()).map_err(failed("look at it"))?;
+        let address = match &spec.address {
+            // Port 0 has become a real one.
+            ListenAddress::Tcp { dual, .. } => {
+                let addr = local_tcp(fd.as_fd()).map_err(failed("ask for its address"))?;
+                ListenAddress::Tcp { addr, dual: *dual && addr.is_ipv6() }
+            }
+            unix @ ListenAddress::Unix(_) => unix.clone(),
+        };
+        Ok(Listening { fd, address, inode, file })
+    }
+
+    /// Where it listens, with the real port.
+    pub fn local_addr(&self) -> &ListenAddress {
+        &self.address
+    }
+
+    /// The socket's inode number: how the kernel's tables name it.
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// Connections waiting to be accepted, and how many may. `None`: the kernel does not tell, or it does not listen any more.
+    pub fn queue(&self) -> Option<(u32, u32)> {
+        match self.address {
+            ListenAddress::Tcp { .. } => queue::tcp(self.fd.as_fd()),
+            ListenAddress::Unix(_) => queue::unix(self.inode),
+        }
+    }
+
+    /// Does it still listen? Not after a shutdown(2) by anyone who shares it.
+    pub fn state_listening(&self) -> bool {
+        match self.address {
+            ListenAddress::Tcp { .. } => queue::tcp(self.fd.as_fd()).is_some(),
+            ListenAddress::Unix(_) => !queue::hung_up(self.fd.as_fd()),
+        }
+    }
+
+    /// Changes the length of the accept queue of the live socket.
+    pub fn set_backlog(&self, backlog: u32) -> io::Result<()> {
+        socket_file::listen(&self.fd, backlog)
+    }
+
+    /// Removes a Unix socket's file, if it is still the one we made, and its lock file. True: it was. Nothing to do for TCP.
+    pub fn unlink_if_owner(&mut self) -> io::Result<bool> {
+        let Some(file) = self.file.take() else { return Ok(false) };
+        let removed = unlink_if(&file.path, file.id);
+        file.lock.release()?;
+        removed
+    }
+}
+
+impl AsFd for Listening {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The longest accept queue the kernel allows (net.core.somaxconn).
+pub fn somaxconn() -> Option<u32> {
+    procfs::read("/proc/sys/net/core/somaxconn")?.trim().parse().ok()
+}
+
+fn open_tcp(spec: &ListenSpec, addr: SocketAddr, dual: bool) -> Result<OwnedFd, ListenError> {
+    let failed = |attempt| move |e: nix::Error| ListenError::kernel(&spec.address, attempt, &e.into());
+    let (fd, addr) = match tcp_socket(addr) {
+        // "All interfaces, both families" on a machine without IPv6.
+        Err(nix::Error::EAFNOSUPPORT) if dual && addr.ip().is_unspecified() => {
+            let addr = SocketAddr::from((Ipv4Addr::UNSPECIFIED, addr.port()));
+            (tcp_socket(addr).map_err(failed("make a socket"))?, addr)
+        }
+        other => (other.map_err(failed("make a socket"))?, addr),
+    };
+    // Old connections in TIME_WAIT do not keep a restarted master from its port; another listener still does.
+    setsockopt(&fd, sockopt::ReuseAddr, &true).map_err(failed("set SO_REUSEADDR"))?;
+    if addr.is_ipv6() {
+        setsockopt(&fd, sockopt::Ipv6V6Only, &!dual).map_err(failed("set IPV6_V6ONLY"))?;
+    }
+    if spec.nodelay {
+        setsockopt(&fd, sockopt::TcpNoDelay, &true).map_err(failed("set TCP_NODELAY"))?;
+    }
+    socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(addr)).map_err(failed("bind"))?;
+    // Two that share a port by SO_REUSEADDR can both bind: the second learns it here.
+    socket_file::listen(&fd, spec.backlog).map_err(|e| ListenError::kernel(&spec.address, "listen", &e))?;
+    Ok(fd)
+}
+
+fn tcp_socket(addr: SocketAddr) -> nix::Result<OwnedFd> {
+    let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, SockProtocol::Tcp)
+}
+
+fn local_tcp(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let address: SockaddrStorage = socket::getsockname(fd.as_raw_fd())?;
+    let v4 = address.as_sockaddr_in().map(|a| SocketAddr::V4((*a).into()));
+    let v6 = || address.as_sockaddr_in6().map(|a| SocketAddr::V6((*a).into()));
+    v4.or_else(v6).ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
+}
+
+fn open_unix(spec: &ListenSpec, path: &Path) -> Result<(OwnedFd, SocketFile), ListenError> {
+    let address = &spec.address;
+    if path.as_os_str().len() > LONGEST {
+        return Err(ListenError::path_too_long(address, path.as_os_str().len()));
+    }
+    // The lock first: whoever has it may judge and replace what is at the path.
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let lock = InstanceLock::take(Path::new(&lock_path)).map_err(|e| match e {
+        LockError::Io { attempt, source, .. } => ListenError::kernel(address, attempt, &source),
+        held => ListenError::occupied(address, &held),
+    })?;
+    let bound = check_free(path).map_err(|occupied| match occupied {
+        Occupied::Live => ListenError::live(address),
+        Occupied::Foreign(what) => ListenError::foreign(address, what),
+        Occupied::Unknown(e) => ListenError::kernel(address, "tell whether the socket there is in use", &e),
+    });
+    let bound = bound.and_then(|()| {
+        bind_and_rename(path, spec.mode, spec.backlog).map_err(|(attempt, e)| ListenError::kernel(address, attempt, &e))
+    });
+    match bound {
+        Ok(bound) => Ok((bound.fd, SocketFile { path: path.to_owned(), id: bound.file, lock })),
+        Err(e) => {
+            // The error that counts is `e`: this is only tidying up.
+            let _ = lock.release();
+            Err(e)
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Owns what is said when a listener cannot be opened: the address, the cause, who stands in the way, what to do.
+
+use std::io;
+
+use super::{ListenAddress, holder};
+use crate::os::errno::words;
+use crate::os::lockfile::LockError;
+use crate::os::socket_file::LONGEST;
+
+/// Why a listener could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot listen on {address}: {cause}; {advice}")]
+pub struct ListenError {
+    /// The address as in the config.
+    pub address: String,
+    /// What went wrong, in words.
+    pub cause: String,
+    /// What to do about it.
+    pub advice: String,
+    /// The error number, where there is one. EADDRINUSE also for what we found out ourselves.
+    pub errno: Option<i32>,
+}
+
+impl ListenError {
+    fn new(address: &ListenAddress, cause: String, advice: String, errno: Option<i32>) -> ListenError {
+        ListenError { address: address.to_string(), cause, advice, errno }
+    }
+
+    pub(super) fn kernel(address: &ListenAddress, attempt: &str, e: &io::Error) -> ListenError {
+        let errno = e.raw_os_error();
+        let reason = errno.map_or_else(|| e.to_string(), words);
+        let (cause, advice) = match (address, errno) {
+            (ListenAddress::Tcp { addr, .. }, Some(libc::EADDRINUSE)) => match holder::of_port(*addr) {
+                Some(who) => (format!("the port is in use by {who}"), "stop that, or choose another port".to_owned()),
+                None => {
+                    let advice = format!("see who has it with: ss -ltnp 'sport = :{}'", addr.port());
+                    ("the port is in use".to_owned(), advice)
+                }
+            },
+            (ListenAddress::Tcp { addr, .. }, Some(libc::EACCES | libc::EPERM)) => (
+                format!("not permitted to use port {}", addr.port()),
+                "choose a port from 1024 up, give the master CAP_NET_BIND_SERVICE, or lower net.ipv4.ip_unprivileged_port_start"
+                    .to_owned(),
+            ),
+            (ListenAddress::Tcp { addr, .. }, Some(libc::EADDRNOTAVAIL)) => (
+                format!("this machine has no address {}", addr.ip()),
+                "choose one that `ip address` shows, or 0.0.0.0 for all".to_owned(),
+            ),
+            (ListenAddress::Tcp { .. }, Some(libc::EAFNOSUPPORT)) => {
+                ("the kernel has no IPv6 here".to_owned(), "choose an IPv4 address".to_owned())
+            }
+            (ListenAddress::Unix(_), Some(libc::ENOENT)) => {
+                (format!("cannot {attempt}: its directory does not exist"), "make the directory first".to_owned())
+            }
+            (ListenAddress::Unix(_), Some(libc::EACCES | libc::EPERM | libc::EROFS)) => (
+                format!("cannot {attempt}: {reason}"),
+                "choose another path, or change who may write to its directory".to_owned(),
+            ),
+            (_, Some(libc::EMFILE | libc::ENFILE)) => {
+                (format!("cannot {attempt}: {reason}"), "raise the limit of open files (RLIMIT_NOFILE, fs.file-max)".to_owned())
+            }
+            _ => (format!("cannot {attempt}: {reason}"), "choose another address".to_owned()),
+        };
+        ListenError::new(address, cause, advice, errno)
+    }
+
+    pub(super) fn path_too_long(address: &ListenAddress, length: usize) -> ListenError {
+        let cause = format!("the path has {length} bytes, and a Unix socket's may have {LONGEST}");
+        ListenError::new(address, cause, "choose a shorter one".to_owned(), Some(libc::ENAMETOOLONG))
+    }
+
+    pub(super) fn occupied(address: &ListenAddress, lock: &LockError) -> ListenError {
+        let advice = "stop that process, or choose another path".to_owned();
+        ListenError::new(address, lock.to_string(), advice, Some(libc::EADDRINUSE))
+    }
+
+    pub(super) fn live(address: &ListenAddress) -> ListenError {
+        let advice = "stop the process that does (`ss -lxp` shows it), or choose another path".to_owned();
+        ListenError::new(address, "another process listens there".to_owned(), advice, Some(libc::EADDRINUSE))
+    }
+
+    pub(super) fn foreign(address: &ListenAddress, what: &str) -> ListenError {
+        let advice = "it is left alone: remove it yourself, or choose another path".to_owned();
+        ListenError::new(address, format!("there is {what} at this path"), advice, Some(libc::EADDRINUSE))
+    }
+}

@@ -1,0 +1,236 @@
+//! Owns "only one of us": locks on files, which end with the process whatever happens to it, and the pid file. Refuses to judge by a
+//! process id alone: numbers come round again.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::errno::{check, retry, words};
+use super::process::{exists, self_pid};
+use super::procfs;
+use super::socket_file::{FileId, unlink_if};
+
+/// Why a lock or a pid file was not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody has it.
+    #[error("{} is held by {}", path.display(), holder(*pid))]
+    Held {
+        /// The file.
+        path: PathBuf,
+        /// The process that wrote itself into it; `None` when it has not (yet).
+        pid: Option<i32>,
+    },
+    /// Something is there that must not be touched.
+    #[error("{} is {what}: not touched; name another file, or remove it", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is, in words.
+        what: &'static str,
+    },
+    /// The kernel refused.
+    #[error("cannot {attempt} {}: {}", path.display(), reason(source))]
+    Io {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+fn holder(pid: Option<i32>) -> String {
+    match pid.map(|pid| (pid, procfs::command(pid))) {
+        None => "another process".to_owned(),
+        Some((pid, None)) => format!("process {pid}"),
+        Some((pid, Some(name))) => format!("process {pid} ({name})"),
+    }
+}
+
+fn reason(e: &io::Error) -> String {
+    e.raw_os_error().map_or_else(|| e.to_string(), words)
+}
+
+fn failed<'a>(attempt: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> LockError + 'a {
+    move |source| LockError::Io { attempt, path: path.to_owned(), source }
+}
+
+/// False: another open file has the lock.
+fn try_lock(file: &File) -> io::Result<bool> {
+    // SAFETY: locks an open file.
+    match retry(|| unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// The pid in a file that [`write_pid`] wrote. `None`: something else is in it.
+fn read_pid(file: &mut File) -> io::Result<Option<i32>> {
+    let mut text = String::new();
+    file.rewind()?;
+    Read::by_ref(file).take(32).read_to_string(&mut text)?;
+    Ok(text.trim().parse().ok().filter(|pid| *pid > 0))
+}
+
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", self_pid())
+}
+
+/// A lock on a file of its own: whoever has it is the one. It ends with this value, or with the process.
+#[derive(Debug)]
+pub struct InstanceLock {
+    file: File,
+    path: PathBuf,
+}
+
+impl InstanceLock {
+    /// Takes the lock on the file `path`, made when missing, and writes our pid into it.
+    pub fn take(path: &Path) -> Result<InstanceLock, LockError> {
+        loop {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                .open(path)
+                .map_err(failed("open the lock file", path))?;
+            if !file.metadata().map_err(failed("look at the lock file", path))?.is_file() {
+                return Err(LockError::Foreign { path: path.to_owned(), what: "no regular file" });
+            }
+            if !try_lock(&file).map_err(failed("lock", path))? {
+                let pid = read_pid(&mut file).unwrap_or(None);
+                return Err(LockError::Held { path: path.to_owned(), pid });
+            }
+            // Its last holder may have removed it between our open and our lock: then the lock is on nothing.
+            let ours = FileId::of_open(&file).map_err(failed("look at the lock file", path))?;
+            if FileId::of(path).is_ok_and(|there| there == ours) {
+                write_pid(&mut file).map_err(failed("write the lock file", path))?;
+                return Ok(InstanceLock { file, path: path.to_owned() });
+            }
+        }
+    }
+
+    /// The locked file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the file, then gives the lock up. (Dropping gives it up and leaves the file: harmless.)
+    pub fn release(self) -> io::Result<()> {
+        unlink_if(&self.path, FileId::of_open(&self.file)?).map(drop)
+    }
+}
+
+impl AsFd for InstanceLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// A file with our pid, locked for as long as we live, so that a recycled number is never taken for us.
+#[derive(Debug)]
+pub struct PidFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl PidFile {
+    /// Writes the file under another name and renames it to `path`: nobody ever sees half of it. Refused when a living process
+    /// other than this one has it; a stale one is replaced, something that is no pid file never.
+    pub fn create(path: &Path) -> Result<PidFile, LockError> {
+        // Kept until the rename: two that find the same stale file do not both go on.
+        let _stale = stale(path)?;
+        let temporary = beside(path, &format!(".{}.new", self_pid()));
+        let mut file = match create_new(&temporary) {
+            // A process with our number left it behind: it cannot be alive.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&temporary).and_then(|()| create_new(&temporary)).map_err(failed("write", &temporary))?
+            }
+            other => other.map_err(failed("write", &temporary))?,
+        };
+        let written = try_lock(&file).and_then(|_| write_pid(&mut file)).and_then(|()| fs::rename(&temporary, path));
+        if let Err(e) = written {
+            // The error that counts is `e`: this one is only tidying up.
+            let _ = fs::remove_file(&temporary);
+            return Err(failed("write the pid file", path)(e));
+        }
+        Ok(PidFile { file, path: path.to_owned() })
+    }
+
+    /// Where it is now.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives it another name, over a file that may be there: the promotion of a second master.
+    pub fn rename(&mut self, new: &Path) -> io::Result<()> {
+        fs::rename(&self.path, new)?;
+        self.path = new.to_owned();
+        Ok(())
+    }
+
+    /// Removes it, if it is still ours: this very file, with our pid in it. True: it was.
+    pub fn remove(mut self) -> io::Result<bool> {
+        if read_pid(&mut self.file)? != Some(self_pid()) {
+            return Ok(false);
+        }
+        unlink_if(&self.path, FileId::of_open(&self.file)?)
+    }
+}
+
+impl AsFd for PidFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn create_new(path: &Path) -> io::Result<File> {
+    // O_EXCL follows no symbolic link either. Everyone may read who the master is.
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(path)?;
+    // The umask may have taken the read permission of others away.
+    // SAFETY: sets the mode of an open file.
+    check(unsafe { libc::fchmod(file.as_raw_fd(), 0o644) })?;
+    Ok(file)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// The stale file at `path`, locked by us, if there is one; the reason to keep away, if there is one.
+fn stale(path: &Path) -> Result<Option<File>, LockError> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(LockError::Foreign { path: path.to_owned(), what: "a symbolic link" });
+        }
+        Err(e) => return Err(failed("open the pid file", path)(e)),
+    };
+    let metadata = file.metadata().map_err(failed("look at", path))?;
+    if !metadata.is_file() {
+        return Err(LockError::Foreign { path: path.to_owned(), what: "no regular file" });
+    }
+    let pid = read_pid(&mut file).unwrap_or(None);
+    if pid.is_none() && metadata.len() > 0 {
+        return Err(LockError::Foreign { path: path.to_owned(), what: "no pid file (there is no process id in it)" });
+    }
+    let free = try_lock(&file).map_err(failed("lock", path))?;
+    let living = pid.is_none_or(|pid| pid != self_pid() && exists(pid));
+    if !free && living {
+        return Err(LockError::Held { path: path.to_owned(), pid });
+    }
+    Ok(Some(file))
+}

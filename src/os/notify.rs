@@ -1,0 +1,150 @@
+//! Owns the datagram socket a worker reports to. One per worker: a message needs no attribution. What arrives is hostile until proven: sizes
+//! are bounded by the caller's buffer, the sender is who the kernel says, and no descriptor of a stranger ever stays open here.
+
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::errno::{check, retry};
+use super::io::own;
+use super::socket_file::{self, FileId, unlink_if};
+
+/// Asked for as the receive buffer, in bytes: a burst of messages must not block the worker that sends them.
+const BUFFER: i32 = 256 * 1024;
+
+/// One message that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// Bytes in the buffer.
+    pub len: usize,
+    /// It was longer than the buffer: the rest is lost.
+    pub truncated: bool,
+    /// The sender's user id, vouched for by the kernel.
+    pub uid: u32,
+    /// The sender's process id; 0 when it lives in a pid namespace of its own.
+    pub pid: i32,
+}
+
+/// The receiving end of sd_notify.
+#[derive(Debug)]
+pub struct NotifySocket {
+    fd: OwnedFd,
+    path: PathBuf,
+    file: FileId,
+}
+
+impl NotifySocket {
+    /// Makes the socket at `path` with these permission bits; a socket that is there already is stale (the name is this worker's alone).
+    pub fn bind(path: &Path, mode: u32) -> io::Result<NotifySocket> {
+        let fd = socket_file::socket(libc::SOCK_DGRAM)?;
+        set_option(&fd, libc::SO_PASSCRED, 1)?;
+        // Only a wish: the kernel may clamp it.
+        let _ = set_option(&fd, libc::SO_RCVBUF, BUFFER);
+        // Before bind: the file is born with this mode (less the umask), and never open to others for a moment.
+        // SAFETY: sets the mode of an open socket.
+        check(unsafe { libc::fchmod(fd.as_raw_fd(), mode) })?;
+        match fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        socket_file::bind(&fd, path)?;
+        if mode & 0o077 != 0 {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        }
+        let file = FileId::of(path)?;
+        Ok(NotifySocket { fd, path: path.to_owned(), file })
+    }
+
+    /// Where it is: the value of NOTIFY_SOCKET.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes one message; `None`: there is none. An empty message is one of length 0.
+    pub fn recv(&self, buf: &mut [u8]) -> io::Result<Option<Datagram>> {
+        // Room for the credentials, which the kernel puts first, and for nothing else: descriptors sent along find none, and the kernel
+        // drops them without ever opening them here.
+        let mut control = [0_u64; 4];
+        receive(&self.fd, buf, &mut control)
+    }
+
+    /// Removes the file, if it is still ours. (Dropping leaves it: an adopted worker goes on reporting to the path.)
+    pub fn unlink(&self) -> io::Result<()> {
+        unlink_if(&self.path, self.file).map(drop)
+    }
+}
+
+impl AsFd for NotifySocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn set_option(fd: &OwnedFd, option: i32, value: i32) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of::<i32>()).unwrap_or(4);
+    // SAFETY: `value` is valid for reading for its length.
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const value).cast(), length) }).map(drop)
+}
+
+/// Receives one datagram; closes every descriptor that found room in `control`.
+pub(crate) fn receive(fd: &OwnedFd, buf: &mut [u8], control: &mut [u64]) -> io::Result<Option<Datagram>> {
+    let mut part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    // SAFETY: all-zero is a valid msghdr: no name, no parts, no control data.
+    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    message.msg_iov = &mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(control) as _;
+    // SAFETY: the header's buffers are valid for writing for the lengths it gives.
+    let got = match retry(|| unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT) })
+    {
+        Ok(got) => usize::try_from(got).unwrap_or(0),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let sender = read_control(&message);
+    let truncated = message.msg_flags & libc::MSG_TRUNC != 0;
+    // Without credentials (impossible with SO_PASSCRED): nobody.
+    let (uid, pid) = sender.map_or((u32::MAX, 0), |c| (c.uid, c.pid));
+    Ok(Some(Datagram { len: got.min(buf.len()), truncated, uid, pid }))
+}
+
+/// Walks over all control messages: closes descriptors, gives the credentials.
+fn read_control(message: &libc::msghdr) -> Option<libc::ucred> {
+    let mut sender = None;
+    // SAFETY: the kernel has filled in the header.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(message) };
+    // SAFETY: null, or a header inside the control buffer.
+    while let Some(header) = unsafe { next.as_ref() } {
+        // SAFETY: the header lies in the control buffer.
+        let data = unsafe { libc::CMSG_DATA(header) };
+        // SAFETY: only computes the length of an empty message.
+        let overhead = unsafe { libc::CMSG_LEN(0) } as usize;
+        #[allow(clippy::unnecessary_cast)] // size_t or socklen_t, by the libc
+        let length = (header.cmsg_len as usize).saturating_sub(overhead);
+        match (header.cmsg_level, header.cmsg_type) {
+            (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if length >= size_of::<libc::ucred>() => {
+                // SAFETY: that many bytes are there; unaligned reads are allowed for.
+                sender = Some(unsafe { data.cast::<libc::ucred>().read_unaligned() });
+            }
+            (libc::SOL_SOCKET, libc::SCM_RIGHTS) => close_all(data, length / size_of::<i32>()),
+            _ => {}
+        }
+        // SAFETY: both lie in the control buffer.
+        next = unsafe { libc::CMSG_NXTHDR(message, header) };
+    }
+    sender
+}
+
+fn close_all(data: *const u8, count: usize) {
+    for index in 0..count {
+        let number = data.cast::<i32>().wrapping_add(index);
+        // SAFETY: `count` numbers are there; unaligned reads are allowed for.
+        let fd = unsafe { number.read_unaligned() };
+        // SAFETY: the kernel has just opened it for us; nobody else knows it.
+        drop(unsafe { own(fd) });
+    }
+}

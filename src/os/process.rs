@@ -1,0 +1,182 @@
+//! Owns questions about processes and the settings of this one. Answers that cannot be had are `None`, never a guess.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::errno::check;
+use super::procfs;
+
+/// Orphans of our children become our children: whole groups can be stopped, and nobody is left unreaped.
+pub fn set_subreaper() -> io::Result<()> {
+    // SAFETY: takes plain numbers.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
+}
+
+/// Does this process have a terminal that signals it?
+pub fn has_controlling_terminal() -> bool {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    // SAFETY: the path is a C string.
+    match check(unsafe { libc::open(c"/dev/tty".as_ptr(), flags) }) {
+        Ok(fd) => {
+            // SAFETY: just opened, owned by nobody else.
+            drop(unsafe { super::io::own(fd) });
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// Raises the soft limit of open descriptors to the hard one. Gives the original soft and hard limit: what a child gets back
+/// ([`crate::os::spawn::Plan::nofile`]), for select(2) in a worker cannot count beyond 1,024.
+pub fn raise_nofile() -> (u64, u64) {
+    let (soft, _) = raise_limit(libc::RLIMIT_NOFILE);
+    let (_, hard) = limit(libc::RLIMIT_NOFILE);
+    (soft, hard)
+}
+
+#[cfg(target_env = "gnu")]
+pub(crate) type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+pub(crate) type Resource = libc::c_int;
+
+fn limit(resource: Resource) -> (u64, u64) {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for writing; the call cannot fail for a known resource.
+    unsafe { libc::getrlimit64(resource, &mut limit) };
+    (limit.rlim_cur, limit.rlim_max)
+}
+
+/// Soft limit before and after an attempt to raise it to the hard one.
+pub(crate) fn raise_limit(resource: Resource) -> (u64, u64) {
+    let (before, hard) = limit(resource);
+    if before < hard {
+        let wanted = libc::rlimit64 { rlim_cur: hard, rlim_max: hard };
+        // A failure shows in what is read back.
+        // SAFETY: `wanted` is valid for reading.
+        unsafe { libc::setrlimit64(resource, &wanted) };
+    }
+    (before, limit(resource).0)
+}
+
+/// Our own process id.
+pub fn self_pid() -> i32 {
+    std::process::id().cast_signed()
+}
+
+/// The user we act as.
+pub fn effective_uid() -> u32 {
+    // SAFETY: always succeeds.
+    unsafe { libc::geteuid() }
+}
+
+/// CPUs this process may use: by affinity, or by the cgroup's quota rounded up, whichever is smaller. At least 1.
+pub fn cpus() -> usize {
+    let quota = procfs::read("/proc/self/cgroup").as_deref().and_then(quota).unwrap_or(usize::MAX);
+    affinity().min(quota).max(1)
+}
+
+fn affinity() -> usize {
+    // Room for 8,192 CPUs, the most a kernel is built for.
+    let mut mask = [0_u64; 128];
+    // SAFETY: the mask is valid for writing for its whole size. The raw call, as libc's takes 1,024 CPUs only.
+    let got = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&mask), mask.as_mut_ptr()) };
+    if got <= 0 {
+        return std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    }
+    mask.iter().map(|word| word.count_ones() as usize).sum()
+}
+
+/// The smallest quota from our cgroup up to the root, in whole CPUs rounded up.
+fn quota(own_cgroups: &str) -> Option<usize> {
+    let path = own_cgroups.lines().find_map(|l| l.strip_prefix("0::"))?;
+    let root = Path::new("/sys/fs/cgroup");
+    let mut dir: PathBuf = root.join(path.trim_start_matches('/'));
+    let mut smallest = None;
+    while dir.starts_with(root) {
+        let here = procfs::read(&dir.join("cpu.max").to_string_lossy()).as_deref().and_then(parse_cpu_max);
+        smallest = match (smallest, here) {
+            (Some(a), Some(b)) => Some(std::cmp::min::<usize>(a, b)),
+            (a, b) => a.or(b),
+        };
+        if !dir.pop() {
+            break;
+        }
+    }
+    smallest
+}
+
+fn parse_cpu_max(text: &str) -> Option<usize> {
+    let (quota, period) = text.trim().split_once(' ')?;
+    let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
+    (period > 0).then(|| usize::try_from(quota.div_ceil(period)).unwrap_or(usize::MAX).max(1))
+}
+
+/// Memory of a process that is in RAM now, in bytes. `None` when it is gone.
+pub fn resident_bytes(pid: i32) -> Option<u64> {
+    let pages: u64 = procfs::read(&format!("/proc/{pid}/statm"))?.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    // SAFETY: takes a plain number.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    pages.checked_mul(u64::try_from(page).ok()?)
+}
+
+/// When a process started, in clock ticks since boot: with the boot id and the pid this names a process for good.
+pub fn start_time(pid: i32) -> Option<u64> {
+    procfs::stat_field(pid, 22)
+}
+
+/// The command name of a process (at most 15 bytes).
+pub fn command(pid: i32) -> Option<String> {
+    procfs::command(pid)
+}
+
+/// Changes at each boot.
+pub fn boot_id() -> Option<String> {
+    procfs::read("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
+}
+
+/// Does a process with this id exist? One that has ended but is not reaped yet does.
+pub fn exists(pid: i32) -> bool {
+    match super::signals::kill(pid, 0) {
+        Ok(()) => true,
+        Err(e) => e.raw_os_error() == Some(libc::EPERM),
+    }
+}
+
+/// Sets the mask of file modes of this process; gives the one before.
+pub fn set_umask(mask: u32) -> u32 {
+    // SAFETY: always succeeds.
+    unsafe { libc::umask(mask) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_rounded_up() {
+        assert_eq!(parse_cpu_max("max 100000\n"), None);
+        assert_eq!(parse_cpu_max("150000 100000\n"), Some(2));
+        assert_eq!(parse_cpu_max("50000 100000\n"), Some(1));
+        assert_eq!(parse_cpu_max("400000 100000"), Some(4));
+        assert_eq!(parse_cpu_max("1 0"), None);
+    }
+
+    #[test]
+    fn we_know_ourselves() {
+        let me = self_pid();
+        assert!(resident_bytes(me).is_some_and(|b| b > 100_000));
+        assert!(start_time(me).is_some_and(|t| t > 0));
+        assert!(boot_id().is_some_and(|id| id.len() == 36));
+        assert!(exists(me));
+        let cpus = cpus();
+        assert!(cpus >= 1 && cpus <= std::thread::available_parallelism().unwrap().get() + 1);
+    }
+
+    #[test]
+    fn nobody_is_asked_about_in_vain() {
+        // Beyond the largest pid there can be (2^22).
+        assert_eq!(resident_bytes(5_000_000), None);
+        assert_eq!(start_time(5_000_000), None);
+        assert!(!exists(5_000_000));
+    }
+}

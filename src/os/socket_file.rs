@@ -1,0 +1,185 @@
+//! Owns Unix sockets as files: the length of their names, making them appear whole and at once, telling a stale one from a live one, removing
+//! only what is ours. Never unlink-then-bind: clients would find nothing in between.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::errno::{check, retry};
+use super::io::own;
+
+/// What sun_path holds without its NUL.
+pub(crate) const LONGEST: usize = 107;
+
+/// A file's identity, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// Of what lies at the path, a symbolic link itself.
+    pub(crate) fn of(path: &Path) -> io::Result<FileId> {
+        fs::symlink_metadata(path).map(|m| FileId { device: m.dev(), inode: m.ino() })
+    }
+
+    pub(crate) fn of_open(file: &File) -> io::Result<FileId> {
+        file.metadata().map(|m| FileId { device: m.dev(), inode: m.ino() })
+    }
+}
+
+/// Removes the file at `path` if it is still that one. False: it is another, or gone.
+pub(crate) fn unlink_if(path: &Path, id: FileId) -> io::Result<bool> {
+    match FileId::of(path) {
+        Ok(there) if there == id => fs::remove_file(path).map(|()| true),
+        Ok(_) => Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// An address for bind and connect. Paths that do not fit are an error in words.
+pub(crate) fn address(path: &Path) -> io::Result<(libc::sockaddr_un, libc::socklen_t)> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.is_empty() || bytes.len() > LONGEST || bytes.contains(&0) {
+        let text = format!("the path of a Unix socket has 1 to {LONGEST} bytes, this one {}: {}", bytes.len(), path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let mut address =
+        libc::sockaddr_un { sun_family: libc::sa_family_t::try_from(libc::AF_UNIX).unwrap_or(1), sun_path: [0; 108] };
+    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
+        *to = (*from).cast_signed();
+    }
+    let length = std::mem::offset_of!(libc::sockaddr_un, sun_path) + bytes.len() + 1;
+    Ok((address, libc::socklen_t::try_from(length).unwrap_or(0)))
+}
+
+/// A Unix socket, close-on-exec and nonblocking.
+pub(crate) fn socket(kind: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory of ours is involved.
+    let fd = check(unsafe { libc::socket(libc::AF_UNIX, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) })?;
+    // SAFETY: just made, owned by nobody else.
+    Ok(unsafe { own(fd) })
+}
+
+pub(crate) fn connect(fd: &OwnedFd, path: &Path) -> io::Result<()> {
+    let (address, length) = address(path)?;
+    // SAFETY: the address is valid for reading for its length.
+    retry(|| unsafe { libc::connect(fd.as_raw_fd(), (&raw const address).cast(), length) }).map(drop)
+}
+
+pub(crate) fn bind(fd: &OwnedFd, path: &Path) -> io::Result<()> {
+    let (address, length) = address(path)?;
+    // SAFETY: the address is valid for reading for its length.
+    check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), length) }).map(drop)
+}
+
+pub(crate) fn listen(fd: &OwnedFd, backlog: u32) -> io::Result<()> {
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    // SAFETY: no memory of ours is involved.
+    check(unsafe { libc::listen(fd.as_raw_fd(), backlog) }).map(drop)
+}
+
+/// Why a path is not free for a socket of ours.
+#[derive(Debug)]
+pub(crate) enum Occupied {
+    /// Somebody is listening there.
+    Live,
+    /// What is there is no socket, but this.
+    Foreign(&'static str),
+    /// It cannot be told.
+    Unknown(io::Error),
+}
+
+/// Nothing there, or a socket that nobody listens on any more? Told by connecting to it.
+pub(crate) fn check_free(path: &Path) -> Result<(), Occupied> {
+    let kind = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.file_type(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Occupied::Unknown(e)),
+    };
+    if !kind.is_socket() {
+        return Err(Occupied::Foreign(match kind {
+            k if k.is_symlink() => "a symbolic link",
+            k if k.is_dir() => "a directory",
+            k if k.is_file() => "a regular file",
+            _ => "no socket",
+        }));
+    }
+    let probe = socket(libc::SOCK_STREAM).map_err(Occupied::Unknown)?;
+    match connect(&probe, path) {
+        Ok(()) => Err(Occupied::Live),
+        Err(e) => match e.raw_os_error() {
+            // Nobody listens; or it went away meanwhile.
+            Some(libc::ECONNREFUSED | libc::ENOENT) => Ok(()),
+            // A full queue; a socket of another type, with an owner (else it would have refused).
+            Some(libc::EAGAIN | libc::EPROTOTYPE) => Err(Occupied::Live),
+            _ => Err(Occupied::Unknown(e)),
+        },
+    }
+}
+
+/// A listening stream socket and the identity of its file.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) fd: OwnedFd,
+    pub(crate) file: FileId,
+}
+
+/// Makes a listening socket appear at `path`, over a stale one that may be there: bound under another name in the same directory, given
+/// its mode, listening, and then renamed. The caller has made sure that it is the only one to do so. An error names its step.
+pub(crate) fn bind_and_rename(path: &Path, mode: Option<u32>, backlog: u32) -> Result<Bound, (&'static str, io::Error)> {
+    // What clients cannot connect to is no use.
+    address(path).map_err(|e| ("use this path", e))?;
+    let fd = socket(libc::SOCK_STREAM).map_err(|e| ("make a socket", e))?;
+    let temporary = temporary(path);
+    // Left behind by one that died here.
+    if fs::symlink_metadata(&temporary).is_ok_and(|m| m.file_type().is_socket()) {
+        fs::remove_file(&temporary).map_err(|e| ("remove what an earlier start left behind", e))?;
+    }
+    bind_anywhere(&fd, &temporary).map_err(|e| ("make the socket file", e))?;
+    let finished = finish(&fd, &temporary, path, mode, backlog);
+    if finished.is_err() {
+        // The error that counts is the first one: this is only tidying up.
+        let _ = fs::remove_file(&temporary);
+    }
+    finished.map(|file| Bound { fd, file })
+}
+
+fn finish(
+    fd: &OwnedFd,
+    temporary: &Path,
+    path: &Path,
+    mode: Option<u32>,
+    backlog: u32,
+) -> Result<FileId, (&'static str, io::Error)> {
+    // Nobody can connect before listen: the mode is right from the first moment that counts.
+    if let Some(mode) = mode {
+        fs::set_permissions(temporary, Permissions::from_mode(mode)).map_err(|e| ("set its mode", e))?;
+    }
+    let file = FileId::of(temporary).map_err(|e| ("look at the socket file", e))?;
+    listen(fd, backlog).map_err(|e| ("listen", e))?;
+    fs::rename(temporary, path).map_err(|e| ("rename the socket file into place", e))?;
+    Ok(file)
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
+}
+
+/// The other name may be too long where the final one is not: then by way of the directory's descriptor.
+fn bind_anywhere(fd: &OwnedFd, path: &Path) -> io::Result<()> {
+    if path.as_os_str().len() <= LONGEST {
+        return bind(fd, path);
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return bind(fd, path) };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let dir = File::open(parent)?;
+    bind(fd, &Path::new(&format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name))
+}

@@ -1,0 +1,157 @@
+//! Owns both ends of the control socket: accepting clients, who the kernel says they are, and connecting to a master. Refuses to read or
+//! write: framing is the protocol's.
+
+use std::cell::RefCell;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::errno::{check, retry};
+use super::io::{open_null, own, set_nonblocking};
+use super::socket_file::{self, FileId, Occupied, bind_and_rename, check_free, unlink_if};
+
+/// Clients that may wait to be accepted.
+const BACKLOG: u32 = 64;
+
+/// How long a client waits for room in a master's queue, and for each write.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who is at the other end, as it was when it connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerCred {
+    /// Process id; 0 when it lives in a pid namespace of its own.
+    pub pid: i32,
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+}
+
+/// What came of looking for a client.
+#[derive(Debug)]
+pub enum Accepted {
+    /// A client. Its socket is nonblocking.
+    Client(OwnedFd, PeerCred),
+    /// A client was there, but no descriptor for it: it was turned away, so that it neither waits nor wakes us again.
+    Refused,
+    /// Nobody is waiting.
+    Idle,
+}
+
+/// The master's end.
+#[derive(Debug)]
+pub struct ControlListener {
+    fd: OwnedFd,
+    path: PathBuf,
+    file: FileId,
+    /// A descriptor kept to be given up when there is no other.
+    reserve: RefCell<Option<OwnedFd>>,
+}
+
+impl ControlListener {
+    /// Listens at `path` with these permission bits, at once and whole. Refused when somebody listens there, or when something other
+    /// than a socket is there.
+    pub fn bind(path: &Path, mode: u32) -> io::Result<ControlListener> {
+        check_free(path).map_err(|occupied| match occupied {
+            Occupied::Live => io::Error::new(io::ErrorKind::AddrInUse, format!("another process listens on {}", path.display())),
+            Occupied::Foreign(what) => {
+                let text = format!("{} is {what}: not replaced; remove it or name another path", path.display());
+                io::Error::new(io::ErrorKind::AlreadyExists, text)
+            }
+            Occupied::Unknown(e) => e,
+        })?;
+        let bound = bind_and_rename(path, Some(mode), BACKLOG).map_err(|(_, e)| e)?;
+        let reserve = RefCell::new(Some(open_null()?));
+        Ok(ControlListener { fd: bound.fd, path: path.to_owned(), file: bound.file, reserve })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the next client. After an error (no memory; no descriptor even after giving up the reserve) the client is still waiting:
+    /// look again later, not at once.
+    pub fn accept(&self) -> io::Result<Accepted> {
+        let mut reserve = self.reserve.borrow_mut();
+        if reserve.is_none() {
+            *reserve = open_null().ok();
+        }
+        match accept_one(&self.fd) {
+            Ok(None) => Ok(Accepted::Idle),
+            Ok(Some(client)) => Ok(match peer_of(&client) {
+                Ok(peer) => Accepted::Client(client, peer),
+                Err(_) => Accepted::Refused,
+            }),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                drop(reserve.take());
+                let turned_away = accept_one(&self.fd);
+                let outcome = turned_away.map(|client| if client.is_some() { Accepted::Refused } else { Accepted::Idle });
+                *reserve = open_null().ok();
+                outcome
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Removes the file, if it is still ours.
+    pub fn unlink(&self) -> io::Result<()> {
+        unlink_if(&self.path, self.file).map(drop)
+    }
+
+    /// Moves the file over `new`: the promotion of a second master.
+    pub fn rename(&mut self, new: &Path) -> io::Result<()> {
+        std::fs::rename(&self.path, new)?;
+        self.path = new.to_owned();
+        Ok(())
+    }
+}
+
+impl AsFd for ControlListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn accept_one(fd: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    loop {
+        // SAFETY: no address is asked for.
+        let got = retry(|| unsafe { libc::accept4(fd.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags) });
+        return match got {
+            // SAFETY: just made, owned by nobody else.
+            Ok(client) => Ok(Some(unsafe { own(client) })),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            // That one has gone again.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(e) => Err(e),
+        };
+    }
+}
+
+/// Who is at the other end of a connected Unix socket.
+pub fn peer_of(fd: impl AsFd) -> io::Result<PeerCred> {
+    let mut peer = MaybeUninit::<libc::ucred>::zeroed();
+    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or(0);
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: `peer` is valid for writing for `length` bytes.
+    check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, peer.as_mut_ptr().cast(), &mut length) })?;
+    // SAFETY: zeroed is valid, and the call wrote a valid one.
+    let peer = unsafe { peer.assume_init() };
+    Ok(PeerCred { pid: peer.pid, uid: peer.uid, gid: peer.gid })
+}
+
+/// Connects to a master. The socket is blocking; a master that takes no clients or reads nothing is given up after 5 s (`WouldBlock`).
+pub fn connect(path: &Path) -> io::Result<OwnedFd> {
+    let fd = socket_file::socket(libc::SOCK_STREAM)?;
+    set_nonblocking(&fd, false)?;
+    let patience = libc::timeval { tv_sec: i64::try_from(PATIENCE.as_secs()).unwrap_or(5) as _, tv_usec: 0 };
+    let length = libc::socklen_t::try_from(size_of::<libc::timeval>()).unwrap_or(0);
+    let raw = fd.as_raw_fd();
+    // SAFETY: `patience` is valid for reading for its length.
+    check(unsafe { libc::setsockopt(raw, libc::SOL_SOCKET, libc::SO_SNDTIMEO, (&raw const patience).cast(), length) })?;
+    socket_file::connect(&fd, path)?;
+    Ok(fd)
+}
