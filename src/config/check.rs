@@ -11,7 +11,11 @@ pub(super) fn layer(root: &Node, around: Around<'_>, diags: &mut Diagnostics) {
     if matches!(root.place.layer, Layer::Include(_))
         && let Some(include) = root.get("include")
     {
-        diags.error(&include.key, "include: an included file cannot include others", "list all files in the main config's include");
+        diags.error(
+            &include.key,
+            "include: an included file cannot include others",
+            "list all files in the main config's include",
+        );
     }
     table(root, &mut Vec::new(), around, diags);
 }
@@ -33,7 +37,11 @@ fn entry<'n>(node: &'n Node, path: &mut Vec<&'n str>, around: Around<'_>, diags:
         diags.error(&node.key, format!("{}: no name for a {what}: {why}", shown()), help);
     }
     if matches!(path[..], ["template", _, "use"]) {
-        diags.error(&node.key, format!("{}: a template cannot use other templates", shown()), "list all of them in the pool's `use`, in order");
+        diags.error(
+            &node.key,
+            format!("{}: a template cannot use other templates", shown()),
+            "list all of them in the pool's `use`, in order",
+        );
     }
     match (keys::find(path), &node.raw) {
         (Found::Table | Found::KeyOrTable(_), Raw::Table(_)) => table(node, path, around, diags),

@@ -262,7 +262,8 @@ mod tests {
 
     #[test]
     fn a_caret_stands_under_the_span() {
-        let d = Diagnostic::error(at("x = 1\nwokers = 4\n", 6..12), "pool.web.wokers: no such key").help("did you mean `workers`?");
+        let d =
+            Diagnostic::error(at("x = 1\nwokers = 4\n", 6..12), "pool.web.wokers: no such key").help("did you mean `workers`?");
         let want = "error: pool.web.wokers: no such key\n  --> p.toml:2:1\n   |\n 2 | wokers = 4\n   | ^^^^^^\n   = did you mean `workers`?\n";
         assert_eq!(d.to_string(), want);
     }

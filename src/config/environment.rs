@@ -24,7 +24,9 @@ pub(super) fn layer(env: &[(String, String)], diags: &mut Diagnostics) -> Node {
             Ok(path) => path,
             Err(why) => {
                 let error = Diagnostic::error(Some(place), format!("{variable}: {why}"));
-                diags.push(error.help("settings are written POOLMASTER__POOL__WEB__WORKERS, in capitals, with __ between the parts"));
+                diags.push(
+                    error.help("settings are written POOLMASTER__POOL__WEB__WORKERS, in capitals, with __ between the parts"),
+                );
                 continue;
             }
         };

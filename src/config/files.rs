@@ -40,7 +40,9 @@ pub(super) fn main_file(sources: &Sources, diags: &mut Diagnostics) -> Main {
     let Some(path) = found else {
         let looked = SEARCHED.map(|path| full(Path::new(path)).display().to_string()).join(" and ");
         let error = Diagnostic::error(None, format!("there is no config file: looked at {looked}"));
-        diags.push(error.help("name one: `poolmaster run CONFIG`, or start without a file: `poolmaster run --listen :8000 -- COMMAND`"));
+        diags.push(
+            error.help("name one: `poolmaster run CONFIG`, or start without a file: `poolmaster run --listen :8000 -- COMMAND`"),
+        );
         return Main { path: None, root: None };
     };
     let absolute_path = full(&path);
@@ -89,7 +91,11 @@ pub(super) fn includes(
             match read(&path, shown.display().to_string(), sources.facts.uid, diags) {
                 Ok(text) => roots.extend(parse(text, layer, diags)),
                 Err(why) => {
-                    diags.error(place, format!("include: cannot read {}: {why}", path.display()), "a pattern with * may match nothing, a plain path may not");
+                    diags.error(
+                        place,
+                        format!("include: cannot read {}: {why}", path.display()),
+                        "a pattern with * may match nothing, a plain path may not",
+                    );
                 }
             }
             complete &= roots.len() > before;
@@ -123,7 +129,8 @@ fn read(path: &Path, name: String, uid: u32, diags: &mut Diagnostics) -> Result<
     if bytes.len() as u64 > LIMIT {
         return Err("it is larger than 1 MiB".to_owned());
     }
-    let body = String::from_utf8(bytes).map_err(|e| format!("it is not UTF-8 text (at byte {})", e.utf8_error().valid_up_to()))?;
+    let body =
+        String::from_utf8(bytes).map_err(|e| format!("it is not UTF-8 text (at byte {})", e.utf8_error().valid_up_to()))?;
     let others = meta.mode() & 0o002 != 0 || (meta.mode() & 0o020 != 0 && meta.gid() != 0) || meta.uid() != 0;
     if uid == 0 && others {
         let start = Place { layer: Layer::File, at: At::Flag(name.as_str().into()) };

@@ -120,8 +120,16 @@ mod tests {
     #[test]
     fn arguments_of_flags() {
         let flag = Flag::set("pool.web.env.A=b=c").expect("valid");
-        assert_eq!((flag.key.as_str(), flag.value.as_str(), flag.shown_as.as_str()), ("pool.web.env.A", "b=c", "--set pool.web.env.A=b=c"));
+        assert_eq!(
+            (flag.key.as_str(), flag.value.as_str(), flag.shown_as.as_str()),
+            ("pool.web.env.A", "b=c", "--set pool.web.env.A=b=c")
+        );
         assert_eq!(Flag::workers("web=8").expect("valid").key, "pool.web.workers");
-        assert!(Flag::set("x").is_err() && Flag::set("=x").is_err() && Flag::workers("web").is_err() && Flag::workers("web=").is_err());
+        assert!(
+            Flag::set("x").is_err()
+                && Flag::set("=x").is_err()
+                && Flag::workers("web").is_err()
+                && Flag::workers("web=").is_err()
+        );
     }
 }

@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn places_and_order_are_found() {
-        let root = read("{\n  \"pool\": { \"b\" : {\"workers\" :\t4, \"x\": [1.5, \"a\\\"é\", null, true]},\"a\":{}}\n}\n").expect("valid");
+        let root = read("{\n  \"pool\": { \"b\" : {\"workers\" :\t4, \"x\": [1.5, \"a\\\"é\", null, true]},\"a\":{}}\n}\n")
+            .expect("valid");
         let names: Vec<_> = root.get("pool").expect("pool").entries().iter().map(|(n, _)| n.as_str()).collect();
         assert_eq!(names, ["b", "a"]);
         let workers = root.find(&["pool", "b", "workers"]).expect("workers");

@@ -164,9 +164,8 @@ fn ok(value: Typed) -> Answer {
 impl Kind {
     /// What is allowed, to follow "allowed: " in an error, and for the manual.
     pub fn allowed(self) -> String {
-        let words = |choices: &[(&str, When)]| {
-            choices.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
-        };
+        let words =
+            |choices: &[(&str, When)]| choices.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
         match self {
             Kind::Bool => "true or false".to_owned(),
             Kind::Int(min, i64::MAX) => format!("a whole number from {min}"),
@@ -220,14 +219,18 @@ impl Kind {
             Kind::Strings | Kind::Ints(..) | Kind::Choices(_) | Kind::Steps | Kind::Users(_) | Kind::Schedule => {
                 match toml_text::value(text.trim(), place) {
                     Ok(raw @ Raw::List(_)) => Ok(raw),
-                    Ok(_) | Err(_) => Err(problem(format!("{text:?} is not a list in TOML syntax"), format!("allowed: {}", self.allowed()))),
+                    Ok(_) | Err(_) => {
+                        Err(problem(format!("{text:?} is not a list in TOML syntax"), format!("allowed: {}", self.allowed())))
+                    }
                 }
             }
             // "[::]:8000" is an address, no list.
             Kind::Argv { .. } | Kind::Listen if bracketed => match toml_text::value(text.trim(), place) {
                 Ok(raw) => Ok(raw),
                 Err(_) if self == Kind::Listen => Ok(string()),
-                Err(e) => Err(problem(format!("{text:?} is not a list in TOML syntax: {e}"), format!("allowed: {}", self.allowed()))),
+                Err(e) => {
+                    Err(problem(format!("{text:?} is not a list in TOML syntax: {e}"), format!("allowed: {}", self.allowed())))
+                }
             },
             _ => Ok(string()),
         }
@@ -279,9 +282,10 @@ impl Kind {
                 Ok(n) => ok(Typed::Share(Share::Count(n))),
                 Err(_) => refuse("out of range"),
             },
-            (Kind::Mode, Raw::Int(n)) => {
-                Err(problem(format!("{n} is a decimal number"), format!("permission bits are octal: write them in quotes, \"0{n}\"")))
-            }
+            (Kind::Mode, Raw::Int(n)) => Err(problem(
+                format!("{n} is a decimal number"),
+                format!("permission bits are octal: write them in quotes, \"0{n}\""),
+            )),
             (Kind::Env, Raw::Int(n)) => ok(Typed::Env(Some(n.to_string()))),
             (Kind::Env, Raw::Bool(false)) => ok(Typed::Env(None)),
             (Kind::Env, Raw::Str(text)) => match around.resolve(text, Use::Template)? {
@@ -293,9 +297,10 @@ impl Kind {
             (Kind::Secret, Raw::Str(text)) if text.strip_prefix("file:").is_some_and(|p| !p.is_empty()) => ok(Typed::Other),
             (Kind::Env | Kind::Secret, _) => Err(problem("not allowed here", format!("allowed: {}", self.allowed()))),
             (Kind::User | Kind::Limit, Raw::Int(n)) if u32::try_from(*n).is_ok() => ok(Typed::Other),
-            (Kind::Listen, Raw::Int(n)) | (Kind::Address, Raw::Int(n)) => {
-                Err(problem(format!("{n} is a number, an address is a string"), format!("write \":{n}\" for port {n} on all interfaces")))
-            }
+            (Kind::Listen, Raw::Int(n)) | (Kind::Address, Raw::Int(n)) => Err(problem(
+                format!("{n} is a number, an address is a string"),
+                format!("write \":{n}\" for port {n} on all interfaces"),
+            )),
             (_, Raw::Str(text)) => self.text(text, around),
             (_, Raw::List(items)) => self.list(items, around),
             _ => refuse(&format!("this cannot be {}", raw.what())),
@@ -304,10 +309,9 @@ impl Kind {
 
     fn signal(self, text: &str) -> Answer {
         match scalar::signal(text) {
-            Ok(n) if self == Kind::RealTime && n < 34 => Err(problem(
-                format!("{text} has a fixed meaning for the master"),
-                format!("allowed: {}", self.allowed()),
-            )),
+            Ok(n) if self == Kind::RealTime && n < 34 => {
+                Err(problem(format!("{text} has a fixed meaning for the master"), format!("allowed: {}", self.allowed())))
+            }
             Ok(n) => ok(Typed::Signal(Some(n))),
             Err(e) => Err(problem(e, format!("allowed: {}", self.allowed()))),
         }
@@ -352,7 +356,9 @@ impl Kind {
             },
             Kind::Argv { empty } => self.command(text, empty, around),
             Kind::Ready => match start::ready(text) {
-                Ok(ready) => Ok(Checked { value: Typed::Ready(ready), later: (ready == Ready::Later).then(|| format!("{text:?}")) }),
+                Ok(ready) => {
+                    Ok(Checked { value: Typed::Ready(ready), later: (ready == Ready::Later).then(|| format!("{text:?}")) })
+                }
                 Err(e) => Err(problem(e, format!("allowed: {}", self.allowed()))),
             },
             Kind::Share => scalar::share(text).map(|s| Checked { value: Typed::Share(s), later: None }).map_err(because),
@@ -387,7 +393,8 @@ impl Kind {
     }
 
     fn command(self, line: &str, empty: bool, around: Around<'_>) -> Answer {
-        let split = words::split(line).map_err(|e| problem(format!("cannot be split into words: {e}"), "close the quote, or write a list of words"))?;
+        let split = words::split(line)
+            .map_err(|e| problem(format!("cannot be split into words: {e}"), "close the quote, or write a list of words"))?;
         if split.is_empty() && !empty {
             return Err(problem("the command is empty", format!("allowed: {}", self.allowed())));
         }
@@ -484,7 +491,10 @@ impl Around<'_> {
 
 fn listen_address(text: &str, around: Around<'_>) -> Result<Spelled, Problem> {
     if let Some(word) = template::asked(text).first() {
-        return Err(problem(format!("a listener is shared by all workers, {{{word}}} has no meaning in its address"), address::SPELLINGS));
+        return Err(problem(
+            format!("a listener is shared by all workers, {{{word}}} has no meaning in its address"),
+            address::SPELLINGS,
+        ));
     }
     address::parse(text, around.cwd).map_err(|(what, help)| problem(format!("{what}: {text:?}"), help))
 }
@@ -496,16 +506,21 @@ fn wrong_item(item: &Node, help: String) -> Problem {
 fn strings(items: &[Node], around: Around<'_>, target: Use) -> Result<Vec<String>, Problem> {
     let string = |item: &Node| match &item.raw {
         Raw::Str(text) => around.resolve(text, target).map_err(|p| Problem { place: Some(item.place.clone()), ..p }),
-        raw => Err(wrong_item(item, match raw {
-            Raw::Int(_) | Raw::Float(_) | Raw::Bool(_) => format!("write it in quotes: \"{}\"", raw.shown()),
-            _ => "allowed: a list of strings".to_owned(),
-        })),
+        raw => Err(wrong_item(
+            item,
+            match raw {
+                Raw::Int(_) | Raw::Float(_) | Raw::Bool(_) => format!("write it in quotes: \"{}\"", raw.shown()),
+                _ => "allowed: a list of strings".to_owned(),
+            },
+        )),
     };
     items.iter().map(string).collect()
 }
 
 fn is_clock(text: &str) -> bool {
-    let part = |text: &str, below: u8| text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit()) && text.parse().is_ok_and(|n: u8| n < below);
+    let part = |text: &str, below: u8| {
+        text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit()) && text.parse().is_ok_and(|n: u8| n < below)
+    };
     text.split_once(':').is_some_and(|(hours, minutes)| part(hours, 24) && part(minutes, 60))
 }
 
@@ -522,11 +537,19 @@ fn schedule_entry(item: &Node) -> Result<(), Problem> {
             _ => false,
         };
         if !valid {
-            return Err(Problem { message: format!("`{name}` is wrong in this entry"), help: help(), place: Some(value.key.clone()) });
+            return Err(Problem {
+                message: format!("`{name}` is wrong in this entry"),
+                help: help(),
+                place: Some(value.key.clone()),
+            });
         }
     }
     let complete = ["from", "to"].iter().all(|name| item.get(name).is_some());
-    if complete { Ok(()) } else { Err(Problem { message: "`from` or `to` is missing".to_owned(), help: help(), place: Some(item.place.clone()) }) }
+    if complete {
+        Ok(())
+    } else {
+        Err(Problem { message: "`from` or `to` is missing".to_owned(), help: help(), place: Some(item.place.clone()) })
+    }
 }
 
 const DAYS: [&str; 8] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun", "daily"];

@@ -44,7 +44,8 @@ fn not_yet(key: &keys::Key, node: &Node, around: Around<'_>) -> Option<String> {
         (When::Later, _) => {
             let default = super::build::default_node(key).and_then(|node| key.kind.check(&node, around).ok());
             // Two values that are only known to be valid cannot be called equal.
-            let same = default.is_some_and(|default| default.value == checked.value && checked.value != super::kind::Typed::Other);
+            let same =
+                default.is_some_and(|default| default.value == checked.value && checked.value != super::kind::Typed::Other);
             let same = same || matches!((&node.raw, key.default), (Raw::Str(text), "\"\"") if text.is_empty());
             let same = same || matches!((&node.raw, key.default), (Raw::List(items), "[]") if items.is_empty());
             let same = same || matches!(&node.raw, Raw::Str(text) if format!("{text:?}") == key.default);

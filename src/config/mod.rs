@@ -165,7 +165,11 @@ fn read_value(path: &[String], text: &str, place: &Place, diags: &mut Diagnostic
             None
         }),
         Found::KeyOrTable(_) if text.trim_start().starts_with('{') => table().or_else(|| {
-            diags.error(place, format!("{}: {text:?} is no table in TOML syntax", path.join(".")), "write it as { key = value, ... }");
+            diags.error(
+                place,
+                format!("{}: {text:?} is no table in TOML syntax", path.join(".")),
+                "write it as { key = value, ... }",
+            );
             None
         }),
         Found::Key(key) | Found::KeyOrTable(key) => match key.kind.read_text(text, place) {
@@ -238,7 +242,9 @@ impl Layers {
         out.extend(defaults.map(|node| (Section { part: Part::Defaults, node }, "[defaults]".to_owned())));
         for ((template, _), number) in templates.iter().zip(0..) {
             let title = format!("[template.{template}]");
-            out.extend(self.named("template", template).map(|node| (Section { part: Part::Template(number), node }, title.clone())));
+            out.extend(
+                self.named("template", template).map(|node| (Section { part: Part::Template(number), node }, title.clone())),
+            );
         }
         out.extend(self.named("pool", name).map(|node| (Section { part: Part::Own, node }, format!("[pool.{name}]"))));
         out.sort_by_key(|(section, _)| section.rank());

@@ -106,7 +106,8 @@ impl Loaded {
         for (part, title, section) in self.sections(pool) {
             if let Some(found) = section.find(&leaf[depth..]).filter(|found| !matches!(found.raw, Raw::Table(_))) {
                 let title = matches!(part, Part::Defaults | Part::Template(_)).then_some(title);
-                settings.push((Setting { value: self.shown(leaf, found), place: found.place.words(), part: title }, &found.place));
+                settings
+                    .push((Setting { value: self.shown(leaf, found), place: found.place.words(), part: title }, &found.place));
             }
         }
         let winner = settings.iter().rposition(|(_, place)| **place == node.place);

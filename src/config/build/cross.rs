@@ -32,7 +32,11 @@ fn default_pool(master: &mut Master, m: &Reader<'_>, pools: &Pools<'_>, diags: &
     master.spec.default_pool = found.map(|(built, _)| built.pool.spec.id);
     if found.is_none() {
         let names = pools.iter().map(|(built, _)| built.pool.spec.name.as_str());
-        diags.error(&m.place("default_pool"), format!("master.default_pool: there is no pool {wanted:?}"), known_names(&wanted, names, "pools"));
+        diags.error(
+            &m.place("default_pool"),
+            format!("master.default_pool: there is no pool {wanted:?}"),
+            known_names(&wanted, names, "pools"),
+        );
     }
 }
 
@@ -55,7 +59,11 @@ fn sockets(master: &Master, m: &Reader<'_>, pools: &Pools<'_>, diags: &mut Diagn
     for (built, reader) in pools {
         for (listener, place) in built.pool.listeners.iter().zip(&built.addresses) {
             if listener.address == Address::Unix(master.socket.clone()) {
-                diags.error(place, format!("{}.listen.{}: this is the control socket", reader.path, listener.name), "choose another path");
+                diags.error(
+                    place,
+                    format!("{}.listen.{}: this is the control socket", reader.path, listener.name),
+                    "choose another path",
+                );
             }
         }
     }
@@ -85,7 +93,8 @@ fn circles(pools: &Pools<'_>, diags: &mut Diagnostics) {
     let after = |id: PoolId| -> &[PoolId] {
         usize::try_from(id.0).ok().and_then(|at| pools.get(at)).map_or(&[], |(built, _)| &built.pool.spec.after)
     };
-    let name = |id: PoolId| usize::try_from(id.0).ok().and_then(|at| pools.get(at)).map_or("?", |(b, _)| b.pool.spec.name.as_str());
+    let name =
+        |id: PoolId| usize::try_from(id.0).ok().and_then(|at| pools.get(at)).map_or("?", |(b, _)| b.pool.spec.name.as_str());
     let mut told: Vec<PoolId> = Vec::new();
     for (built, reader) in pools {
         let start = built.pool.spec.id;

@@ -9,7 +9,8 @@ use super::known_names;
 use super::reader::Reader;
 
 /// Variables that poolmaster sets itself, after the pool's own.
-const OURS: [&str; 7] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+const OURS: [&str; 7] =
+    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
 
 pub(super) fn build(r: &Reader<'_>, pool: &str, siblings: &[&str], listeners: &[String], diags: &mut Diagnostics) -> Launch {
@@ -38,11 +39,19 @@ pub(super) fn build(r: &Reader<'_>, pool: &str, siblings: &[&str], listeners: &[
     let systemd = r.words("protocols").iter().any(|p| p == "systemd");
     if systemd && !listeners.is_empty() && is_shell_wrapper(&argv) {
         let help = "begin the shell's last command with `exec`: LISTEN_PID then names the server, and signals reach it directly";
-        diags.warn(&command, format!("{}.command: the shell stays between poolmaster and the server, which ignores its sockets then", r.path), help);
+        diags.warn(
+            &command,
+            format!("{}.command: the shell stays between poolmaster and the server, which ignores its sockets then", r.path),
+            help,
+        );
     }
     let (stdout, stderr) = (r.output("log.stdout"), r.output("log.stderr"));
     if stdout == Output::Stderr && stderr == Output::Stdout {
-        diags.error(&r.place("log.stdout"), format!("{}.log: stdout and stderr follow each other", r.path), "let one of them be inherit, null, capture or file:PATH");
+        diags.error(
+            &r.place("log.stdout"),
+            format!("{}.log: stdout and stderr follow each other", r.path),
+            "let one of them be inherit, null, capture or file:PATH",
+        );
     }
     Launch {
         argv,
@@ -60,7 +69,11 @@ fn environment(r: &Reader<'_>, listeners: &[String], diags: &mut Diagnostics) ->
     for (name, node) in r.find("env").map(|env| env.entries()).unwrap_or_default() {
         let key = format!("env.{name}");
         if name.is_empty() || name.contains(['=', '\0']) {
-            diags.error(&node.key, format!("{}.{key}: {name:?} cannot be the name of a variable", r.path), "a name is not empty and has no = in it");
+            diags.error(
+                &node.key,
+                format!("{}.{key}: {name:?} cannot be the name of a variable", r.path),
+                "a name is not empty and has no = in it",
+            );
         }
         if OURS.contains(&name.as_str()) || name.starts_with("POOLMASTER_") {
             let help = "choose another name, or remove it";

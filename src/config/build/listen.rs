@@ -49,7 +49,11 @@ pub(super) fn build(r: &Reader<'_>, diags: &mut Diagnostics) -> Listeners {
             _ => None,
         };
         if let (Some(Spelled::Address(Address::Tcp { .. })), Some(mode)) = (&address, options.and_then(|o| o.get("mode"))) {
-            diags.error(&mode.key, format!("{}.listen.{name}.mode: a TCP listener has no permission bits", r.path), "remove it: mode is for Unix sockets");
+            diags.error(
+                &mode.key,
+                format!("{}.listen.{name}.mode: a TCP listener has no permission bits", r.path),
+                "remove it: mode is for Unix sockets",
+            );
         }
         out.add(r, name.clone(), address, options, place);
     }

@@ -18,7 +18,10 @@ pub(super) fn build(r: &Reader<'_>, config: Option<&Path>, facts: &Facts, diags:
     let length = socket.as_os_str().len();
     if length > SUN_PATH_MAX {
         let key = if r.is_set("socket") { "socket" } else { "runtime_dir" };
-        let what = format!("master.{key}: the control socket {} is {length} bytes long, the kernel takes at most {SUN_PATH_MAX}", socket.display());
+        let what = format!(
+            "master.{key}: the control socket {} is {length} bytes long, the kernel takes at most {SUN_PATH_MAX}",
+            socket.display()
+        );
         diags.error(&r.place(key), what, "choose a shorter path, for instance below /run");
     }
     Master {

@@ -12,7 +12,8 @@ use super::super::value::start::{Ready, Workers, stop_sequence};
 use super::reader::Reader;
 use super::{known_names, launch, listen};
 use crate::supervisor::{
-    Backoff, Budget, OnBootFailure, PoolId, PoolSpec, ReadyKind, Remove, Restart, RestartPolicy, Rollout, Share, StopStep, TimeoutFrom,
+    Backoff, Budget, OnBootFailure, PoolId, PoolSpec, ReadyKind, Remove, Restart, RestartPolicy, Rollout, Share, StopStep,
+    TimeoutFrom,
 };
 
 /// A pool, and the places that checks across pools point to.
@@ -77,12 +78,20 @@ pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, fa
 fn workers(r: &Reader<'_>, facts: &Facts, diags: &mut Diagnostics) -> (u32, u32, Option<u32>) {
     let (min, max) = (r.count("scale.min").unwrap_or(1), r.count("scale.max"));
     if let Some(max) = max.filter(|max| min > *max) {
-        diags.error(&r.place("scale.min"), format!("{}.scale: min = {min} is above max = {max}", r.path), "exchange them, or raise max");
+        diags.error(
+            &r.place("scale.min"),
+            format!("{}.scale: min = {min} is above max = {max}", r.path),
+            "exchange them, or raise max",
+        );
         return (min, min, None);
     }
     if min == 0 && r.is_set("scale.min") {
         let help = "it starts with `workers` and can be scaled to 0; use min = 1 when that is not meant";
-        diags.warn(&r.place("scale.min"), format!("{}.scale.min: connections do not start a pool yet (on demand is not in this version)", r.path), help);
+        diags.warn(
+            &r.place("scale.min"),
+            format!("{}.scale.min: connections do not start a pool yet (on demand is not in this version)", r.path),
+            help,
+        );
     }
     let wish = r.workers("workers");
     let count = wish.on(facts.cpus.max(1));
@@ -111,9 +120,14 @@ fn min_ready(r: &Reader<'_>, workers: u32, max: Option<u32>, diags: &mut Diagnos
         return wish;
     }
     if let Some(max) = max.filter(|max| wish > *max) {
-        diags.error(&r.place("min_ready"), format!("{}.min_ready: {wish} is above scale.max = {max}: never reached", r.path), "lower it");
+        diags.error(
+            &r.place("min_ready"),
+            format!("{}.min_ready: {wish} is above scale.max = {max}: never reached", r.path),
+            "lower it",
+        );
     } else if wish > workers {
-        let what = format!("{}.min_ready: {wish} is above workers = {workers}: the pool is degraded until it is scaled up", r.path);
+        let what =
+            format!("{}.min_ready: {wish} is above workers = {workers}: the pool is degraded until it is scaled up", r.path);
         diags.warn(&r.place("min_ready"), what, "lower it, or raise workers");
     }
     wish
@@ -123,11 +137,19 @@ fn ready(r: &Reader<'_>, listens: bool, systemd: bool, diags: &mut Diagnostics) 
     let place = || r.place("ready");
     match r.ready("ready") {
         Ready::Kind(ReadyKind::Accepting) if !listens => {
-            diags.error(&place(), format!("{}.ready: \"accepting\" needs a listener", r.path), "add listen = \":8000\", or use \"exec\", \"notify\" or \"delay:2s\"");
+            diags.error(
+                &place(),
+                format!("{}.ready: \"accepting\" needs a listener", r.path),
+                "add listen = \":8000\", or use \"exec\", \"notify\" or \"delay:2s\"",
+            );
             ReadyKind::Exec
         }
         Ready::Kind(ReadyKind::Notify) if !systemd => {
-            diags.error(&place(), format!("{}.ready: \"notify\" needs protocols = [\"systemd\"]", r.path), "add the protocol, or use \"exec\" or \"delay:2s\"");
+            diags.error(
+                &place(),
+                format!("{}.ready: \"notify\" needs protocols = [\"systemd\"]", r.path),
+                "add the protocol, or use \"exec\" or \"delay:2s\"",
+            );
             ReadyKind::Exec
         }
         Ready::Kind(kind) => kind,
@@ -148,7 +170,11 @@ fn after(r: &Reader<'_>, name: &str, ids: &BTreeMap<&str, PoolId>, diags: &mut D
             Some(id) => out.push(*id),
             None => {
                 let others = ids.keys().copied().filter(|id| *id != name);
-                diags.error(&place, format!("{}.after: there is no pool {other:?}", r.path), known_names(other, others, "other pools"));
+                diags.error(
+                    &place,
+                    format!("{}.after: there is no pool {other:?}", r.path),
+                    known_names(other, others, "other pools"),
+                );
             }
         }
     }

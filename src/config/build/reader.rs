@@ -21,7 +21,12 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(node: &'a Node, path: &str, definition: fn(&str) -> Option<&'static Key>, around: Around<'a>) -> Reader<'a> {
+    pub(super) fn new(
+        node: &'a Node,
+        path: &str,
+        definition: fn(&str) -> Option<&'static Key>,
+        around: Around<'a>,
+    ) -> Reader<'a> {
         Reader { node, path: path.to_owned(), definition, around }
     }
 

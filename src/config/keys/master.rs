@@ -9,7 +9,12 @@ const HOOK: Kind = Kind::Argv { empty: true };
 
 pub(super) const KEYS: &[Key] = &[
     now("master.name", Kind::Name, "", "name of this instance; default: the config's folder name"),
-    now("master.runtime_dir", Kind::Path, "", "folder of the control socket and the workers' sockets; default: /run/poolmaster for root"),
+    now(
+        "master.runtime_dir",
+        Kind::Path,
+        "",
+        "folder of the control socket and the workers' sockets; default: /run/poolmaster for root",
+    ),
     now("master.pidfile", Kind::Path, "", "pid file; default: NAME.pid in the runtime directory"),
     now("master.socket", Kind::Path, "", "control socket; default: NAME.sock in the runtime directory"),
     now("master.socket_mode", Kind::Mode, "\"0600\"", "permission bits of the control socket"),

@@ -121,11 +121,17 @@ pub(super) fn meant(path: &[&str]) -> Option<String> {
     }
     // The same name elsewhere in the same part of the config.
     let part = in_definitions(parent).first().copied();
-    let elsewhere = all().find(|key| part.is_none_or(|part| key.path.starts_with(part)) && key.path.rsplit('.').next() == Some(name))?;
+    let elsewhere =
+        all().find(|key| part.is_none_or(|part| key.path.starts_with(part)) && key.path.rsplit('.').next() == Some(name))?;
     let mut names = path.iter();
     let shown: Vec<&str> = match parent.first() {
         Some(&"defaults") => std::iter::once("defaults").chain(elsewhere.path.split('.').skip(2)).collect(),
-        Some(&first) => elsewhere.path.split('.').enumerate().map(|(i, s)| if i == 0 { first } else { keep(s, names.clone().nth(i)) }).collect(),
+        Some(&first) => elsewhere
+            .path
+            .split('.')
+            .enumerate()
+            .map(|(i, s)| if i == 0 { first } else { keep(s, names.clone().nth(i)) })
+            .collect(),
         None => elsewhere.path.split('.').map(|s| keep(s, names.next().filter(|_| false))).collect(),
     };
     Some(format!("there is `{}`", shown.join(".").replace('*', "NAME")))

@@ -38,21 +38,43 @@ pub(super) const KEYS: &[Key] = &[
     later("pool.*.capabilities", Kind::Strings, "[]", "ambient capabilities; all others are dropped"),
     now(
         "pool.*.protocols",
-        Kind::Choices(&[("systemd", Now), ("s6", Later), ("einhorn", Later), ("server-starter", Later), ("stdin", Later), ("port", Later)]),
+        Kind::Choices(&[
+            ("systemd", Now),
+            ("s6", Later),
+            ("einhorn", Later),
+            ("server-starter", Later),
+            ("stdin", Later),
+            ("port", Later),
+        ]),
         "[\"systemd\"]",
         "how sockets and readiness are spoken about with the workers",
     ),
-    later("pool.*.listen_pid", Kind::Choice(&[("strict", Now), ("omit", Now)]), "\"strict\"", "set LISTEN_PID; omit: for wrappers that fork"),
+    later(
+        "pool.*.listen_pid",
+        Kind::Choice(&[("strict", Now), ("omit", Now)]),
+        "\"strict\"",
+        "set LISTEN_PID; omit: for wrappers that fork",
+    ),
     later("pool.*.argv0", Kind::Text, "\"\"", "first word of the command as the program sees it; \"\": as written"),
     later("pool.*.env_clear", Kind::Bool, "false", "start from an empty environment but for env_pass and env"),
     later("pool.*.env_pass", Kind::Strings, "", "variables kept by env_clear"),
     later("pool.*.env_files", Kind::Strings, "[]", "files of variables read at each spawn; a leading - makes one optional"),
     // Start, health, stop.
     now("pool.*.ready", Kind::Ready, "\"auto\"", "how a worker is known to be ready"),
-    now("pool.*.start_timeout", SOME_TIME, "\"60s\"", "time to get ready, from the fork; then stopped and counted as a boot failure"),
+    now(
+        "pool.*.start_timeout",
+        SOME_TIME,
+        "\"60s\"",
+        "time to get ready, from the fork; then stopped and counted as a boot failure",
+    ),
     now("pool.*.settle", TIME, "\"1s\"", "ready this long before a worker counts as good, a duration"),
     now("pool.*.boot_error_codes", Kind::Ints(1, 255), "[3, 4]", "exit codes that mean the worker cannot boot"),
-    now("pool.*.max_starting", Kind::AtOnce, "\"auto\"", "workers that may be starting at once; auto: twice the CPUs, no limit for exec"),
+    now(
+        "pool.*.max_starting",
+        Kind::AtOnce,
+        "\"auto\"",
+        "workers that may be starting at once; auto: twice the CPUs, no limit for exec",
+    ),
     now("pool.*.spawn_interval", TIME, "\"0s\"", "least time between two spawns, a duration"),
     now("pool.*.timeout", TIME, "\"0s\"", "longest silence of the heartbeat, a duration; 0: off"),
     now(
@@ -124,7 +146,12 @@ pub(super) const KEYS: &[Key] = &[
     // Scaling.
     now("pool.*.scale.up_signal", Kind::RealTime, "\"\"", "real-time signal to the master for one worker more; \"\": none"),
     now("pool.*.scale.down_signal", Kind::RealTime, "\"\"", "real-time signal to the master for one worker fewer; \"\": none"),
-    now("pool.*.scale.restart_signal", Kind::RealTime, "\"\"", "real-time signal to the master to replace all workers; \"\": none"),
+    now(
+        "pool.*.scale.restart_signal",
+        Kind::RealTime,
+        "\"\"",
+        "real-time signal to the master to replace all workers; \"\": none",
+    ),
     now("pool.*.scale.min", COUNT, "1", "least number of workers"),
     now("pool.*.scale.max", Kind::Int(1, 1_000_000), "", "greatest number of workers; default: no bound"),
     now(
@@ -154,7 +181,12 @@ pub(super) const KEYS: &[Key] = &[
     now("pool.*.rollout.max_surge", Kind::Share, "1", "workers beyond the wanted count, a number or percentage"),
     now("pool.*.rollout.max_unavailable", Kind::Share, "0", "wanted workers that may be missing, a number or percentage"),
     later_even_default("pool.*.rollout.canary", COUNT, "1", "new workers that have to get good before the others follow"),
-    now("pool.*.rollout.failures", Kind::Int(1, 1_000_000), "3", "new workers in a row that do not get good until the roll stops"),
+    now(
+        "pool.*.rollout.failures",
+        Kind::Int(1, 1_000_000),
+        "3",
+        "new workers in a row that do not get good until the roll stops",
+    ),
     now(
         "pool.*.rollout.on_failure",
         Kind::Choice(&[("rollback", Later), ("halt", Now)]),
@@ -181,7 +213,12 @@ pub(super) const KEYS: &[Key] = &[
     // Output.
     now("pool.*.log.stdout", Kind::Output("stderr"), "\"inherit\"", "where the workers' stdout goes"),
     now("pool.*.log.stderr", Kind::Output("stdout"), "\"capture\"", "where the workers' stderr goes"),
-    later("pool.*.log.on_full", Kind::Choice(&[("drop", Now), ("block", Now)]), "\"drop\"", "what happens to lines when the writer falls behind"),
+    later(
+        "pool.*.log.on_full",
+        Kind::Choice(&[("drop", Now), ("block", Now)]),
+        "\"drop\"",
+        "what happens to lines when the writer falls behind",
+    ),
     later("pool.*.log.file", Kind::Path, "\"\"", "file for captured lines; \"\": the master's own log"),
     later("pool.*.log.format", Kind::Choice(&[("text", Now), ("json", Now), ("raw", Now)]), "\"text\"", "form of captured lines"),
     now("pool.*.log.max_line", Kind::Size(80), "\"16K\"", "longest captured line, a size; the rest is cut"),

@@ -80,7 +80,8 @@ fn tcp(text: &str, family: Family) -> Result<Address, (String, String)> {
         (_, None, _) => match host.parse::<Ipv4Addr>() {
             Ok(ip) => ip.into(),
             Err(_) => {
-                let help = "names are not looked up: write the IP address, or localhost, or nothing before the colon for all interfaces";
+                let help =
+                    "names are not looked up: write the IP address, or localhost, or nothing before the colon for all interfaces";
                 return Err((format!("{host:?} is no IP address"), help.to_owned()));
             }
         },

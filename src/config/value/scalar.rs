@@ -41,7 +41,8 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     if let Ok(n) = number.parse::<u64>() {
         return n.checked_mul(1 << shift).ok_or_else(|| "this is more than 64 bits hold".to_owned());
     }
-    let n = number.parse::<f64>().map_err(|_| wrong())? * f64::from(1u32 << (shift.min(30))) * if shift == 40 { 1024.0 } else { 1.0 };
+    let n =
+        number.parse::<f64>().map_err(|_| wrong())? * f64::from(1u32 << (shift.min(30))) * if shift == 40 { 1024.0 } else { 1.0 };
     // Exact up to 2^53, far beyond any size that is meant.
     if n.is_finite() && (0.0..9.0e15).contains(&n) { Ok(n as u64) } else { Err(wrong()) }
 }

@@ -62,7 +62,9 @@ pub(crate) fn ready(text: &str) -> Result<Ready, String> {
         ("exec", None) => Ok(Ready::Kind(ReadyKind::Exec)),
         ("accepting", None) => Ok(Ready::Kind(ReadyKind::Accepting)),
         ("notify", None) => Ok(Ready::Kind(ReadyKind::Notify)),
-        ("delay", Some(rest)) => duration(rest).map(|d| Ready::Kind(ReadyKind::Delay(d))).map_err(|e| format!("after delay: {e}")),
+        ("delay", Some(rest)) => {
+            duration(rest).map(|d| Ready::Kind(ReadyKind::Delay(d))).map_err(|e| format!("after delay: {e}"))
+        }
         ("fd", Some(rest)) => match rest.parse::<u32>() {
             Ok(_) => Ok(Ready::Later),
             Err(_) => Err(format!("after fd: {rest:?} is no descriptor number")),
