@@ -1,17 +1,160 @@
-//! `run`: placeholder until its own file is merged over this one.
+//! `run`: reads the config, starts a master in the foreground, ends with its exit code.
 
-use super::{Context, Exit};
+use std::path::PathBuf;
+use std::rc::Rc;
 
-/// Placeholder.
+use super::{Context, Exit, output};
+use crate::config::spec::Config;
+use crate::config::{self, Facts, Flag, Sources};
+use crate::os::process;
+use crate::runtime::{self, Settings};
+
+/// Start a master and keep its pools alive
+///
+/// The master stays in the foreground and logs to stderr. Stop it with Ctrl-C (quickly), `kill` (gracefully), or
+/// `poolmaster shutdown`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  poolmaster run                                the config in ./pools.toml or /etc/poolmaster/pools.toml
+  poolmaster run shop.toml --workers web=8      a config, with one value set from here
+  poolmaster run --only web                     one of its pools alone
+  poolmaster run --listen :8000 --workers 4 -- uvicorn app:app --fd {fd}
+                                                no config: one pool named main
+
+Exit status: 0 stopped as ordered; 2 wrong usage or config; 3 a worker could not boot; 4 a worker could not load its app;
+1 any other failure; 70 internal error.")]
 pub struct Args {
-    /// Placeholder
-    #[arg(trailing_var_arg = true)]
-    pub rest: Vec<String>,
+    /// The config file [default: ./pools.toml, then /etc/poolmaster/pools.toml]
+    pub config: Option<PathBuf>,
+
+    /// Run only this pool of the config (may be repeated)
+    #[arg(long, value_name = "POOL")]
+    pub only: Vec<String>,
+
+    /// Set any key of the config, for example pool.web.graceful_timeout=10s (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+
+    /// Set a pool's number of workers; without a config, the number itself
+    #[arg(long, value_name = "POOL=N")]
+    pub workers: Vec<String>,
+
+    /// Least level that is logged: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+
+    /// Log as JSON lines or as text
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+
+    /// Log to this file instead of stderr
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+
+    /// Record every event and action of the core, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+
+    /// Without a config: an address to listen on, such as :8000 or unix:/run/app.sock (may be repeated)
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "config")]
+    pub listen: Vec<String>,
+
+    /// Without a config: the command of the one pool, after `--`
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "config")]
+    pub command: Vec<String>,
 }
 
-/// Placeholder: refuses.
-pub fn run(_args: &Args, _ctx: &Context) -> Exit {
-    super::output::err("poolmaster: run is not part of this build\n");
-    Exit::Internal
+/// Runs until the master ends.
+pub fn run(args: &Args, ctx: &Context) -> Exit {
+    let sources = match sources(args, ctx) {
+        Ok(sources) => Rc::new(sources),
+        Err(text) => return usage(&text),
+    };
+    let only = args.only.clone();
+    let config = match load(&sources, &only) {
+        Ok(config) => config,
+        Err(text) => return usage(&text),
+    };
+    let reader = Box::new(move || load(&sources, &only));
+    match runtime::run(Settings { config, reader, environment: ctx.env.clone() }) {
+        Ok(code) => Exit::of(code),
+        Err(e) => {
+            output::err(&format!("poolmaster: cannot start: {e}\n"));
+            Exit::Failed
+        }
+    }
+}
+
+fn usage(text: &str) -> Exit {
+    output::err(&format!("{}\n", text.trim_end()));
+    Exit::Usage
+}
+
+/// What the config is made from: read again from the same places at each reload.
+fn sources(args: &Args, ctx: &Context) -> Result<Sources, String> {
+    let mut sources = if args.command.is_empty() {
+        if !args.listen.is_empty() {
+            return Err("poolmaster: --listen is for a command given here: poolmaster run --listen :8000 -- COMMAND".to_owned());
+        }
+        let mut flags = Vec::new();
+        for argument in &args.workers {
+            flags.push(Flag::workers(argument).map_err(|e| format!("poolmaster: --workers: {e}"))?);
+        }
+        Sources { path: args.config.as_ref().map(|p| ctx.cwd.join(p)), flags, ..Sources::default() }
+    } else {
+        Sources::adhoc(&args.listen, args.workers.last().cloned(), args.command.clone())
+    };
+    for argument in &args.set {
+        sources.flags.push(Flag::set(argument).map_err(|e| format!("poolmaster: --set: {e}"))?);
+    }
+    let master = |key: &str, flag: &str, value: &str| Flag {
+        key: format!("master.{key}"),
+        value: value.to_owned(),
+        shown_as: format!("--{flag} {value}"),
+    };
+    let path = |p: &PathBuf| ctx.cwd.join(p).display().to_string();
+    sources.flags.extend(args.log_level.iter().map(|v| master("log.level", "log-level", v)));
+    sources.flags.extend(args.log_format.iter().map(|v| master("log.format", "log-format", v)));
+    sources.flags.extend(args.log_file.iter().map(|v| master("log.file", "log-file", &path(v))));
+    sources.flags.extend(args.trace.iter().map(|v| master("trace", "trace", &path(v))));
+    sources.env.clone_from(&ctx.env);
+    sources.facts = facts(ctx);
+    Ok(sources)
+}
+
+/// What a config may depend on.
+pub(super) fn facts(ctx: &Context) -> Facts {
+    Facts {
+        cpus: u32::try_from(process::cpus()).unwrap_or(1),
+        uid: process::effective_uid(),
+        cwd: ctx.cwd.clone(),
+        xdg_runtime_dir: ctx.var("XDG_RUNTIME_DIR").map(PathBuf::from),
+    }
+}
+
+/// Loads, refuses what this version does not have, keeps the pools that are wanted here.
+fn load(sources: &Sources, only: &[String]) -> Result<Config, String> {
+    let mut config = config::load(sources).map_err(|diagnostics| diagnostics.to_string())?;
+    if !config.not_yet.is_empty() {
+        let keys = config.not_yet.join("\n  ");
+        return Err(format!(
+            "error: the config asks for what is not in this version yet, and nothing is silently left out:\n  {keys}"
+        ));
+    }
+    if only.is_empty() {
+        return Ok(config);
+    }
+    if let Some(unknown) = only.iter().find(|name| config.pools.iter().all(|p| p.spec.name != **name)) {
+        let known: Vec<&str> = config.pools.iter().map(|p| p.spec.name.as_str()).collect();
+        return Err(format!("error: --only {unknown}: there is no such pool; the config has {}", known.join(", ")));
+    }
+    config.pools.retain(|p| only.contains(&p.spec.name));
+    let kept: Vec<_> = config.pools.iter().map(|p| p.spec.id).collect();
+    for pool in &mut config.pools {
+        // Whoever runs one pool alone sees to the order itself.
+        pool.spec.after.retain(|id| kept.contains(id));
+    }
+    config.master.spec.default_pool = config.master.spec.default_pool.filter(|id| kept.contains(id));
+    Ok(config)
 }

@@ -1,1 +1,26 @@
-//! Placeholder.
+//! The loop: descriptors become events, actions become system calls. Nothing is decided here; what needs a *why* is in
+//! [`crate::supervisor`].
+
+mod actions;
+mod answers;
+mod clients;
+mod environment;
+mod files;
+mod guard;
+mod launch;
+mod master;
+mod output;
+mod pools;
+mod processes;
+mod reap;
+mod relay;
+mod requests;
+mod signals;
+mod sockets;
+mod start;
+mod token;
+mod trace;
+mod turn;
+
+pub use files::FilesError;
+pub use start::{Reader, Settings, StartError, run};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CommandId, ExitStatus, MasterSignal, PoolId, Sender, SpawnError, SpawnFault, WorkerId, signal_name};
+use super::{CommandId, ExitStatus, KILL, MasterSignal, Phase, PoolId, Sender, SpawnError, SpawnFault, WorkerId, signal_name};
 
 /// One thing the driver has to do. Each fallible one is followed by exactly one event of success or failure, never from
 /// within the call that handed it out.
@@ -303,10 +303,12 @@ pub enum What {
     },
     /// All its jobs ended well.
     PoolCompleted,
-    /// The pool changed its phase.
-    PoolPhase {
-        /// The new phase.
-        phase: String,
+    /// The pool's workers are stopped.
+    PoolHalted {
+        /// The phase it is in from now on.
+        phase: Phase,
+        /// Why.
+        reason: Reason,
     },
     /// Workers are being replaced.
     RollStarted {
@@ -448,7 +450,12 @@ impl fmt::Display for What {
             What::StartTimeout { timeout } => write!(f, "not ready within start_timeout ({}): stopping it", human(*timeout)),
             What::Exited { status, asked, age, next } => match asked {
                 Some(reason) => write!(f, "{status} after {} ({reason})", human(*age)),
-                None => write!(f, "{status} after {}; {next}", human(*age)),
+                None => {
+                    // Nobody here sent it: the kernel's out-of-memory killer is the likeliest to have.
+                    let killed = matches!(status, ExitStatus::Signal { signal: KILL, .. });
+                    let hint = if killed { " (perhaps out of memory: see the kernel log)" } else { "" };
+                    write!(f, "{status}{hint} after {}; {next}", human(*age))
+                }
             },
             What::Unkillable { waited } => write!(
                 f,
@@ -470,7 +477,8 @@ impl fmt::Display for What {
             What::Recovered => f.write_str("a probe is good: back to normal"),
             What::PoolFailed { why } => write!(f, "failed: {why}"),
             What::PoolCompleted => f.write_str("completed: all its workers ended well"),
-            What::PoolPhase { phase } => f.write_str(phase),
+            What::PoolHalted { phase: Phase::Stopped, reason } => write!(f, "stopping its workers: {reason}"),
+            What::PoolHalted { phase, reason } => write!(f, "stopping its workers: {reason}; it is {} from now on", phase.word()),
             What::RollStarted { workers } => write!(f, "replacing {workers} workers one by one"),
             What::RollDone => f.write_str("all workers replaced"),
             What::RollHalted { why } => write!(f, "replacing stopped: {why}; the remaining old workers keep serving"),

@@ -77,9 +77,6 @@ impl fmt::Display for ExitStatus {
                 if *core {
                     f.write_str(" (core dumped)")?;
                 }
-                if *signal == KILL {
-                    f.write_str(" (perhaps out of memory: see the kernel log)")?;
-                }
                 Ok(())
             }
             ExitStatus::Unknown => f.write_str("ended, how is not known"),

@@ -12,6 +12,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
+use super::format::Plain;
 use super::sink::{Shared, Sink, open};
 
 /// Lines that may wait for the writing thread; beyond it they are dropped and counted.
@@ -77,7 +78,7 @@ impl Log {
         let set = if options.json {
             registry.with(lines.json().flatten_event(true)).try_init()
         } else {
-            registry.with(lines).try_init()
+            registry.with(lines.event_format(Plain)).try_init()
         };
         set.map_err(|_| LogError::Twice)?;
         Ok(Log { level, shared, dropped: writer.error_counter(), writer, json: options.json, _guard: guard })

@@ -1,6 +1,7 @@
 //! The master's log, and what workers write: both go through one thread of their own, so that a slow or full disk never stops
 //! supervision.
 
+mod format;
 mod lines;
 mod log;
 mod sink;

@@ -4,10 +4,10 @@ use super::super::{Action, Level, Phase, PoolSpec, Reason, RestartPolicy, Scope,
 use super::{Cx, Pool};
 
 impl Pool {
-    fn enter(&mut self, cx: &mut Cx<'_>, phase: Phase, words: &str) {
+    fn enter(&mut self, cx: &mut Cx<'_>, phase: Phase, reason: Reason) {
         if self.phase != phase {
             self.phase = phase;
-            self.note(cx, Level::Info, What::PoolPhase { phase: words.to_owned() });
+            self.note(cx, Level::Info, What::PoolHalted { phase, reason });
         }
     }
 
@@ -34,7 +34,7 @@ impl Pool {
         self.why = None;
         self.probe_at = None;
         self.resources_at = None;
-        self.enter(cx, phase, &reason.to_string());
+        self.enter(cx, phase, reason);
         self.resize(cx, reason);
         self.fill(cx);
     }
@@ -99,7 +99,8 @@ impl Pool {
     /// Tells the count of ready workers once it has come to rest.
     pub(in super::super) fn tell_count(&mut self, cx: &mut Cx<'_>) {
         let count = (self.slots_ready, self.wanted());
-        if self.told == Some(count) || self.starting > 0 || (self.told.is_none() && count == (0, 0)) {
+        // On the way down the end of each worker is told, and that is enough.
+        if !cx.may_spawn || self.told == Some(count) || self.starting > 0 || (self.told.is_none() && count == (0, 0)) {
             return;
         }
         self.told = Some(count);

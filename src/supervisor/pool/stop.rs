@@ -82,12 +82,17 @@ impl Pool {
             | WorkerState::Stopping
             | WorkerState::Aborting => {
                 let waited = now - worker.since;
+                let what = if worker.leaving.is_some() {
+                    What::Escalated { signal: KILL, waited }
+                } else {
+                    What::Stopping { reason, signal: KILL }
+                };
                 self.edit(cx, id, |w| {
                     w.leave(reason);
                     w.mark_sent(KILL);
                     w.enter(WorkerState::Killed, now, Some(now + UNKILLABLE_AFTER));
                 });
-                cx.note(Level::Warn, Some(id.pool), Some(id), What::Escalated { signal: KILL, waited });
+                cx.note(Level::Warn, Some(id.pool), Some(id), what);
                 self.signal(cx, id, KILL);
             }
             WorkerState::Lingering => {

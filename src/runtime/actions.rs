@@ -1,0 +1,171 @@
+//! Owns the carrying out of actions: each one a few system calls, its outcome a fact for the core. Expensive ones are rationed, so that
+//! a burst never makes the loop deaf.
+
+use std::os::fd::AsFd;
+
+use super::launch;
+use super::master::Master;
+use super::reap::group_gone;
+use super::token::Token;
+use crate::os::accepting::is_accepting;
+use crate::os::epoll::Interest;
+use crate::os::signals::{kill, kill_group};
+use crate::supervisor::{Action, Event, Level, Note, Scope, SpawnError, SpawnFault, WorkerId};
+
+/// Forks and looks in one turn; more of them wait for the next, after what has happened meanwhile.
+const EXPENSIVE: u32 = 16;
+
+impl Master {
+    /// Does what the core asked for, up to one turn's ration.
+    pub(super) fn act(&mut self) {
+        let mut expensive = 0;
+        while let Some(action) = self.actions.front() {
+            if matches!(action, Action::Spawn { .. } | Action::Look { .. }) {
+                if expensive == EXPENSIVE {
+                    break;
+                }
+                expensive += 1;
+            }
+            let Some(action) = self.actions.pop_front() else { break };
+            self.carry_out(action);
+        }
+        if self.actions.is_empty() {
+            self.processes.forget_departed();
+        }
+        self.flush_clients();
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Spawn { worker, revision } => {
+                if let Err(error) = self.spawn(worker, revision) {
+                    self.facts.push_back(Event::SpawnFailed { worker, error });
+                }
+            }
+            Action::Look { worker } => {
+                let seen = self.processes.of(worker).is_some_and(|p| !p.exited && is_accepting(p.pid, &p.run.inodes));
+                self.facts.push_back(Event::Looked { worker, accepting: seen });
+            }
+            Action::Signal { worker, signal, scope } => self.signal(worker, signal, scope),
+            Action::ReadConfig => self.read_config(),
+            Action::ReopenLogs => {
+                self.log.reopen();
+                tracing::info!("log file reopened");
+            }
+            Action::PoolGone { pool } => {
+                self.runs.remove(&pool);
+                if let Some(name) = self.names.get(&pool) {
+                    self.files.drop_pool_dir(name);
+                }
+            }
+            Action::Reply { id, outcome } => self.reply(id, &outcome),
+            Action::Note(note) => self.note(&note),
+            Action::Exit { code, reason } => self.exit = Some((code, reason)),
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId, revision: u32) -> Result<(), SpawnError> {
+        let run = self.runs.get(&worker.pool).cloned().ok_or_else(|| SpawnError {
+            fault: SpawnFault::Setup,
+            errno: 0,
+            message: format!("config {revision} has no such pool any more"),
+        })?;
+        let process = launch::launch(worker, &run, &self.common)?;
+        let number = self.processes.next_number();
+        let watch = [
+            process.exec.as_ref().map(|fd| (fd.as_fd(), Token::Exec(number))),
+            process.notify.as_ref().map(|fd| (fd.as_fd(), Token::Notify(number))),
+            process.stdout.as_ref().map(|c| (c.fd.as_fd(), Token::Stdout(number))),
+            process.stderr.as_ref().map(|c| (c.fd.as_fd(), Token::Stderr(number))),
+        ];
+        for (fd, token) in watch.into_iter().flatten() {
+            if let Err(e) = self.epoll.add(fd, token.into(), Interest::Read) {
+                // Without its pipes the worker cannot be followed: end it, and tell of it as a fork that failed.
+                let _ = kill(process.pid, libc::SIGKILL);
+                self.stillborn.insert(process.pid);
+                let message = format!("cannot watch the new worker: {e}");
+                return Err(SpawnError { fault: SpawnFault::Resources, errno: e.raw_os_error().unwrap_or(0), message });
+            }
+        }
+        self.processes.insert(process);
+        Ok(())
+    }
+
+    /// A process that is already gone is no error: its exit is on the way.
+    fn signal(&mut self, worker: WorkerId, signal: i32, scope: Scope) {
+        if let Some(process) = self.processes.number_of(worker).and_then(|n| self.processes.get_mut(n)) {
+            process.told_to_stop = true;
+        }
+        let Some((pid, exited)) = self.processes.of(worker).map(|p| (p.pid, p.exited)) else {
+            return self.facts.push_back(Event::Signalled { worker, signal });
+        };
+        let gone = |r: &std::io::Result<()>| r.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::ESRCH));
+        let sent = match scope {
+            Scope::Group => {
+                let sent = kill_group(pid, signal);
+                // Between its fork and its setsid a child is not yet the leader of a group.
+                if gone(&sent) && !exited { kill(pid, signal) } else { sent }
+            }
+            Scope::Leader if exited => Ok(()),
+            Scope::Leader => kill(pid, signal),
+        };
+        match &sent {
+            Err(e) if !gone(&sent) => {
+                self.facts.push_back(Event::SignalFailed { worker, signal, errno: e.raw_os_error().unwrap_or(0) });
+            }
+            _ => self.facts.push_back(Event::Signalled { worker, signal }),
+        }
+        if exited
+            && gone(&sent)
+            && let Some(number) = self.processes.number_of(worker)
+        {
+            group_gone(self, number);
+        }
+    }
+
+    /// Forgets a process: its descriptors close, its notify socket goes.
+    pub(super) fn forget(&mut self, number: u64) {
+        if let Some(process) = self.processes.remove(number)
+            && let Some(socket) = &process.notify
+        {
+            // Its directory goes with the master in any case.
+            let _ = socket.unlink();
+        }
+    }
+
+    /// A log line of the core's.
+    fn note(&self, note: &Note) {
+        let pid = note.worker.and_then(|w| self.processes.pid_of(w));
+        let pool = note.pool.map(|p| self.name_of(p));
+        let pool = pool.as_deref();
+        let what = &note.what;
+        macro_rules! log {
+            ($level:ident) => {
+                match (pool, note.worker, pid) {
+                    (Some(pool), Some(w), Some(pid)) => {
+                        tracing::$level!(pool, slot = w.slot, generation = w.generation, pid, "{what}");
+                    }
+                    (Some(pool), Some(w), None) => tracing::$level!(pool, slot = w.slot, generation = w.generation, "{what}"),
+                    (Some(pool), None, _) => tracing::$level!(pool, "{what}"),
+                    (None, _, _) => tracing::$level!("{what}"),
+                }
+            };
+        }
+        match note.level {
+            Level::Debug => log!(debug),
+            Level::Info => log!(info),
+            Level::Warn => log!(warn),
+            Level::Error => log!(error),
+        }
+    }
+
+    /// Re-reads the config. New sockets are opened before the core hears of it, and closed again if anything is wrong.
+    fn read_config(&mut self) {
+        let read = (self.reader)();
+        let event = match read.and_then(|config| self.install(config).map_err(|e| e.to_string())) {
+            Ok(event) => event,
+            Err(reason) => Event::ConfigRejected { reason },
+        };
+        self.facts.push_back(event);
+    }
+}

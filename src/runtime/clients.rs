@@ -1,0 +1,270 @@
+//! Owns the control clients: a bounded number of them, with bounded buffers. One that stalls or floods costs itself only.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::master::Master;
+use super::token::Token;
+use crate::os::epoll::Interest;
+use crate::os::io as fdio;
+use crate::os::unix::{Accepted, PeerCred};
+use crate::protocol::{ErrorName, Failure, LineBuffer, MAX_FRAME, encode_failure};
+use crate::supervisor::{CommandId, Event};
+
+/// Clients at once. Beyond it the one that has been idle longest makes room.
+const CLIENTS: usize = 64;
+/// Bytes read from one client in one turn.
+const SLICE: usize = 16 * 1024;
+/// Bytes of replies held for all clients together, beyond which the slowest reader is dropped.
+const HELD: usize = 64 * 1024 * 1024;
+/// Connections taken in one turn.
+const ACCEPTS: usize = 16;
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    fd: OwnedFd,
+    pub(super) peer: PeerCred,
+    input: LineBuffer,
+    output: Vec<u8>,
+    sent: usize,
+    /// The order it waits for. Its next request is read only after the answer.
+    pub(super) waiting: Option<CommandId>,
+    /// Close once everything is sent.
+    closing: bool,
+    /// It has sent all that it will.
+    ended: bool,
+    interest: Interest,
+    /// Counts up with each use, for the choice of the longest idle.
+    used: u64,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    by_number: BTreeMap<u64, Client>,
+    next: u64,
+    uses: u64,
+    /// Clients that have something to send.
+    dirty: Vec<u64>,
+}
+
+impl Clients {
+    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Client> {
+        self.by_number.get_mut(&number)
+    }
+
+    /// Puts bytes into a client's output.
+    pub(super) fn send(&mut self, number: u64, bytes: &[u8]) {
+        if let Some(client) = self.by_number.get_mut(&number) {
+            client.output.extend_from_slice(bytes);
+            self.dirty.push(number);
+        }
+    }
+
+    fn held(&self) -> usize {
+        self.by_number.values().map(|c| c.output.len() - c.sent).sum()
+    }
+
+    fn slowest(&self) -> Option<u64> {
+        self.by_number.iter().max_by_key(|(_, c)| c.output.len() - c.sent).map(|(n, _)| *n)
+    }
+
+    /// The longest idle one, rather one that waits for nothing.
+    fn to_evict(&self) -> Option<u64> {
+        self.by_number.iter().min_by_key(|(_, c)| (c.waiting.is_some(), c.used)).map(|(n, _)| *n)
+    }
+}
+
+/// The other side is closed altogether, not only for sending.
+fn is_gone(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::empty())];
+    let asked = poll(&mut fds, PollTimeout::ZERO);
+    asked.is_ok() && fds[0].revents().is_some_and(|r| r.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
+}
+
+impl Master {
+    /// Takes new connections.
+    pub(super) fn accept_clients(&mut self) {
+        for _ in 0..ACCEPTS {
+            match self.files.control.accept() {
+                Ok(Accepted::Client(fd, peer)) => self.welcome(fd, peer),
+                Ok(Accepted::Refused) => {
+                    tracing::warn!("no descriptor left for a control client: it was turned away; raise the limit (ulimit -n)");
+                }
+                Ok(Accepted::Idle) => return,
+                Err(e) => {
+                    tracing::warn!("cannot accept a control client: {e}");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn welcome(&mut self, fd: OwnedFd, peer: PeerCred) {
+        let allowed = peer.uid == 0 || peer.uid == self.uid || self.config.socket_uids.contains(&peer.uid);
+        if !allowed {
+            tracing::warn!(
+                uid = peer.uid,
+                pid = peer.pid,
+                "a control client was turned away: its user may not (master.socket_users)"
+            );
+            let text = format!("uid {} may not control this master; see master.socket_users", peer.uid);
+            let _ = fdio::write(fd.as_fd(), &encode_failure(&Failure::new(ErrorName::NotPermitted, text)));
+            return;
+        }
+        if self.clients.by_number.len() >= CLIENTS
+            && let Some(idle) = self.clients.to_evict()
+        {
+            tracing::warn!("more than {CLIENTS} control clients: the longest idle one was closed");
+            self.drop_client(idle);
+        }
+        let number = self.clients.next;
+        if let Err(e) = self.epoll.add(fd.as_fd(), Token::Client(number).into(), Interest::Read) {
+            tracing::warn!("cannot watch a control client, closed it: {e}");
+            return;
+        }
+        self.clients.next += 1;
+        self.clients.uses += 1;
+        let client = Client {
+            fd,
+            peer,
+            input: LineBuffer::new(MAX_FRAME),
+            output: Vec::new(),
+            sent: 0,
+            waiting: None,
+            closing: false,
+            ended: false,
+            interest: Interest::Read,
+            used: self.clients.uses,
+        };
+        self.clients.by_number.insert(number, client);
+    }
+
+    /// A client can be read from or written to.
+    pub(super) fn serve_client(&mut self, number: u64, readable: bool, writable: bool) {
+        if readable && !self.read_client(number) {
+            return self.drop_client(number);
+        }
+        self.serve_requests(number);
+        if writable {
+            self.clients.dirty.push(number);
+        }
+    }
+
+    /// One turn's share; false when the connection is over.
+    fn read_client(&mut self, number: u64) -> bool {
+        self.clients.uses += 1;
+        let used = self.clients.uses;
+        let Some(client) = self.clients.get_mut(number) else { return true };
+        client.used = used;
+        let mut buffer = [0u8; SLICE];
+        match fdio::read(client.fd.as_fd(), &mut buffer) {
+            Ok(0) => {
+                // It may have closed only its sending side, and still want its answers (`echo ... | socat`).
+                client.ended = true;
+                !is_gone(client.fd.as_fd())
+            }
+            Ok(n) => {
+                client.input.push(buffer.get(..n).unwrap_or_default());
+                true
+            }
+            Err(e) => matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+        }
+    }
+
+    /// Serves the requests that have come whole, one after the other.
+    pub(super) fn serve_requests(&mut self, number: u64) {
+        loop {
+            let Some(client) = self.clients.get_mut(number) else { return };
+            if client.waiting.is_some() || client.closing {
+                break;
+            }
+            match client.input.next_frame() {
+                Ok(Some(frame)) => self.serve_request(number, &frame),
+                Ok(None) => {
+                    client.closing = client.ended;
+                    break;
+                }
+                Err(e) => {
+                    client.closing = true;
+                    let failure = Failure::new(ErrorName::BadMessage, format!("{e}; the connection is closed"));
+                    self.clients.send(number, &encode_failure(&failure));
+                    break;
+                }
+            }
+        }
+        self.clients.dirty.push(number);
+    }
+
+    /// Sends what can be sent; called once a turn, after all replies of the turn are known.
+    pub(super) fn flush_clients(&mut self) {
+        let mut dirty = std::mem::take(&mut self.clients.dirty);
+        for number in dirty.drain(..) {
+            if !self.flush_client(number) {
+                self.drop_client(number);
+            }
+        }
+        // The vector's room is kept for the next turn.
+        if self.clients.dirty.is_empty() {
+            self.clients.dirty = dirty;
+        }
+        while self.clients.held() > HELD {
+            let Some(slowest) = self.clients.slowest() else { break };
+            tracing::warn!("a control client does not read its replies: closed");
+            self.drop_client(slowest);
+        }
+    }
+
+    fn flush_client(&mut self, number: u64) -> bool {
+        let Some(client) = self.clients.by_number.get_mut(&number) else { return true };
+        while let Some(rest) = client.output.get(client.sent..).filter(|r| !r.is_empty()) {
+            match fdio::write(client.fd.as_fd(), rest) {
+                Ok(n) => client.sent += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => return false,
+            }
+        }
+        let all_sent = client.sent == client.output.len();
+        if all_sent {
+            client.output = Vec::new();
+            client.sent = 0;
+            if client.closing {
+                return false;
+            }
+        }
+        // A client that waits for an answer is not read: what it sends meanwhile waits in its own socket. Its end is still seen.
+        let reads = client.waiting.is_none() && !client.closing && !client.ended;
+        let interest = match (reads, all_sent) {
+            (true, true) => Interest::Read,
+            (true, false) => Interest::ReadWrite,
+            (false, false) => Interest::Write,
+            (false, true) => Interest::Hangup,
+        };
+        if interest != client.interest {
+            client.interest = interest;
+            return self.epoll.modify(client.fd.as_fd(), Token::Client(number).into(), interest).is_ok();
+        }
+        true
+    }
+
+    /// Closes a connection; an order of its that is not done yet goes on without an answer.
+    pub(super) fn drop_client(&mut self, number: u64) {
+        let Some(client) = self.clients.by_number.remove(&number) else { return };
+        if let Some(id) = client.waiting {
+            self.commands.remove(&id);
+            self.feed(Event::Abandoned { id });
+        }
+    }
+
+    /// The last replies, before the master ends: what the sockets take at once.
+    pub(super) fn say_goodbye(&mut self) {
+        let all: Vec<u64> = self.clients.by_number.keys().copied().collect();
+        for number in all {
+            self.flush_client(number);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Owns the master's files on the host: runtime directory, lock, pid file, control socket, and a directory for each pool. Only what
+//! this master made is removed, and nothing is left when it ends.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::config::spec;
+use crate::os::dirs;
+use crate::os::lockfile::{InstanceLock, LockError, PidFile};
+use crate::os::unix::ControlListener;
+
+/// A file that the master needs could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// The runtime directory, or one below it.
+    #[error("{0}; give another place with --runtime-dir or master.runtime_dir")]
+    Directory(String),
+    /// Another master has the name.
+    #[error("another master runs under the name {name}{pid}: this one would take its socket; stop it first (poolmaster shutdown -c ITS-CONFIG), or give this one another master.name", pid = .pid.map(|p| format!(" (pid {p})")).unwrap_or_default())]
+    Taken {
+        /// Instance name.
+        name: String,
+        /// The holder.
+        pid: Option<i32>,
+    },
+    /// The lock file.
+    #[error(transparent)]
+    Lock(LockError),
+    /// The pid file.
+    #[error("the pid file: {0}")]
+    Pid(LockError),
+    /// The control socket.
+    #[error("cannot open the control socket {path}: {cause}; give another one in master.socket", path = .path.display())]
+    Socket {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+}
+
+/// What is on the host because of this master.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) control: ControlListener,
+    pub(super) socket: PathBuf,
+    pid: Option<PidFile>,
+    pools: PathBuf,
+    /// Last: another master may come as soon as it is free.
+    lock: Option<InstanceLock>,
+}
+
+impl Files {
+    /// Takes the name, then makes everything that goes with it.
+    pub(super) fn take(master: &spec::Master, uid: u32) -> Result<Files, FilesError> {
+        directory(&master.runtime_dir, 0o711, uid)?;
+        let lock_path = master.runtime_dir.join(format!("{}.lock", master.name));
+        let lock = InstanceLock::take(&lock_path).map_err(|e| match e {
+            LockError::Held { pid, .. } => FilesError::Taken { name: master.name.clone(), pid },
+            other => FilesError::Lock(other),
+        })?;
+        let pid = PidFile::create(&master.pidfile).map_err(FilesError::Pid)?;
+        // From here on the name is ours: what an earlier master left behind under it is stale.
+        let pools = master.runtime_dir.join(format!("{}.d", master.name));
+        let _ = std::fs::remove_dir_all(&pools);
+        directory(&pools, 0o711, uid)?;
+        let control = ControlListener::bind(&master.socket, master.socket_mode)
+            .map_err(|cause| FilesError::Socket { path: master.socket.clone(), cause })?;
+        Ok(Files { control, socket: master.socket.clone(), pid: Some(pid), pools, lock: Some(lock) })
+    }
+
+    /// The directory of a pool, made when missing.
+    pub(super) fn pool_dir(&self, name: &str, uid: u32) -> Result<PathBuf, FilesError> {
+        let dir = self.pools.join(name);
+        directory(&dir, 0o700, uid)?;
+        Ok(dir)
+    }
+
+    /// Removes a pool's directory.
+    pub(super) fn drop_pool_dir(&self, name: &str) {
+        let _ = std::fs::remove_dir_all(self.pools.join(name));
+    }
+
+    /// Removes everything. What cannot be removed is named, for the log.
+    pub(super) fn remove(&mut self) -> Vec<String> {
+        let mut left = Vec::new();
+        if let Err(e) = self.control.unlink() {
+            left.push(format!("cannot remove the control socket {}: {e}", self.socket.display()));
+        }
+        if let Err(e) = std::fs::remove_dir_all(&self.pools) {
+            left.push(format!("cannot remove {}: {e}", self.pools.display()));
+        }
+        if let Some(Err(e)) = self.pid.take().map(PidFile::remove) {
+            left.push(format!("cannot remove the pid file: {e}"));
+        }
+        if let Some(Err(e)) = self.lock.take().map(InstanceLock::release) {
+            left.push(format!("cannot remove the lock file: {e}"));
+        }
+        left
+    }
+}
+
+fn directory(path: &Path, mode: u32, uid: u32) -> Result<(), FilesError> {
+    dirs::ensure_dir(path, mode, uid).map_err(|e| FilesError::Directory(e.to_string()))
+}

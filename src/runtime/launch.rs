@@ -1,0 +1,217 @@
+//! Owns the way from "start this worker" to a running child: its notify socket, pipes, argument list, environment. Any failure on
+//! the way is told as one error in words, with whose fault it is.
+
+use std::ffi::CString;
+use std::fs::OpenOptions;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::output::Capture;
+use super::pools::PoolRun;
+use super::processes::Process;
+use crate::config::spec::Output;
+use crate::config::template::{Vars, expand};
+use crate::os::notify::NotifySocket;
+use crate::os::spawn::{self, Plan, Source, SpawnFailure, Step};
+use crate::os::{io as fdio, path};
+use crate::supervisor::{SpawnError, SpawnFault, WorkerId};
+
+/// What every child of this master gets alike.
+#[derive(Debug)]
+pub(super) struct Common {
+    /// Limits that the master raised for itself, as they were.
+    pub(super) nofile: Option<(u64, u64)>,
+    pub(super) sigpending: Option<(u64, u64)>,
+    /// Signals whose disposition the master changed, or was started with changed.
+    pub(super) reset_signals: Vec<i32>,
+    /// Sent to a worker when the master dies.
+    pub(super) death_signal: Option<i32>,
+    pub(super) cpus: u32,
+    /// The running binary.
+    pub(super) own_binary: PathBuf,
+}
+
+/// Starts a worker. The child may still fail on its way to exec: its exec pipe tells.
+pub(super) fn launch(id: WorkerId, run: &Rc<PoolRun>, common: &Common) -> Result<Process, SpawnError> {
+    let launch = &run.config.launch;
+    let notify = if launch.systemd { Some(bind_notify(id, run)?) } else { None };
+    let notify_path = notify.as_ref().map(|(path, _)| path.to_string_lossy().into_owned());
+    let words = Words::of(id, run, common);
+    let argv: Vec<String> = launch.argv.iter().map(|a| words.fill(a)).collect();
+    let program = argv.first().cloned().unwrap_or_default();
+    let (stdout, stderr) = (End::open(&launch.stdout)?, End::open(&launch.stderr)?);
+    let fds: Vec<BorrowedFd<'_>> = run.sockets.iter().map(|s| s.listening.as_fd()).collect();
+    let plan = Plan {
+        programs: programs(&program, run, common)?,
+        argv: argv.iter().map(|a| c_string(a)).collect::<Result<_, _>>()?,
+        env: run.environment.for_worker(id, notify_path.as_deref(), |text| words.fill(text)),
+        listen_pid: launch.systemd && !fds.is_empty(),
+        watchdog_pid: launch.systemd && run.config.spec.timeout.is_some(),
+        working_dir: launch.working_dir.as_ref().map(|d| c_string(&d.to_string_lossy())).transpose()?,
+        umask: None,
+        stdin: Source::Null,
+        stdout: stdout.source(&launch.stdout),
+        stderr: stderr.source(&launch.stderr),
+        fds,
+        death_signal: common.death_signal,
+        nofile: common.nofile,
+        sigpending: common.sigpending,
+        reset_signals: &common.reset_signals,
+    };
+    let child = spawn::spawn(&plan).map_err(|failure| explain(failure, run))?;
+    drop(plan);
+    let mut process = Process::new(id, child.pid, Rc::clone(run));
+    process.exec = Some(child.exec);
+    process.notify = notify.map(|(_, socket)| socket);
+    process.stdout = stdout.read.map(|fd| Capture::new(fd, launch.max_line, "stdout"));
+    process.stderr = stderr.read.map(|fd| Capture::new(fd, launch.max_line, "stderr"));
+    Ok(process)
+}
+
+/// The name of a program that stands for this very binary, wherever it is: the built-in sample worker needs no PATH.
+const OWN_NAME: &str = "poolmaster";
+
+fn programs(program: &str, run: &PoolRun, common: &Common) -> Result<Vec<CString>, SpawnError> {
+    if program != OWN_NAME {
+        return Ok(path::candidates(program, run.environment.path.as_deref(), None));
+    }
+    // Where the file was replaced since the start, the kernel's link still leads to the running one.
+    Ok(vec![c_string(&common.own_binary.to_string_lossy())?, c"/proc/self/exe".to_owned()])
+}
+
+/// The words that are filled in for one worker.
+struct Words<'a> {
+    id: WorkerId,
+    run: &'a PoolRun,
+    fds: Vec<(&'a str, i32)>,
+    cpus: u32,
+}
+
+impl<'a> Words<'a> {
+    fn of(id: WorkerId, run: &'a PoolRun, common: &Common) -> Words<'a> {
+        let fds = run.config.listeners.iter().map(|l| l.name.as_str()).zip(3..).collect();
+        Words { id, run, fds, cpus: common.cpus }
+    }
+
+    fn fill(&self, text: &str) -> String {
+        expand(
+            text,
+            &Vars {
+                pool: &self.run.config.spec.name,
+                slot: self.id.slot,
+                generation: self.id.generation,
+                fds: &self.fds,
+                cpus: self.cpus,
+                runtime: &self.run.dir,
+            },
+        )
+    }
+}
+
+/// The file that stdout or stderr of a worker is connected to, and our end of it when it is a pipe.
+#[derive(Default)]
+struct End {
+    given: Option<OwnedFd>,
+    read: Option<OwnedFd>,
+}
+
+impl End {
+    fn open(output: &Output) -> Result<End, SpawnError> {
+        match output {
+            Output::Inherit | Output::Null | Output::Stdout | Output::Stderr => Ok(End::default()),
+            Output::Capture => {
+                let (read, write) = fdio::pipe_cloexec().map_err(|e| lack("make a pipe for its output", &e))?;
+                fdio::set_nonblocking(read.as_fd(), true).map_err(|e| lack("set up the pipe for its output", &e))?;
+                Ok(End { given: Some(write), read: Some(read) })
+            }
+            Output::File(path) => {
+                let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path);
+                let file = file.map_err(|e| setup(&format!("open its output file {}", path.display()), &e))?;
+                Ok(End { given: Some(file.into()), read: None })
+            }
+        }
+    }
+
+    fn source(&self, output: &Output) -> Source<'_> {
+        match output {
+            Output::Inherit => Source::Inherit,
+            Output::Null => Source::Null,
+            Output::Capture | Output::File(_) => self.given.as_ref().map_or(Source::Null, |fd| Source::Fd(fd.as_fd())),
+            Output::Stdout => Source::SameAsStdout,
+            Output::Stderr => Source::SameAsStderr,
+        }
+    }
+}
+
+/// Where a worker's notify socket is. Short, for a path of a socket has at most 107 bytes.
+pub(super) fn notify_path(dir: &Path, id: WorkerId) -> PathBuf {
+    dir.join(format!("n{}.{}", id.slot, id.generation))
+}
+
+fn bind_notify(id: WorkerId, run: &PoolRun) -> Result<(PathBuf, NotifySocket), SpawnError> {
+    let path = notify_path(&run.dir, id);
+    let socket = NotifySocket::bind(&path, 0o600).map_err(|e| lack(&format!("bind its notify socket {}", path.display()), &e))?;
+    Ok((path, socket))
+}
+
+/// The host or the master lacks something.
+fn lack(attempt: &str, cause: &std::io::Error) -> SpawnError {
+    let message = format!("cannot {attempt}: {cause}");
+    SpawnError { fault: SpawnFault::Resources, errno: cause.raw_os_error().unwrap_or(0), message }
+}
+
+/// The pool's config asks for something that is not there.
+fn setup(attempt: &str, cause: &std::io::Error) -> SpawnError {
+    SpawnError { fault: SpawnFault::Setup, ..lack(attempt, cause) }
+}
+
+fn c_string(text: &str) -> Result<CString, SpawnError> {
+    CString::new(text).map_err(|_| SpawnError {
+        fault: SpawnFault::Setup,
+        errno: libc::EINVAL,
+        message: format!("cannot pass {text:?} to a program: it has a NUL byte in it"),
+    })
+}
+
+/// A failed step in words, and whose fault it is.
+pub(super) fn explain(failure: SpawnFailure, run: &PoolRun) -> SpawnError {
+    let SpawnFailure { step, errno } = failure;
+    let cause = std::io::Error::from_raw_os_error(errno);
+    let program = run.config.launch.argv.first().map_or("", String::as_str);
+    let lacking = matches!(errno, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE);
+    let (fault, message) = match step {
+        Step::Exec => {
+            let message = match errno {
+                libc::ENOENT if !program.contains('/') => {
+                    let path = run.environment.path.as_deref().unwrap_or("the default PATH");
+                    format!("cannot execute {program:?}: not found in PATH ({path})")
+                }
+                libc::ENOENT => {
+                    format!("cannot execute {program:?}: no such file (or the interpreter in its first line is missing)")
+                }
+                libc::EACCES => {
+                    format!("cannot execute {program:?}: permission denied (is it executable, and its folder reachable?)")
+                }
+                libc::ENOEXEC => format!("cannot execute {program:?}: not a program (a script needs a #! line)"),
+                _ => format!("cannot execute {program:?}: {cause}"),
+            };
+            let fault = match errno {
+                _ if lacking => SpawnFault::Resources,
+                libc::ETXTBSY => SpawnFault::Setup,
+                _ => SpawnFault::Exec,
+            };
+            (fault, message)
+        }
+        Step::WorkingDirectory => {
+            let dir = run.config.launch.working_dir.as_deref().unwrap_or(Path::new("."));
+            (SpawnFault::Setup, format!("cannot change to the working directory {}: {cause}", dir.display()))
+        }
+        step => {
+            let fault = if lacking { SpawnFault::Resources } else { SpawnFault::Setup };
+            (fault, format!("cannot {step}: {cause}"))
+        }
+    };
+    SpawnError { fault, errno, message }
+}

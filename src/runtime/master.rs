@@ -1,0 +1,110 @@
+//! Owns the master's state: the core, and everything that the core's ids stand for on this host.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use super::clients::Clients;
+use super::files::Files;
+use super::launch::Common;
+use super::pools::{Ids, PoolRun};
+use super::processes::Processes;
+use super::signals::SignalMap;
+use super::sockets::Socket;
+use super::start::Reader;
+use super::trace::Trace;
+use crate::config::spec;
+use crate::os::epoll::Epoll;
+use crate::os::signals::SignalFd;
+use crate::supervisor::{Action, CommandId, Event, PoolId, Supervisor, Time};
+use crate::telemetry::{Log, Relay};
+
+/// Everything.
+pub(super) struct Master {
+    pub(super) core: Supervisor,
+    /// What the core asked for and what has not been done yet, in its order.
+    pub(super) actions: VecDeque<Action>,
+    /// Facts that came of doing it, for the core's next turn.
+    pub(super) facts: VecDeque<Event>,
+    pub(super) trace: Option<Trace>,
+
+    pub(super) epoll: Epoll,
+    pub(super) signal_fd: SignalFd,
+    pub(super) signal_map: SignalMap,
+    pub(super) has_terminal: bool,
+
+    pub(super) config: spec::Master,
+    pub(super) config_path: Option<std::path::PathBuf>,
+    /// Until it is installed.
+    pub(super) first_config: Option<spec::Config>,
+    pub(super) revision: u32,
+    pub(super) reader: Reader,
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) ids: Ids,
+    pub(super) names: BTreeMap<PoolId, String>,
+    /// The newest of each pool; workers hold the ones they were started from.
+    pub(super) runs: BTreeMap<PoolId, Rc<PoolRun>>,
+
+    pub(super) processes: Processes,
+    /// Children that never came to run their program and are not reaped yet.
+    pub(super) stillborn: BTreeSet<i32>,
+    pub(super) common: Common,
+
+    pub(super) clients: Clients,
+    pub(super) commands: BTreeMap<CommandId, u64>,
+    pub(super) next_command: u64,
+
+    pub(super) files: Files,
+    pub(super) log: Log,
+    pub(super) relay: Relay,
+    pub(super) pid: i32,
+    pub(super) uid: u32,
+    pub(super) started: Time,
+    /// The core's last word.
+    pub(super) exit: Option<(i32, String)>,
+}
+
+impl Master {
+    /// The monotonic clock, as the core's time.
+    pub(super) fn now() -> Time {
+        Time(crate::os::clock::now())
+    }
+
+    /// Hands one fact to the core and queues what it asks for.
+    pub(super) fn feed(&mut self, event: Event) {
+        let now = Master::now();
+        let mut out = Vec::new();
+        match &mut self.trace {
+            None => self.core.handle(now, event, &mut out),
+            Some(trace) => {
+                self.core.handle(now, event.clone(), &mut out);
+                trace.turn(now, &event, &out);
+            }
+        }
+        self.actions.extend(out);
+    }
+
+    /// Hands over the facts that came of the last actions.
+    pub(super) fn feed_facts(&mut self) {
+        while let Some(event) = self.facts.pop_front() {
+            self.feed(event);
+        }
+    }
+
+    /// The pool's name, for people.
+    pub(super) fn name_of(&self, id: PoolId) -> String {
+        self.names.get(&id).cloned().unwrap_or_else(|| format!("#{}", id.0))
+    }
+
+    /// Sockets that are open for any pool, of this config or of an earlier one.
+    pub(super) fn open_sockets(&self) -> Vec<Rc<Socket>> {
+        let current = self.runs.values().flat_map(|r| r.sockets.iter());
+        let held = self.processes.all().flat_map(|p| p.run.sockets.iter());
+        let mut open: Vec<Rc<Socket>> = Vec::new();
+        for socket in current.chain(held) {
+            if !open.iter().any(|s| Rc::ptr_eq(s, socket)) {
+                open.push(Rc::clone(socket));
+            }
+        }
+        open
+    }
+}

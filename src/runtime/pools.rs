@@ -1,0 +1,48 @@
+//! Owns what is fixed for a pool by one config: its sockets, its directory, its environment. A worker keeps the one it was started
+//! from, so that a socket lives as long as somebody uses it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use super::environment::Environment;
+use super::sockets::Socket;
+use crate::config::spec;
+use crate::supervisor::PoolId;
+
+/// One pool under one config.
+#[derive(Debug)]
+pub(super) struct PoolRun {
+    pub(super) config: spec::Pool,
+    /// In the order of the descriptors 3, 4, ...
+    pub(super) sockets: Vec<Rc<Socket>>,
+    /// Inodes of the sockets, by which the kernel's tables name them.
+    pub(super) inodes: Vec<u64>,
+    /// Its directory, with the notify sockets: `{runtime}`.
+    pub(super) dir: PathBuf,
+    pub(super) environment: Environment,
+}
+
+/// Ids of pool names. A name keeps its id for the life of the master; an id is never used for another name.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    by_name: BTreeMap<String, PoolId>,
+}
+
+impl Ids {
+    fn of(&mut self, name: &str) -> PoolId {
+        let next = PoolId(u32::try_from(self.by_name.len()).unwrap_or(u32::MAX));
+        *self.by_name.entry(name.to_owned()).or_insert(next)
+    }
+
+    /// Puts the master's ids in place of the config's own numbering.
+    pub(super) fn renumber(&mut self, config: &mut spec::Config) {
+        let map: BTreeMap<PoolId, PoolId> = config.pools.iter().map(|p| (p.spec.id, self.of(&p.spec.name))).collect();
+        let new = |id: &PoolId| map.get(id).copied().unwrap_or(*id);
+        for pool in &mut config.pools {
+            pool.spec.id = new(&pool.spec.id);
+            pool.spec.after = pool.spec.after.iter().map(new).collect();
+        }
+        config.master.spec.default_pool = config.master.spec.default_pool.as_ref().map(new);
+    }
+}

@@ -1,0 +1,133 @@
+//! Owns the table of worker processes: ids to pids and back, and the descriptors that belong to each.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+
+use super::output::Capture;
+use super::pools::PoolRun;
+use crate::os::notify::NotifySocket;
+use crate::os::spawn::ExecPipe;
+use crate::supervisor::WorkerId;
+use crate::telemetry::Tail;
+
+/// Lines of output kept for the report of a worker's end.
+const TAIL_LINES: usize = 20;
+
+/// One worker process.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) id: WorkerId,
+    pub(super) pid: i32,
+    pub(super) run: Rc<PoolRun>,
+    /// Open until exec is known to have succeeded or failed.
+    pub(super) exec: Option<ExecPipe>,
+    pub(super) notify: Option<NotifySocket>,
+    pub(super) stdout: Option<Capture>,
+    pub(super) stderr: Option<Capture>,
+    pub(super) tail: Tail,
+    /// The leader was reaped; others of its group may be there.
+    pub(super) exited: bool,
+    /// The core has had it signalled to stop: its end is no news.
+    pub(super) told_to_stop: bool,
+}
+
+/// All of them. Each has a number of its own, never used twice, which its epoll tokens carry.
+#[derive(Debug, Default)]
+pub(super) struct Processes {
+    by_number: BTreeMap<u64, Process>,
+    by_id: BTreeMap<WorkerId, u64>,
+    by_pid: HashMap<i32, u64>,
+    /// Pids of those that were forgotten while actions about them may still wait: what is said of their end names them.
+    departed: BTreeMap<WorkerId, i32>,
+    /// Groups whose leader is gone.
+    lingering: BTreeSet<u64>,
+    next: u64,
+}
+
+impl Process {
+    pub(super) fn new(id: WorkerId, pid: i32, run: Rc<PoolRun>) -> Process {
+        Process {
+            id,
+            pid,
+            run,
+            exec: None,
+            notify: None,
+            stdout: None,
+            stderr: None,
+            tail: Tail::new(TAIL_LINES),
+            exited: false,
+            told_to_stop: false,
+        }
+    }
+}
+
+impl Processes {
+    /// The number that the next process will get, for its tokens.
+    pub(super) fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) fn insert(&mut self, process: Process) {
+        let number = self.next;
+        self.next += 1;
+        self.by_id.insert(process.id, number);
+        self.by_pid.insert(process.pid, number);
+        self.by_number.insert(number, process);
+    }
+
+    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Process> {
+        self.by_number.get_mut(&number)
+    }
+
+    pub(super) fn number_of(&self, id: WorkerId) -> Option<u64> {
+        self.by_id.get(&id).copied()
+    }
+
+    pub(super) fn number_of_pid(&self, pid: i32) -> Option<u64> {
+        self.by_pid.get(&pid).copied()
+    }
+
+    pub(super) fn of(&self, id: WorkerId) -> Option<&Process> {
+        self.by_number.get(self.by_id.get(&id)?)
+    }
+
+    /// Its pid, also for a little while after its end.
+    pub(super) fn pid_of(&self, id: WorkerId) -> Option<i32> {
+        self.of(id).map(|p| p.pid).or_else(|| self.departed.get(&id).copied())
+    }
+
+    /// Nothing is left to be said of those that are gone.
+    pub(super) fn forget_departed(&mut self) {
+        self.departed.clear();
+    }
+
+    /// The leader was reaped: its pid may be anybody's from now on. `group`: the group still holds the number.
+    pub(super) fn leader_gone(&mut self, number: u64, group: bool) {
+        let Some(process) = self.by_number.get_mut(&number) else { return };
+        self.by_pid.remove(&process.pid);
+        process.exited = true;
+        if group {
+            self.lingering.insert(number);
+        }
+    }
+
+    pub(super) fn remove(&mut self, number: u64) -> Option<Process> {
+        let process = self.by_number.remove(&number)?;
+        self.by_id.remove(&process.id);
+        self.departed.insert(process.id, process.pid);
+        if self.by_pid.get(&process.pid) == Some(&number) {
+            self.by_pid.remove(&process.pid);
+        }
+        self.lingering.remove(&number);
+        Some(process)
+    }
+
+    /// Processes whose leader is gone while others of the group are there.
+    pub(super) fn lingering(&self) -> Vec<(u64, i32)> {
+        self.lingering.iter().filter_map(|n| Some((*n, self.by_number.get(n)?.pid))).collect()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Process> {
+        self.by_number.values()
+    }
+}

@@ -1,0 +1,79 @@
+//! Owns the reaping of children: every one that has ended, with all that it said before handed over first; strangers are reaped too and
+//! never mistaken for workers.
+
+use super::master::Master;
+use crate::os::reap::{RawStatus, next_exited};
+use crate::os::signals::group_exists;
+use crate::supervisor::{Event, ExitStatus};
+
+pub(super) fn status_of(raw: RawStatus) -> ExitStatus {
+    match raw {
+        RawStatus::Exited(code) => ExitStatus::Code(code),
+        RawStatus::Signaled { signal, core } => ExitStatus::Signal { signal, core },
+    }
+}
+
+/// Reaps all that have ended. One SIGCHLD may stand for many.
+pub(super) fn reap(master: &mut Master) {
+    loop {
+        match next_exited() {
+            Ok(Some(dead)) => {
+                let status = status_of(dead.status);
+                match master.processes.number_of_pid(dead.pid) {
+                    Some(number) => worker_ended(master, number, dead.pid, status),
+                    None if master.stillborn.remove(&dead.pid) => {}
+                    None => tracing::debug!(pid = dead.pid, "reaped a process that is no worker: {status}"),
+                }
+            }
+            Ok(None) => break,
+            Err(e) => {
+                tracing::error!("cannot reap children: {e}; trying again with the next SIGCHLD");
+                break;
+            }
+        }
+    }
+    // Orphans of a worker's group come to us, so the last of a group is always seen here.
+    for (number, pgid) in master.processes.lingering() {
+        if !group_exists(pgid) {
+            group_gone(master, number);
+        }
+    }
+}
+
+fn worker_ended(master: &mut Master, number: u64, pid: i32, status: ExitStatus) {
+    master.read_last_words(number);
+    if master.stillborn.remove(&pid) {
+        // Its last word was that it never came to run its program.
+        return;
+    }
+    let Some(process) = master.processes.get_mut(number) else { return };
+    let worker = process.id;
+    if let Some(socket) = process.notify.take() {
+        let _ = socket.unlink();
+    }
+    let stragglers = process.run.config.spec.signal_group && group_exists(pid);
+    master.tell_last_lines(number, status);
+    master.processes.leader_gone(number, stragglers);
+    master.feed(Event::Exited { worker, status, stragglers });
+    if !stragglers {
+        master.forget(number);
+    }
+}
+
+/// The last process of a worker's group is gone.
+pub(super) fn group_gone(master: &mut Master, number: u64) {
+    if let Some(worker) = master.processes.get_mut(number).map(|p| p.id) {
+        master.forget(number);
+        master.feed(Event::GroupGone { worker });
+    }
+}
+
+/// Reaps without the core, which is broken.
+pub(super) fn reap_plainly(master: &mut Master) {
+    while let Ok(Some(dead)) = next_exited() {
+        if let Some(number) = master.processes.number_of_pid(dead.pid) {
+            let _ = crate::os::signals::kill_group(dead.pid, libc::SIGKILL);
+            master.processes.remove(number);
+        }
+    }
+}

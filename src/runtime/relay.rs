@@ -1,0 +1,45 @@
+//! Owns what the master does with captured output as it comes, and with the last of it when a worker ends.
+
+use super::master::Master;
+use super::output::{Capture, Drained, Label};
+use crate::supervisor::ExitStatus;
+
+impl Master {
+    /// A captured pipe has something to read.
+    pub(super) fn read_output(&mut self, number: u64, stdout: bool) {
+        let Some(process) = self.processes.get_mut(number) else { return };
+        let label = Label { pool: &process.run.config.spec.name, slot: process.id.slot, pid: process.pid };
+        let end = if stdout { &mut process.stdout } else { &mut process.stderr };
+        let Some(capture) = end else { return };
+        if capture.read(&label, &mut process.tail, &mut self.relay) == Drained::Ended {
+            // Every writer is gone: a pipe that stays at its end would wake the loop for ever.
+            *end = None;
+        }
+    }
+
+    /// What is left in the pipes of a worker that has ended.
+    pub(super) fn finish_output(&mut self, number: u64) {
+        let Some(process) = self.processes.get_mut(number) else { return };
+        let label = Label { pool: &process.run.config.spec.name, slot: process.id.slot, pid: process.pid };
+        for capture in [&mut process.stdout, &mut process.stderr].into_iter().flatten() {
+            Capture::finish(capture, &label, &mut process.tail, &mut self.relay);
+        }
+    }
+
+    /// The last lines of a worker that ended badly, together, for whoever reads the log afterwards.
+    pub(super) fn tell_last_lines(&mut self, number: u64, status: ExitStatus) {
+        let Some(process) = self.processes.get_mut(number) else { return };
+        if status == ExitStatus::Code(0) || process.tail.is_empty() || process.told_to_stop {
+            return;
+        }
+        let lines: Vec<&str> = process.tail.lines().collect();
+        tracing::warn!(
+            pool = process.run.config.spec.name,
+            slot = process.id.slot,
+            pid = process.pid,
+            "its last {} lines of output:\n    {}",
+            lines.len(),
+            lines.join("\n    ")
+        );
+    }
+}

@@ -1,0 +1,106 @@
+//! Owns the way from a request to an order for the core, or to an answer at once. Names become ids here.
+
+use super::master::Master;
+use crate::protocol::{Call, ErrorName, Failure, Pools, Request, Selector, encode_failure, encode_outcome, encode_reply};
+use crate::supervisor::{Action, Command, CommandId, Event, Outcome, PoolId, Sender, Target};
+
+impl Master {
+    /// One request, read whole.
+    pub(super) fn serve_request(&mut self, client: u64, frame: &[u8]) {
+        let answer = Call::parse(frame).and_then(|call| self.answer(client, call.request));
+        match answer {
+            Ok(Some(line)) => self.clients.send(client, &line),
+            Ok(None) => {}
+            Err(failure) => self.clients.send(client, &encode_failure(&failure)),
+        }
+    }
+
+    /// The reply at once, or `None` when the core will give it.
+    fn answer(&mut self, client: u64, request: Request) -> Result<Option<Vec<u8>>, Failure> {
+        let patience = request.patience();
+        let command = match request {
+            Request::Info => return encode_reply(&self.info(), false).map(Some),
+            Request::Status(p) => return encode_reply(&self.status(self.one(p.pool.as_deref())?, p.workers), false).map(Some),
+            Request::Ps(p) => return encode_reply(&self.ps(self.one(p.pool.as_deref())?), false).map(Some),
+            Request::Health(p) => return encode_reply(&self.health(self.one(p.pool.as_deref())?), false).map(Some),
+            Request::Listeners(p) => return encode_reply(&self.listeners(self.one(p.pool.as_deref())?), false).map(Some),
+            Request::Signals => return encode_reply(&self.signals(), false).map(Some),
+            Request::Scale(p) => Command::Scale { pool: self.pool_id(&p.pool)?, change: p.change },
+            Request::Stop(p) => Command::Stop { pools: self.pool_ids(&p.pools)? },
+            Request::Start(p) => Command::Start { pools: self.pool_ids(&p.pools)? },
+            Request::Restart(p) => Command::Restart { targets: self.targets(&p.targets)? },
+            Request::Kill(p) => match self.targets(std::slice::from_ref(&p.target))?[..] {
+                [target] => Command::Kill { target, signal: p.signal },
+                _ => return Err(Failure::new(ErrorName::InvalidParameter, "kill is for one pool or one slot at a time")),
+            },
+            Request::Wait(p) => Command::Wait { pool: self.pool_id(&p.pool)?, until: p.until },
+            Request::Retry(p) => Command::Retry { pool: self.pool_id(&p.pool)? },
+            Request::Reload(_) => Command::Reload,
+            Request::Reopen => Command::Reopen,
+            Request::Shutdown(p) => Command::Shutdown { now: p.now },
+        };
+        let id = CommandId(self.next_command);
+        self.next_command += 1;
+        let Some(waiting) = self.clients.get_mut(client) else { return Ok(None) };
+        let sender = Sender { pid: waiting.peer.pid, uid: waiting.peer.uid };
+        waiting.waiting = Some(id);
+        self.commands.insert(id, client);
+        self.feed(Event::Command { id, command, sender, timeout: patience.timeout });
+        if !patience.wait && !self.has_reply(id) {
+            // Taken and not refused: that is all this client wants to know.
+            self.feed(Event::Abandoned { id });
+            self.reply(id, &Outcome::Done("ordered; it goes on".to_owned()));
+        }
+        Ok(None)
+    }
+
+    fn has_reply(&self, id: CommandId) -> bool {
+        self.actions.iter().any(|a| matches!(a, Action::Reply { id: replied, .. } if *replied == id))
+    }
+
+    /// The core's answer to an order.
+    pub(super) fn reply(&mut self, id: CommandId, outcome: &Outcome) {
+        let Some(client) = self.commands.remove(&id) else { return };
+        if let Some(waiting) = self.clients.get_mut(client) {
+            waiting.waiting = None;
+            self.clients.send(client, &encode_outcome(outcome));
+            // What it sent behind that request is served now.
+            self.serve_requests(client);
+        }
+    }
+
+    fn one(&self, name: Option<&str>) -> Result<Option<PoolId>, Failure> {
+        name.map(|n| self.pool_id(n)).transpose()
+    }
+
+    fn pool_id(&self, name: &str) -> Result<PoolId, Failure> {
+        self.names.iter().find(|(id, n)| n.as_str() == name && self.runs.contains_key(id)).map(|(id, _)| *id).ok_or_else(|| {
+            let known: Vec<&str> = self.runs.keys().filter_map(|id| self.names.get(id)).map(String::as_str).collect();
+            Failure::new(ErrorName::NotFound, format!("there is no pool {name:?} here; there is {}", known.join(", ")))
+        })
+    }
+
+    /// Pools in config order.
+    fn all(&self) -> Vec<PoolId> {
+        self.core.pools().iter().map(|p| p.spec.id).filter(|id| self.runs.contains_key(id)).collect()
+    }
+
+    fn pool_ids(&self, pools: &Pools) -> Result<Vec<PoolId>, Failure> {
+        match pools {
+            Pools::All => Ok(self.all()),
+            Pools::Named(names) => names.iter().map(|n| self.pool_id(n)).collect(),
+        }
+    }
+
+    fn targets(&self, selectors: &[Selector]) -> Result<Vec<Target>, Failure> {
+        let mut targets = Vec::new();
+        for selector in selectors {
+            match selector {
+                Selector::All => targets.extend(self.all().into_iter().map(|pool| Target { pool, slot: None })),
+                Selector::Pool(name) => targets.push(Target { pool: self.pool_id(name)?, slot: None }),
+                Selector::Slot { pool, slot } => targets.push(Target { pool: self.pool_id(pool)?, slot: Some(*slot) }),
+            }
+        }
+        Ok(targets)
+    }
+}

@@ -1,0 +1,263 @@
+//! Owns the start of a master: everything that can fail fails here, before the first worker, with nothing left behind.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use super::clients::Clients;
+use super::environment::Environment;
+use super::files::{Files, FilesError};
+use super::guard;
+use super::launch::Common;
+use super::master::Master;
+use super::pools::{Ids, PoolRun};
+use super::processes::Processes;
+use super::signals::SignalMap;
+use super::sockets::open_all;
+use super::token::Token;
+use super::trace::Trace;
+use crate::config::spec::Config;
+use crate::os::epoll::{Epoll, Interest};
+use crate::os::listener::ListenError;
+use crate::os::{clock, process, signals};
+use crate::supervisor::{Event, Supervisor, Time};
+use crate::telemetry::{Log, LogError, LogOptions};
+
+/// Reads the config again, for HUP and `reload`; the error is told in words.
+pub type Reader = Box<dyn Fn() -> Result<Config, String>>;
+
+/// What a master is started with.
+pub struct Settings {
+    /// The config, checked.
+    pub config: Config,
+    /// Reads it again.
+    pub reader: Reader,
+    /// The environment of the master itself.
+    pub environment: Vec<(String, String)>,
+}
+
+/// The master could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// One of its files.
+    #[error(transparent)]
+    Files(FilesError),
+    /// A listener.
+    #[error("pool {pool}: listener {listener}: {cause}")]
+    Listen {
+        /// The pool.
+        pool: String,
+        /// The listener's name.
+        listener: String,
+        /// Why.
+        cause: ListenError,
+    },
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The trace file.
+    #[error("cannot write the trace {path}: {cause}", path = .path.display())]
+    Trace {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// The kernel refused something that every master needs.
+    #[error("cannot {attempt}: {cause}")]
+    Kernel {
+        /// What was tried.
+        attempt: &'static str,
+        /// Why.
+        cause: std::io::Error,
+    },
+}
+
+fn kernel(attempt: &'static str) -> impl Fn(std::io::Error) -> StartError {
+    move |cause| StartError::Kernel { attempt, cause }
+}
+
+/// Below this, a burst of scale signals may be merged by the kernel.
+const SIGPENDING_WANTED: u64 = 4096;
+
+/// Runs a master to its end; the number is the exit code.
+pub fn run(settings: Settings) -> Result<u8, StartError> {
+    // Before any thread: the log's thread keeps the mask of its maker, and no signal may come in between.
+    let reset_signals = signals::ignored_at_start();
+    signals::block_all();
+    let Settings { config, reader, environment } = settings;
+    if let Some(mask) = config.master.umask {
+        process::set_umask(mask);
+    }
+    let uid = process::effective_uid();
+    let files = Files::take(&config.master, uid).map_err(StartError::Files)?;
+    let log_options =
+        LogOptions { level: config.master.log.level.clone(), json: config.master.log.json, file: config.master.log.file.clone() };
+    let mut master = match assemble(config, reader, environment, files, &log_options, reset_signals) {
+        Ok(master) => master,
+        Err((mut files, e)) => {
+            files.remove();
+            return Err(e);
+        }
+    };
+    let config = master.first_config.take();
+    let outcome = config.map_or(Ok(()), |config| master.install(config).map(|event| master.feed(event)));
+    if let Err(e) = outcome {
+        master.close();
+        return Err(e);
+    }
+    Ok(guard::keep_running(master))
+}
+
+fn assemble(
+    config: Config,
+    reader: Reader,
+    environment: Vec<(String, String)>,
+    files: Files,
+    log_options: &LogOptions,
+    reset_signals: Vec<i32>,
+) -> Result<Master, (Files, StartError)> {
+    let made = (|| {
+        let epoll = Epoll::new().map_err(kernel("make an epoll set"))?;
+        let signal_fd = signals::SignalFd::new().map_err(kernel("make a signalfd"))?;
+        epoll.add(signal_fd.as_fd(), Token::Signals.into(), Interest::Read).map_err(kernel("watch for signals"))?;
+        epoll.add(files.control.as_fd(), Token::Control.into(), Interest::Read).map_err(kernel("watch the control socket"))?;
+        process::set_subreaper().map_err(kernel("become the reaper of orphans"))?;
+        let log = Log::start(log_options)?;
+        Ok::<_, StartError>((epoll, signal_fd, log))
+    })();
+    let (epoll, signal_fd, log) = match made {
+        Ok(made) => made,
+        Err(e) => return Err((files, e)),
+    };
+    let pid = process::self_pid();
+    // Jitter only has to differ between masters and starts.
+    let seed = clock::now() ^ u64::from(pid.cast_unsigned());
+    let trace = match config.master.trace.as_ref().map(|path| (path, Trace::create(path, seed))) {
+        None => None,
+        Some((_, Ok(trace))) => Some(trace),
+        Some((path, Err(cause))) => return Err((files, StartError::Trace { path: path.clone(), cause })),
+    };
+    let common = Common {
+        nofile: Some(process::raise_nofile()),
+        sigpending: Some(raise_sigpending()),
+        reset_signals,
+        death_signal: config.master.stop_with_master.then_some(libc::SIGTERM),
+        cpus: u32::try_from(process::cpus()).unwrap_or(1),
+        own_binary: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
+    };
+    let relay = log.relay();
+    Ok(Master {
+        core: Supervisor::new(seed),
+        actions: VecDeque::new(),
+        facts: VecDeque::new(),
+        trace,
+        epoll,
+        signal_fd,
+        signal_map: SignalMap::default(),
+        has_terminal: process::has_controlling_terminal(),
+        config: config.master.clone(),
+        config_path: config.path.clone(),
+        first_config: Some(config),
+        revision: 0,
+        reader,
+        environment,
+        ids: Ids::default(),
+        names: BTreeMap::new(),
+        runs: BTreeMap::new(),
+        processes: Processes::default(),
+        stillborn: BTreeSet::new(),
+        common,
+        clients: Clients::default(),
+        commands: BTreeMap::new(),
+        next_command: 1,
+        files,
+        log,
+        relay,
+        pid,
+        uid: process::effective_uid(),
+        started: Time(clock::now()),
+        exit: None,
+    })
+}
+
+/// The pair for the workers: what the soft limit was, and the hard one.
+fn raise_sigpending() -> (u64, u64) {
+    let (before, after) = signals::raise_sigpending_limit();
+    if after < SIGPENDING_WANTED {
+        tracing::warn!(
+            "only {after} signals can wait for this master (RLIMIT_SIGPENDING): a larger burst of scale signals would be merged; \
+             raise it (ulimit -i), or use `poolmaster scale`"
+        );
+    }
+    (before, after)
+}
+
+impl Master {
+    /// Makes everything that a config needs on the host, then gives the event that puts it in force. On an error nothing has changed.
+    pub(super) fn install(&mut self, mut config: Config) -> Result<Event, StartError> {
+        self.ids.renumber(&mut config);
+        let revision = self.revision + 1;
+        let mut open = self.open_sockets();
+        let mut runs = BTreeMap::new();
+        for pool in &config.pools {
+            let mut sockets = Vec::new();
+            for listener in &pool.listeners {
+                let opened = open_all(std::slice::from_ref(listener), &mut open).map_err(|cause| StartError::Listen {
+                    pool: pool.spec.name.clone(),
+                    listener: listener.name.clone(),
+                    cause,
+                })?;
+                sockets.extend(opened);
+            }
+            let run = PoolRun {
+                inodes: sockets.iter().map(|s| s.listening.inode()).collect(),
+                sockets,
+                dir: self.files.pool_dir(&pool.spec.name, self.uid).map_err(StartError::Files)?,
+                environment: Environment::of(&self.environment, pool, &config.master.name),
+                config: pool.clone(),
+            };
+            runs.insert(pool.spec.id, Rc::new(run));
+        }
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.warn_of_clamped_backlogs(&config);
+        // From here on nothing can fail. Pools that left the config keep their last run until their workers are gone.
+        for (id, run) in runs {
+            self.names.insert(id, run.config.spec.name.clone());
+            self.runs.insert(id, run);
+        }
+        self.signal_map = SignalMap::of(&config.pools);
+        self.log.set_level(&config.master.log.level);
+        self.revision = revision;
+        let master = config.master.spec.clone();
+        // Name, socket and pid file stay as they are until the master is started anew.
+        self.config.spec = config.master.spec;
+        self.config.socket_uids = config.master.socket_uids;
+        Ok(Event::Configure { revision, master, pools: config.pools.into_iter().map(|p| p.spec).collect() })
+    }
+
+    fn warn_of_clamped_backlogs(&self, config: &Config) {
+        let Some(limit) = crate::os::listener::somaxconn() else { return };
+        for pool in &config.pools {
+            for listener in pool.listeners.iter().filter(|l| l.backlog > limit) {
+                tracing::warn!(
+                    pool = pool.spec.name,
+                    "listener {}: the kernel cuts its backlog of {} to {limit}; raise net.core.somaxconn, or lower the backlog",
+                    listener.name,
+                    listener.backlog
+                );
+            }
+        }
+    }
+
+    /// Removes what this master made on the host.
+    pub(super) fn close(&mut self) {
+        self.runs.clear();
+        for problem in self.files.remove() {
+            tracing::warn!("{problem}");
+        }
+    }
+}

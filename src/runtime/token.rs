@@ -1,0 +1,75 @@
+//! Owns what the epoll tokens mean: which kind of descriptor, and whose.
+
+/// A descriptor in epoll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    /// The signalfd.
+    Signals,
+    /// The control socket's listener.
+    Control,
+    /// A control client.
+    Client(u64),
+    /// A worker's exec pipe.
+    Exec(u64),
+    /// A worker's notify socket.
+    Notify(u64),
+    /// A worker's captured stdout.
+    Stdout(u64),
+    /// A worker's captured stderr.
+    Stderr(u64),
+}
+
+const KIND_BITS: u32 = 56;
+
+impl From<Token> for u64 {
+    fn from(token: Token) -> u64 {
+        let (kind, number) = match token {
+            Token::Signals => (0u64, 0),
+            Token::Control => (1, 0),
+            Token::Client(n) => (2, n),
+            Token::Exec(n) => (3, n),
+            Token::Notify(n) => (4, n),
+            Token::Stdout(n) => (5, n),
+            Token::Stderr(n) => (6, n),
+        };
+        kind << KIND_BITS | number
+    }
+}
+
+impl Token {
+    /// What a number from epoll stands for. Numbers are never used twice, so a stale one finds nobody.
+    pub(super) fn read(raw: u64) -> Option<Token> {
+        let number = raw & ((1 << KIND_BITS) - 1);
+        Some(match raw >> KIND_BITS {
+            0 => Token::Signals,
+            1 => Token::Control,
+            2 => Token::Client(number),
+            3 => Token::Exec(number),
+            4 => Token::Notify(number),
+            5 => Token::Stdout(number),
+            6 => Token::Stderr(number),
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_survive_the_way_through_epoll() {
+        for token in [
+            Token::Signals,
+            Token::Control,
+            Token::Client(7),
+            Token::Exec(1),
+            Token::Notify(2),
+            Token::Stdout(3),
+            Token::Stderr(4),
+        ] {
+            assert_eq!(Token::read(token.into()), Some(token));
+        }
+        assert_eq!(Token::read(u64::MAX), None);
+    }
+}

@@ -1,0 +1,200 @@
+//! Owns one turn of the loop and its order: notify datagrams before exits, exits before signals, signals before clients, and bounded
+//! work for each descriptor.
+
+use std::time::Duration;
+
+use super::master::Master;
+use super::reap;
+use super::signals::{Heard, WINCH};
+use super::token::Token;
+use crate::os::clock;
+use crate::os::epoll::Ready;
+use crate::os::spawn::ExecState;
+use crate::supervisor::{Event, Sender, Time};
+use crate::telemetry::systemd;
+
+/// Datagrams taken from one worker in one turn.
+const DATAGRAMS: usize = 32;
+/// Datagrams taken from a worker that has ended: all that its socket can hold.
+const LAST_DATAGRAMS: usize = 4096;
+/// Signals read in one go. A full read is where a full kernel queue can be noticed.
+const SIGNALS: usize = 128;
+/// Woken this much later than the deadline: the host was suspended, or the master stopped.
+const LATE: Duration = Duration::from_secs(1);
+
+/// Reused from turn to turn.
+#[derive(Default)]
+pub(super) struct Scratch {
+    ready: Vec<Ready>,
+    signals: Vec<crate::os::signals::SignalInfo>,
+}
+
+impl Master {
+    /// Waits for something to happen, hands it to the core in order, does what the core asks for.
+    pub(super) fn turn(&mut self, scratch: &mut Scratch) -> std::io::Result<()> {
+        let deadline = self.core.next_deadline();
+        let busy = !self.actions.is_empty() || !self.facts.is_empty();
+        let timeout = if busy { Some(Duration::ZERO) } else { deadline.map(|at| at - Master::now()) };
+        scratch.ready.clear();
+        self.epoll.wait(&mut scratch.ready, timeout)?;
+        self.note_lateness(deadline, busy);
+
+        let (mut signals, mut clients, mut accept) = (false, Vec::new(), false);
+        for ready in &scratch.ready {
+            match Token::read(ready.token) {
+                Some(Token::Exec(number)) => self.read_exec(number),
+                Some(Token::Notify(number)) => self.read_notify(number, DATAGRAMS),
+                Some(Token::Stdout(number)) => self.read_output(number, true),
+                Some(Token::Stderr(number)) => self.read_output(number, false),
+                Some(Token::Signals) => signals = true,
+                Some(Token::Control) => accept = true,
+                Some(Token::Client(number)) => {
+                    clients.push((number, ready.readable || ready.hangup || ready.error, ready.writable))
+                }
+                None => {}
+            }
+        }
+        if signals {
+            self.read_signals(scratch);
+        }
+        for (number, readable, writable) in clients {
+            self.serve_client(number, readable, writable);
+        }
+        if accept {
+            self.accept_clients();
+        }
+        self.feed_facts();
+        if self.core.next_deadline().is_some_and(|at| at <= Master::now()) {
+            self.feed(Event::Tick);
+        }
+        self.act();
+        if let Some(trace) = &mut self.trace {
+            trace.flush();
+        }
+        Ok(())
+    }
+
+    fn note_lateness(&mut self, deadline: Option<Time>, busy: bool) {
+        let Some(at) = deadline.filter(|_| !busy) else { return };
+        let late = Master::now() - at;
+        if late > LATE {
+            self.feed(Event::Late { by: late });
+        }
+    }
+
+    /// What became of a fork.
+    pub(super) fn read_exec(&mut self, number: u64) {
+        let Some(process) = self.processes.get_mut(number) else { return };
+        let Some(pipe) = &process.exec else { return };
+        let worker = process.id;
+        match pipe.poll() {
+            ExecState::Pending => {}
+            ExecState::Running => {
+                process.exec = None;
+                self.feed(Event::Spawned { worker });
+            }
+            ExecState::Failed(failure) => {
+                let error = super::launch::explain(failure, &process.run);
+                let pid = process.pid;
+                self.forget(number);
+                self.stillborn.insert(pid);
+                self.feed(Event::SpawnFailed { worker, error });
+            }
+        }
+    }
+
+    /// What a worker says. Its exec result comes first, so that the core sees started before ready.
+    pub(super) fn read_notify(&mut self, number: u64, most: usize) {
+        self.read_exec(number);
+        let mut buffer = [0u8; 4096];
+        for _ in 0..most {
+            let Some(process) = self.processes.get_mut(number) else { return };
+            let Some(socket) = &process.notify else { return };
+            let worker = process.id;
+            let datagram = match socket.recv(&mut buffer) {
+                Ok(Some(datagram)) => datagram,
+                Ok(None) | Err(_) => return,
+            };
+            // A datagram of a stranger's, or one that was cut, says nothing. Its descriptors are closed already.
+            if datagram.truncated || (datagram.uid != self.uid && datagram.uid != 0) {
+                tracing::debug!(
+                    pool = self.name_of(worker.pool),
+                    slot = worker.slot,
+                    uid = datagram.uid,
+                    "dropped a notify datagram"
+                );
+                continue;
+            }
+            for message in systemd::parse(buffer.get(..datagram.len).unwrap_or_default()) {
+                self.feed(Event::Notified { worker, message });
+            }
+        }
+    }
+
+    /// Everything that a worker said before it ended.
+    pub(super) fn read_last_words(&mut self, number: u64) {
+        self.read_exec(number);
+        self.read_notify(number, LAST_DATAGRAMS);
+        self.finish_output(number);
+    }
+
+    fn read_signals(&mut self, scratch: &mut Scratch) {
+        let mut heard = Heard::default();
+        loop {
+            scratch.signals.clear();
+            let drained = match self.signal_fd.read(&mut scratch.signals, SIGNALS) {
+                Ok(drained) => drained,
+                Err(e) => {
+                    tracing::error!("cannot read signals: {e}; trying again with the next one");
+                    break;
+                }
+            };
+            if !drained {
+                self.watch_signal_queue();
+            }
+            for info in &scratch.signals {
+                if info.signo == WINCH && self.has_terminal {
+                    tracing::debug!("SIGWINCH ignored: the master has a controlling terminal");
+                    continue;
+                }
+                heard.add(info.signo, Sender { pid: info.pid, uid: info.uid }, &self.signal_map);
+            }
+            if drained {
+                break;
+            }
+        }
+        if heard.child {
+            reap::reap(self);
+        }
+        let (events, unknown) = heard.finish();
+        for (signal, sender) in unknown {
+            if signal == libc::SIGCONT {
+                continue;
+            }
+            tracing::info!(
+                "{} from {sender}: ignored, it has no meaning here (see poolmaster signals)",
+                crate::supervisor::signal_name(signal)
+            );
+        }
+        for event in events {
+            self.feed(event);
+        }
+    }
+
+    /// Beyond RLIMIT_SIGPENDING the kernel merges signals and tells nobody: the only trace is the full queue itself.
+    fn watch_signal_queue(&self) {
+        if let Some((used, limit)) = crate::os::signals::pending_queue()
+            && used + SIGNALS as u64 >= limit
+        {
+            tracing::warn!(
+                "the kernel's queue of pending signals is full ({used} of {limit}): scale signals may have been merged; \
+                 raise the limit of pending signals (ulimit -i) or use `poolmaster scale`"
+            );
+        }
+    }
+
+    /// The wall clock is for logs only; decisions use the monotonic one.
+    pub(super) fn uptime(&self) -> Duration {
+        Time(clock::now()) - self.started
+    }
+}

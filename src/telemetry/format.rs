@@ -1,0 +1,86 @@
+//! Owns the look of a log line for people: `2026-11-23T07:47:28.784Z INFO  web:0 ready after 26ms (pid 11785)`. The JSON form is
+//! tracing-subscriber's own.
+
+use std::fmt::{self, Write};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::registry::LookupSpan;
+
+/// One line for each event: who it is about first, then what happened, then what else is known.
+pub(super) struct Plain;
+
+/// The fields of an event, those that every line may have by name.
+#[derive(Default)]
+struct Parts {
+    message: String,
+    pool: Option<String>,
+    slot: Option<u64>,
+    pid: Option<String>,
+    rest: String,
+}
+
+impl Visit for Parts {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "pool" => self.pool = Some(value.to_owned()),
+            _ => self.record_debug(field, &value),
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match field.name() {
+            "slot" => self.slot = Some(value),
+            // Of use to programs, which read the JSON form.
+            "generation" => {}
+            _ => self.record_debug(field, &value),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // Writing to a String does not fail.
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            "pid" => {
+                self.pid = Some(format!("{value:?}"));
+                Ok(())
+            }
+            name => write!(self.rest, " {name}={value:?}"),
+        };
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Plain
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _ctx: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut parts = Parts::default();
+        event.record(&mut parts);
+        SystemTime.format_time(&mut out)?;
+        let level = *event.metadata().level();
+        let (name, colour) = match level {
+            Level::ERROR => ("ERROR", "31"),
+            Level::WARN => ("WARN ", "33"),
+            Level::INFO => ("INFO ", "32"),
+            Level::DEBUG => ("DEBUG", "34"),
+            _ => ("TRACE", "35"),
+        };
+        if out.has_ansi_escapes() { write!(out, " \x1b[{colour}m{name}\x1b[0m ")? } else { write!(out, " {name} ")? }
+        match (&parts.pool, parts.slot) {
+            (Some(pool), Some(slot)) => write!(out, "{pool}:{slot} ")?,
+            (Some(pool), None) => write!(out, "{pool} ")?,
+            (None, _) => {}
+        }
+        out.write_str(&parts.message)?;
+        if let Some(pid) = &parts.pid {
+            write!(out, " (pid {pid})")?;
+        }
+        out.write_str(&parts.rest)?;
+        out.write_char('\n')
+    }
+}

@@ -1,0 +1,7 @@
+//! Live tests: a real master, real processes, real sockets. Nothing sleeps; every wait is for an event, with a deadline.
+
+#![allow(unsafe_code, clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+mod basics;

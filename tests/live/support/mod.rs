@@ -1,0 +1,353 @@
+//! What the live tests share: a real master in a directory of its own, followed by its log, never by sleeping.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    dead_code,
+    reason = "tests start processes, read clocks and may fail loudly"
+)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The longest any single wait takes before the test fails: generous, for two busy cores.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// The binary under test.
+pub const POOLMASTER: &str = env!("CARGO_BIN_EXE_poolmaster");
+
+/// Lines of a stream as they come.
+#[derive(Clone, Default)]
+pub struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
+
+impl Lines {
+    fn follow(stream: impl Read + Send + 'static) -> Lines {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                writer.0.0.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
+                writer.0.1.notify_all();
+            }
+            writer.0.1.notify_all();
+        });
+        lines
+    }
+
+    /// Everything so far.
+    pub fn all(&self) -> Vec<String> {
+        self.0.0.lock().unwrap().clone()
+    }
+
+    pub fn text(&self) -> String {
+        self.all().join("\n")
+    }
+
+    /// How many lines have this in them.
+    pub fn count(&self, what: &str) -> usize {
+        self.all().iter().filter(|l| l.contains(what)).count()
+    }
+
+    /// Waits until `n` lines have this in them, gives the last of these.
+    pub fn wait_for(&self, what: &str, n: usize) -> String {
+        let until = Instant::now() + PATIENCE;
+        let mut lines = self.0.0.lock().unwrap();
+        loop {
+            if let Some(line) = lines.iter().filter(|l| l.contains(what)).nth(n - 1) {
+                return line.clone();
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                panic!("never seen {n} times: {what:?} in\n{}", lines.join("\n"));
+            }
+            lines = self.0.1.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    /// Calls `check` after each new line (and now and then without one) until it gives something.
+    pub fn wait_until<T>(&self, what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(got) = check() {
+                return got;
+            }
+            assert!(Instant::now() < until, "never came true: {what}; the log:\n{}", self.text());
+            let lines = self.0.0.lock().unwrap();
+            drop(self.0.1.wait_timeout(lines, Duration::from_millis(20)).unwrap());
+        }
+    }
+}
+
+/// A directory, and a config in it, for one master.
+pub struct Setup {
+    pub dir: tempfile::TempDir,
+    master: String,
+    pools: String,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    before: Vec<String>,
+}
+
+/// A config whose master keeps everything in a directory of its own. `pools` is TOML below the `[master]` table.
+pub fn setup(pools: &str) -> Setup {
+    let dir = tempfile::Builder::new().prefix("pm").tempdir().unwrap();
+    // Other users (see tests with a second uid) must be able to reach it.
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    Setup { dir, master: String::new(), pools: pools.to_owned(), args: Vec::new(), env: Vec::new(), before: Vec::new() }
+}
+
+impl Setup {
+    /// More lines of the `[master]` table.
+    pub fn master(mut self, lines: &str) -> Setup {
+        self.master.push_str(lines);
+        self.master.push('\n');
+        self
+    }
+
+    /// More arguments of `run`.
+    pub fn arg(mut self, arg: &str) -> Setup {
+        self.args.push(arg.to_owned());
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Setup {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Run under this command, such as `["prlimit", "--nofile=64"]`.
+    pub fn under(mut self, command: &[&str]) -> Setup {
+        self.before = command.iter().map(|s| (*s).to_owned()).collect();
+        self
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The text of the config file; `DIR` in it is the directory, `POOLMASTER` the binary.
+    fn text(&self) -> String {
+        let dir = self.dir.path().display().to_string();
+        let log = if self.master.contains("log") { "" } else { "log = { level = \"debug\" }\n" };
+        format!("[master]\nname = \"t\"\nruntime_dir = \"{dir}/run\"\n{log}{}\n{}", self.master, self.pools)
+            .replace("DIR", &dir)
+            .replace("POOLMASTER", POOLMASTER)
+    }
+
+    pub fn start(self) -> Master {
+        let config = self.path("pools.toml");
+        std::fs::write(&config, self.text()).unwrap();
+        let mut argv: Vec<String> = self.before.clone();
+        argv.extend([POOLMASTER.to_owned(), "run".to_owned(), config.display().to_string()]);
+        argv.extend(self.args.iter().cloned());
+        let mut command = Command::new(&argv[0]);
+        command.args(&argv[1..]).current_dir(self.dir.path());
+        for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("POOLMASTER")) {
+            command.env_remove(name);
+        }
+        command.envs(self.env.iter().cloned());
+        // A group of its own, without a terminal, and gone with the test.
+        // SAFETY: setsid and prctl are async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                libc::setsid();
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Lines::follow(child.stderr.take().unwrap());
+        let out = Lines::follow(child.stdout.take().unwrap());
+        let socket = self.path("run/t.sock");
+        Master { setup: self, child, log, out, socket, config }
+    }
+}
+
+/// A running master.
+pub struct Master {
+    pub setup: Setup,
+    child: Child,
+    /// Its stderr.
+    pub log: Lines,
+    /// Its stdout, which its workers share.
+    pub out: Lines,
+    pub socket: PathBuf,
+    pub config: PathBuf,
+}
+
+impl Master {
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    /// Waits until every pool is ready.
+    pub fn ready(self) -> Master {
+        self.log.wait_for("ready: ", 1);
+        self
+    }
+
+    /// Writes another config (the whole text below `[master]`), to be read with the next HUP.
+    pub fn rewrite(&mut self, pools: &str) {
+        self.setup.pools = pools.to_owned();
+        std::fs::write(&self.config, self.setup.text()).unwrap();
+    }
+
+    pub fn signal(&self, signal: i32) {
+        kill(self.pid(), signal);
+    }
+
+    /// Runs a verb against this master.
+    pub fn cli(&self, args: &[&str]) -> Output {
+        cli(&self.socket, args)
+    }
+
+    /// A verb that has to succeed; gives its stdout.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let out = self.cli(args);
+        assert!(
+            out.status.success(),
+            "{args:?}: {}\n{}{}\nlog:\n{}",
+            out.status,
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr),
+            self.log.text()
+        );
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// One raw request over the socket.
+    pub fn request(&self, line: &str) -> Value {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(line.as_bytes()).unwrap();
+        stream.write_all(b"\n").unwrap();
+        let mut reply = String::new();
+        BufReader::new(stream).read_line(&mut reply).unwrap();
+        serde_json::from_str(&reply).unwrap_or_else(|e| panic!("{reply:?}: {e}"))
+    }
+
+    /// A pool's status, workers included.
+    pub fn pool(&self, name: &str) -> Value {
+        let reply = self.request(&format!(r#"{{"method":"status","parameters":{{"pool":"{name}","workers":true}}}}"#));
+        reply["parameters"]["pools"][0].clone()
+    }
+
+    /// Pids of a pool's workers that are ready and not stopping, by slot.
+    pub fn pids(&self, pool: &str) -> Vec<i32> {
+        let pool = self.pool(pool);
+        let ready = |w: &&Value| matches!(w["state"].as_str(), Some("ready" | "good"));
+        pool["workers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(ready)
+            .map(|w| i32::try_from(w["pid"].as_i64().unwrap()).unwrap())
+            .collect()
+    }
+
+    /// Waits until the pool has exactly so many ready workers and no others.
+    pub fn wait_count(&self, pool: &str, n: usize) -> Vec<i32> {
+        self.log.wait_until(&format!("{pool} has {n} workers"), || {
+            let status = self.pool(pool);
+            let settled = status["live"] == n && status["ready"] == n;
+            settled.then(|| self.pids(pool)).filter(|p| p.len() == n)
+        })
+    }
+
+    /// Waits for the master's end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        wait_gone(self.pid(), until);
+        self.child.wait().unwrap()
+    }
+
+    /// TERM, then the exit code.
+    pub fn stop(&mut self) -> i32 {
+        self.signal(libc::SIGTERM);
+        self.wait().code().unwrap_or(-1)
+    }
+
+    /// Nothing that it made is left in the runtime directory but its lock.
+    pub fn assert_nothing_left(&self) {
+        let left: Vec<String> = std::fs::read_dir(self.setup.path("run"))
+            .map(|d| d.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).filter(|n| !n.ends_with(".lock")).collect())
+            .unwrap_or_default();
+        assert_eq!(left, Vec::<String>::new(), "left in the runtime directory");
+    }
+}
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|s| s.is_none()) {
+            kill(self.pid(), libc::SIGKILL);
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- log of the master\n{}", self.log.text());
+        }
+    }
+}
+
+pub fn cli(socket: &Path, args: &[&str]) -> Output {
+    Command::new(POOLMASTER).args(args).arg("--socket").arg(socket).stdin(Stdio::null()).output().unwrap()
+}
+
+pub fn kill(pid: i32, signal: i32) {
+    // SAFETY: no memory is involved.
+    unsafe { libc::kill(pid, signal) };
+}
+
+pub fn is_alive(pid: i32) -> bool {
+    // SAFETY: no memory is involved. A zombie is not alive, though it can be signalled.
+    let there = unsafe { libc::kill(pid, 0) } == 0;
+    there && !std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default().contains(") Z ")
+}
+
+/// Waits on a pidfd until the process has ended.
+pub fn wait_gone(pid: i32, until: Instant) {
+    // SAFETY: pidfd_open and poll take no memory but the array below.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return;
+    }
+    let fd = i32::try_from(fd).unwrap();
+    let left = until.saturating_duration_since(Instant::now()).as_millis();
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one valid pollfd.
+    let n = unsafe { libc::poll(&raw mut poll, 1, i32::try_from(left).unwrap()) };
+    // SAFETY: ours, not used again.
+    unsafe { libc::close(fd) };
+    assert_eq!(n, 1, "process {pid} is still there");
+}
+
+/// A TCP port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// One GET with a connection of its own; the whole answer.
+pub fn get(port: u16, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// The tests of this folder that need root say so when they are skipped.
+pub fn is_root() -> bool {
+    // SAFETY: no memory is involved.
+    unsafe { libc::geteuid() == 0 }
+}
+
+pub fn skip(test: &str, why: &str) {
+    eprintln!("SKIPPED {test}: {why}");
+}
