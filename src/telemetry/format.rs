@@ -70,7 +70,11 @@ where
             Level::DEBUG => ("DEBUG", "34"),
             _ => ("TRACE", "35"),
         };
-        if out.has_ansi_escapes() { write!(out, " \x1b[{colour}m{name}\x1b[0m ")? } else { write!(out, " {name} ")? }
+        if out.has_ansi_escapes() {
+            write!(out, " \x1b[{colour}m{name}\x1b[0m ")?
+        } else {
+            write!(out, " {name} ")?
+        }
         match (&parts.pool, parts.slot) {
             (Some(pool), Some(slot)) => write!(out, "{pool}:{slot} ")?,
             (Some(pool), None) => write!(out, "{pool} ")?,

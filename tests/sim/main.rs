@@ -10,6 +10,7 @@
 //! | `world` | the driver: one run |
 //! | `runs`, `isolation` | the tests over many seeds |
 //! | `scene`, `scenarios` | exact tables, one per rule |
+//! | `pure` | properties of the small pure pieces |
 #![allow(clippy::disallowed_methods, reason = "seeds and steps come from the environment")]
 
 mod coverage;
@@ -18,6 +19,7 @@ mod invariants;
 mod isolation;
 mod judge;
 mod kernel;
+mod pure;
 mod queue;
 mod rng;
 mod runs;

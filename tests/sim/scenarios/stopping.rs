@@ -110,3 +110,18 @@ fn kill_is_done_when_it_is_sent_and_what_follows_is_up_to_the_worker() {
     s.ask(Command::Kill { target: poolmaster::supervisor::Target { pool: A, slot: Some(9) }, signal: TERM })
         .expect("50 failed 2");
 }
+
+#[test]
+fn an_exit_that_was_asked_for_is_never_a_failure_whatever_its_code() {
+    let mut a = pool(0, 3);
+    a.restart.budget.failures = 1;
+    let mut s = Scene::of(vec![a]);
+    // None of them is good yet, and all leave with a boot-error code: they were told to go.
+    s.bring_up()
+        .scale_to(0, 1)
+        .exit("a0.1", 3)
+        .exit("a1.1", 4)
+        .to(60.0)
+        .expect("0 spawn a0.1, spawn a1.1, spawn a2.1, TERM a0.1, TERM a1.1");
+    assert_eq!(s.phase(0), Phase::Running);
+}
