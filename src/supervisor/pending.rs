@@ -222,7 +222,7 @@ impl Supervisor {
         let name = &p.spec.name;
         match p.phase {
             Phase::Running => {
-                let settled = p.all_ready() && !p.has_leaving(|r| r == Reason::ScaleDown);
+                let settled = p.all_ready() && !p.has_leaving(|r| r == Reason::ScaleDown) && !p.has_surplus();
                 settled.then(|| Outcome::Done(format!("{name}: {} workers ready", p.ready_count())))
             }
             Phase::BackingOff | Phase::Failed => {

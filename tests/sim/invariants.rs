@@ -268,7 +268,7 @@ pub(crate) fn breaker_as_designed(pool: &PoolLife, before: Phase, phase: Phase, 
         must(pool.early.len() < failures, || format!("pool {name} runs on after early deaths at {:?}", pool.early))?;
     }
     if phase == Phase::Failed && before != Phase::Failed {
-        let boot = !pool.ever_good || pool.maybe_good && !pool.ever_good;
+        let boot = !pool.ever_good;
         let gave_up = before == Phase::BackingOff && pool.spec.restart.give_up_after > 0;
         let never = pool.spec.restart.policy == RestartPolicy::Never;
         must(boot || gave_up || never, || format!("pool {name} failed although workers of it were good"))?;

@@ -215,11 +215,7 @@ impl Proc {
     /// A signal other than KILL arrives.
     fn feels(&mut self, now: Time, w: WorkerId, signal: i32, q: &mut Queue) {
         match signal {
-            ABRT => {
-                if self.script.abrt_ends {
-                    q.at(now + Duration::from_millis(3), Item::Proc(w, Step::DieBy(ABRT)));
-                }
-            }
+            ABRT if self.script.abrt_ends => q.at(now + Duration::from_millis(3), Item::Proc(w, Step::DieBy(ABRT))),
             // TERM, INT, QUIT: the stop signals of these runs.
             15 | 2 | 3 => {
                 if let Some(by) = self.script.extends_stop

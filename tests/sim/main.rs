@@ -10,16 +10,21 @@
 //! | `world` | the driver: one run |
 //! | `runs`, `isolation` | the tests over many seeds |
 //! | `scene`, `scenarios` | exact tables, one per rule |
+//! | `pure` | properties of the small pure pieces |
 #![allow(clippy::disallowed_methods, reason = "seeds and steps come from the environment")]
 
 mod coverage;
 mod facts;
 mod invariants;
+mod isolation;
 mod judge;
 mod kernel;
+mod pure;
 mod queue;
 mod rng;
 mod runs;
+mod scenarios;
+mod scene;
 mod script;
 mod shadow;
 mod specs;

@@ -28,7 +28,7 @@ fn setting(seed: u64) -> Setting {
     let mut rng = Rng::keyed(seed, 0x5E7);
     Setting {
         seed,
-        weather: rng.pick(&[Weather::STORM, Weather::STORM, Weather::BREEZE]),
+        weather: if is_doomed(seed) { Weather::DOOM } else { rng.pick(&[Weather::STORM, Weather::STORM, Weather::BREEZE]) },
         climate: Climate {
             orders: rng.pick(&[(0, 0), (100, 4_000), (1_000, 20_000), (5_000, 90_000)]),
             master: rng.pick(&[(0, 0), (500, 10_000), (10_000, 90_000)]),
@@ -41,6 +41,11 @@ fn setting(seed: u64) -> Setting {
     }
 }
 
+/// One seed in eight boots into an outage.
+fn is_doomed(seed: u64) -> bool {
+    seed.is_multiple_of(8)
+}
+
 fn pools(seed: u64) -> (MasterSpec, Vec<PoolSpec>) {
     let mut rng = Rng::keyed(seed, 0x9001);
     let mut pools: Vec<PoolSpec> = Vec::new();
@@ -51,7 +56,15 @@ fn pools(seed: u64) -> (MasterSpec, Vec<PoolSpec>) {
         pools.push(pool);
     }
     let mut master = random_master(&mut rng, &pools);
-    if rng.permille(800) {
+    if is_doomed(seed) {
+        // A first pool that must boot and, more often than not, cannot.
+        pools[0].required = true;
+        pools[0].autostart = true;
+        pools[0].boot = poolmaster::supervisor::OnBootFailure::Fail;
+        pools[0].settle = secs(3);
+        master.exit_when =
+            rng.pick(&[poolmaster::supervisor::ExitWhen::AllDown, poolmaster::supervisor::ExitWhen::RequiredFailed]);
+    } else if rng.permille(800) {
         master.exit_when = poolmaster::supervisor::ExitWhen::Never;
     }
     (master, pools)
@@ -144,7 +157,7 @@ fn report(world: &World, seed: u64, steps: u64, what: &str) -> ! {
 }
 
 /// Rare things that a million events must have reached; otherwise the runs prove less than they say.
-const DEEDS: [&str; 30] = [
+const DEEDS: [&str; 31] = [
     "spawn",
     "look",
     "signal KILL",
@@ -158,6 +171,7 @@ const DEEDS: [&str; 30] = [
     "reply refused",
     "exit 0",
     "exit 3",
+    "exit 4",
     "note assumed-ready",
     "note escalated",
     "note heartbeat-lost",

@@ -74,6 +74,7 @@ pub(crate) struct Weather {
 impl Weather {
     pub(crate) const CALM: Weather = Weather { bad: 0, outages: 0, no_fork: 0, chatter: 0 };
     pub(crate) const STORM: Weather = Weather { bad: 350, outages: 200, no_fork: 20, chatter: 3 };
+    pub(crate) const DOOM: Weather = Weather { bad: 700, outages: 600, no_fork: 20, chatter: 0 };
     pub(crate) const BREEZE: Weather = Weather { bad: 60, outages: 30, no_fork: 5, chatter: 30 };
 }
 
@@ -119,8 +120,8 @@ impl Script {
         }
         let mut epoch = Rng::keyed(seed, (now.0 / EPOCH_NS) << 8 | u64::from(w.pool.0));
         if epoch.permille(weather.outages) {
-            let kind = epoch.below(4);
-            s.breaks(&mut rng, [3, 4, 9, 2][kind as usize]);
+            let kind = epoch.below(6);
+            s.breaks(&mut rng, [3, 4, 9, 2, 12, 13][kind as usize]);
         } else if rng.permille(weather.bad) {
             let kind = rng.below(25);
             s.breaks(&mut rng, kind);

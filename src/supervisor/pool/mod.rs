@@ -198,6 +198,11 @@ impl Pool {
         self.stopping > 0 && self.workers.values().any(|w| w.leaving.is_some_and(&is))
     }
 
+    /// A worker of a slot that is not wanted any more is still there, for whatever reason it was told to go.
+    pub(super) fn has_surplus(&self) -> bool {
+        self.stopping > 0 && self.workers.values().any(|w| !self.active.contains(&w.id.slot))
+    }
+
     pub(super) fn note(&self, cx: &mut Cx<'_>, level: Level, what: What) {
         cx.note(level, Some(self.spec.id), None, what);
     }

@@ -1,0 +1,176 @@
+//! Deaths: which are replaced at once, which wait, and the half-open breaker.
+
+use std::time::Duration;
+
+use poolmaster::supervisor::{Command, OnBootFailure, Phase, PoolId, PoolSpec, SpawnFault, What};
+
+use crate::scene::Scene;
+use crate::specs::{pool, secs};
+
+/// A pool whose first workers are good by one second.
+fn good(spec: PoolSpec) -> Scene {
+    let mut s = Scene::of(vec![spec]);
+    s.settled();
+    s
+}
+
+#[test]
+fn a_worker_that_dies_later_in_its_life_is_replaced_at_once_however_it_died() {
+    let mut s = good(pool(0, 2));
+    s.to(5.0).exit("a0.1", 1).expect("5 spawn a0.2");
+    s.exit("a1.1", 0).expect("5 spawn a1.2");
+}
+
+#[test]
+fn a_hundred_killed_together_are_a_hundred_back_together() {
+    let mut s = good(pool(0, 100));
+    s.to(5.0);
+    for slot in 0..100 {
+        s.exit(&format!("a{slot}.1"), 9);
+    }
+    for slot in 0..100 {
+        s.up(&format!("a{slot}.2"));
+    }
+    assert_eq!(s.core.workers(PoolId(0)).len(), 100);
+    assert_eq!(s.phase(0), Phase::Running);
+}
+
+#[test]
+fn early_deaths_of_one_slot_wait_0_then_half_a_second_then_1_2_4() {
+    let mut a = pool(0, 1);
+    a.restart.budget.failures = 100;
+    let mut s = good(a);
+    s.exit("a0.1", 1).expect("1 spawn a0.2");
+    let mut at = 1.0;
+    for (n, wait) in [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0].into_iter().enumerate() {
+        s.exit(&format!("a0.{}", n + 2), 1).to(at + wait);
+        at += wait;
+        s.expect(&format!("{at} spawn a0.{}", n + 3));
+    }
+}
+
+#[test]
+fn only_health_clears_the_count_of_a_slot() {
+    let mut a = pool(0, 1);
+    a.restart.budget.failures = 100;
+    let mut s = good(a);
+    s.exit("a0.1", 1).exit("a0.2", 1).exit("a0.3", 1).to(1.5).skip();
+    // Three seconds of life: good, so it is replaced at once, but the count stands.
+    s.boots("a0.4").to(4.5).exit("a0.4", 1).expect("4.5 spawn a0.5");
+    s.exit("a0.5", 1).to(5.5).expect("5.5 spawn a0.6");
+    // A minute of health clears it.
+    s.boots("a0.6").to(66.0).exit("a0.6", 1).expect("66 spawn a0.7");
+    s.exit("a0.7", 1).expect("66 spawn a0.8");
+    s.exit("a0.8", 1).to(66.5).expect("66.5 spawn a0.9");
+}
+
+#[test]
+fn jitter_spreads_a_wait_by_its_fraction_and_no_more() {
+    let mut seen = std::collections::BTreeSet::new();
+    for slot in 0..20 {
+        let mut a = pool(0, 20);
+        a.restart.backoff = poolmaster::supervisor::Backoff { first: secs(10), jitter: 0.2, ..a.restart.backoff };
+        let mut s = good(a);
+        s.exit(&format!("a{slot}.1"), 1).up(&format!("a{slot}.2")).exit(&format!("a{slot}.2"), 1);
+        let wait = s.core.next_deadline().expect("it waits").since(poolmaster::supervisor::Time(1_000_000_000));
+        assert!(wait >= secs(8) && wait <= secs(12), "{wait:?}");
+        seen.insert(wait);
+    }
+    assert!(seen.len() > 10, "each slot draws its own: {seen:?}");
+}
+
+#[test]
+fn a_spent_budget_opens_the_breaker_one_probe_at_a_time_until_one_is_good() {
+    let mut a = pool(0, 3);
+    a.restart.budget.failures = 3;
+    let mut s = good(a);
+    s.exit("a0.1", 1).exit("a1.1", 1).exit("a2.1", 1).expect("1 spawn a0.2, spawn a1.2, spawn a2.2");
+    s.exit("a0.2", 1).expect("1 spawn a0.3");
+    s.exit("a1.2", 1).expect("1 spawn a1.3");
+    s.exit("a2.2", 1).expect("");
+    assert_eq!(s.phase(0), Phase::BackingOff);
+    assert!(s.noted(|w| matches!(w, What::BackingOff { failures: 3, .. })));
+    s.exit("a0.3", 1).exit("a1.3", 1).expect("");
+    s.to(60.0).expect("1.5 spawn a0.4");
+    s.exit("a0.4", 1).to(61.5).expect("61 spawn a0.5");
+    s.up("a0.5").exit("a0.5", 1).to(64.0).expect("63.5 spawn a0.6");
+    s.boots("a0.6").to(66.0).expect("65 spawn a1.4, spawn a2.3");
+    assert_eq!(s.phase(0), Phase::Running);
+    assert!(s.noted(|w| *w == What::Recovered));
+}
+
+#[test]
+fn early_deaths_outside_the_stretch_do_not_count_together() {
+    let mut a = pool(0, 1);
+    a.restart.budget.failures = 2;
+    a.restart.budget.within = secs(10);
+    let mut s = good(a);
+    s.exit("a0.1", 1).exit("a0.2", 1).to(12.0).exit("a0.3", 1);
+    assert_eq!(s.phase(0), Phase::Running);
+    s.to(13.0).exit("a0.4", 1);
+    assert_eq!(s.phase(0), Phase::BackingOff);
+}
+
+#[test]
+fn retry_clears_the_back_off_and_tries_now() {
+    let mut a = pool(0, 1);
+    a.restart.budget.failures = 1;
+    let mut s = good(a);
+    s.exit("a0.1", 1).exit("a0.2", 1).skip();
+    assert_eq!(s.phase(0), Phase::BackingOff);
+    s.to(1.2).ask(Command::Retry { pool: PoolId(0) }).expect("1.2 spawn a0.3");
+    s.boots("a0.3").to(3.0).expect("2.2 done 1").idle();
+}
+
+#[test]
+fn give_up_after_makes_a_pool_finally_failed() {
+    let mut a = pool(0, 1);
+    a.restart.budget.failures = 1;
+    a.restart.give_up_after = 2;
+    let mut b = pool(1, 1);
+    b.autostart = false;
+    let mut s = Scene::of(vec![a, b]);
+    s.settled().exit("a0.1", 1).exit("a0.2", 1).to(1.5).expect("1 spawn a0.2; 1.5 spawn a0.3");
+    s.exit("a0.3", 1).to(2.5).expect("2.5 spawn a0.4");
+    s.exit("a0.4", 1).to(1_000.0).expect("").idle();
+    assert_eq!(s.phase(0), Phase::Failed);
+}
+
+#[test]
+fn in_back_off_an_operators_number_is_kept_and_filled_after_recovery() {
+    let mut a = pool(0, 1);
+    a.restart.budget.failures = 1;
+    a.boot = OnBootFailure::Retry;
+    let mut s = Scene::of(vec![a]);
+    s.exit("a0.1", 1).scale_signals(0, 2).skip().to(0.5).expect("0.5 spawn a0.2");
+    s.boots("a0.2").to(2.0).expect("1.5 spawn a1.1, spawn a2.1");
+}
+
+#[test]
+fn a_setup_step_that_fails_is_an_early_death_and_a_missing_program_later_as_well() {
+    let mut s = good(pool(0, 1));
+    s.exit("a0.1", 1).spawn_fails("a0.2", SpawnFault::Setup).expect("1 spawn a0.2, spawn a0.3");
+    s.spawn_fails("a0.3", SpawnFault::Exec).to(1.5).expect("1.5 spawn a0.4");
+    assert_eq!(s.phase(0), Phase::Running);
+}
+
+#[test]
+fn a_late_tick_makes_no_early_death_of_a_worker_that_was_long_ready() {
+    let mut a = pool(0, 1);
+    a.restart.budget.failures = 1;
+    let mut s = Scene::of(vec![a]);
+    s.boots("a0.1").skip();
+    // The loop was held up for 90 s: the exit is heard before the tick that would have said "good".
+    let held = Duration::from_secs(90);
+    s.asleep(held).exit("a0.1", 1).expect("90 spawn a0.2");
+    assert_eq!(s.phase(0), Phase::Running);
+}
+
+#[test]
+fn a_wait_between_replacements_does_not_hold_back_the_one_in_their_place() {
+    let mut s = good(pool(0, 1));
+    s.ask(Command::Restart { targets: vec![poolmaster::supervisor::Target { pool: PoolId(0), slot: None }] });
+    s.exit("a0.2", 1).exit("a0.3", 1).expect("1 spawn a0.2, spawn a0.3");
+    // The next replacement waits half a second; the old worker dies meanwhile and is replaced at once.
+    s.to(1.1).exit("a0.1", 1).expect("1.1 spawn a0.4");
+}

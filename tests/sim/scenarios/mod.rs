@@ -1,0 +1,12 @@
+//! Named scenarios: one rule of the design each, with exact actions and times.
+
+mod backoff;
+mod boot;
+mod config;
+mod ending;
+mod health;
+mod jobs;
+mod readiness;
+mod rolling;
+mod scaling;
+mod stopping;

@@ -1,0 +1,116 @@
+//! Replacing workers: new ones good before old ones stop, and where it ends when they do not get good.
+
+use poolmaster::supervisor::{Command, MasterSignal, Notification, PoolId, Share, Target, What};
+
+use crate::scene::Scene;
+use crate::specs::{master, pool};
+
+const A: PoolId = PoolId(0);
+
+fn restart(slot: Option<u32>) -> Command {
+    Command::Restart { targets: vec![Target { pool: A, slot }] }
+}
+
+#[test]
+fn with_a_surge_of_one_each_new_worker_is_good_before_its_old_one_stops() {
+    let mut s = Scene::of(vec![pool(0, 2)]);
+    s.settled().ask(restart(None)).expect("1 spawn a0.2");
+    s.to(2.0).boots("a0.2").to(2.9).expect("");
+    s.to(3.0).expect("3 TERM a0.1, spawn a1.2");
+    s.exit("a0.1", 0).boots("a1.2").to(4.0).expect("4 TERM a1.1");
+    s.exit("a1.1", 0).to(60.0).expect("4 done 1").idle();
+}
+
+#[test]
+fn a_larger_surge_replaces_several_at_once() {
+    let mut a = pool(0, 4);
+    a.rollout.max_surge = Share::Percent(50);
+    let mut s = Scene::of(vec![a]);
+    s.settled().ask(restart(None)).expect("1 spawn a0.2, spawn a1.2");
+    s.bring_up().to(2.0).expect("2 TERM a0.1, spawn a2.2, TERM a1.1, spawn a3.2");
+}
+
+#[test]
+fn without_surge_the_old_one_stops_first() {
+    let mut a = pool(0, 2);
+    a.rollout.max_surge = Share::Count(0);
+    a.rollout.max_unavailable = Share::Count(1);
+    let mut s = Scene::of(vec![a]);
+    s.settled().ask(restart(None)).expect("1 TERM a0.1");
+    s.to(3.0).exit("a0.1", 0).boots("a0.2").to(3.9).expect("3 spawn a0.2");
+    s.to(4.0).expect("4 TERM a1.1");
+}
+
+#[test]
+fn one_slot_can_be_replaced_alone() {
+    let mut s = Scene::of(vec![pool(0, 3)]);
+    s.settled().ask(restart(Some(1))).expect("1 spawn a1.2");
+    s.boots("a1.2").to(2.0).exit("a1.1", 0).to(60.0).expect("2 TERM a1.1, done 1").idle();
+    s.ask(restart(Some(7))).expect("60 refused 2");
+}
+
+#[test]
+fn a_roll_stops_where_it_is_after_three_failures_in_a_row() {
+    let mut s = Scene::of(vec![pool(0, 2)]);
+    s.settled().ask(restart(None)).exit("a0.2", 1).exit("a0.3", 1).to(1.5).expect("1 spawn a0.2, spawn a0.3; 1.5 spawn a0.4");
+    s.exit("a0.4", 1).to(60.0).expect("1.5 failed 1").idle();
+    assert!(s.noted(|w| matches!(w, What::RollHalted { .. })));
+    assert_eq!(s.core.pools()[0].ready, 2, "the old workers keep serving");
+}
+
+#[test]
+fn an_old_worker_that_gets_good_meanwhile_does_not_pass_for_its_replacement() {
+    let mut a = pool(0, 2);
+    a.settle = std::time::Duration::from_secs(3);
+    let mut s = Scene::of(vec![a]);
+    s.bring_up().to(1.0).skip().ask(restart(None)).expect("1 spawn a0.2");
+    // The old ones settle at 3 s: no reason to start another replacement.
+    s.to(5.0).expect("");
+    s.boots("a0.2").to(8.0).expect("8 TERM a0.1, spawn a1.2");
+}
+
+#[test]
+fn an_old_worker_that_crashes_during_a_roll_is_replaced_by_the_one_that_is_coming() {
+    let mut s = Scene::of(vec![pool(0, 1)]);
+    s.settled().ask(restart(None)).exit("a0.1", 1).boots("a0.2").to(60.0).expect("1 spawn a0.2; 2 done 1").idle();
+}
+
+#[test]
+fn an_old_worker_that_says_stopping_during_a_roll_needs_no_third_one() {
+    let mut s = Scene::of(vec![pool(0, 1)]);
+    s.settled().ask(restart(None)).says("a0.1", Notification::Stopping).exit("a0.1", 0);
+    s.boots("a0.2").to(60.0).expect("1 spawn a0.2; 2 done 1").idle();
+}
+
+#[test]
+fn scale_during_a_roll_changes_the_target_at_once() {
+    let mut s = Scene::of(vec![pool(0, 2)]);
+    s.settled().ask(restart(None)).scale_signals(0, 1).expect("1 spawn a0.2, spawn a2.1");
+    s.scale_signals(0, -2).bring_up().to(3.0);
+    assert_eq!((s.target(0), s.core.pools()[0].ready), (1, 1));
+}
+
+#[test]
+fn stop_ends_a_roll() {
+    let mut s = Scene::of(vec![pool(0, 1)]);
+    s.settled().ask(restart(None)).ask(Command::Stop { pools: vec![A] });
+    s.expect("1 spawn a0.2, TERM a0.2, TERM a0.1, failed 1");
+    s.exit("a0.1", 0).exit("a0.2", 0).to(60.0).expect("1 done 2").idle();
+}
+
+#[test]
+fn a_roll_that_is_asked_again_starts_from_the_workers_as_they_are() {
+    let mut s = Scene::of(vec![pool(0, 1)]);
+    s.settled().ask(restart(None)).ask(restart(None)).expect("1 spawn a0.2, TERM a0.2, spawn a0.3");
+    s.exit("a0.2", 0).boots("a0.3").to(2.0).exit("a0.1", 0).to(60.0).expect("2 TERM a0.1, done 1, done 2").idle();
+}
+
+#[test]
+fn the_restart_signal_and_hup_roll_too() {
+    let mut s = Scene::of(vec![pool(0, 1)]);
+    s.settled()
+        .fact(poolmaster::supervisor::Event::RestartSignal { pool: A, sender: crate::storm::OPERATOR })
+        .expect("1 spawn a0.2");
+    s.boots("a0.2").to(2.0).exit("a0.1", 0).skip();
+    s.signal(MasterSignal::Hup).configure(master(), vec![pool(0, 1)]).expect("2 read-config, spawn a0.3");
+}
