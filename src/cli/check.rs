@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Context, Exit};
 use crate::config::diagnostics::{Diagnostic, Diagnostics};
 use crate::config::spec::Config;
-use crate::config::{Facts, Flag, Loaded, Sources, explain};
+use crate::config::{Flag, Loaded, Sources, explain};
 
 /// Arguments of `check`.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -41,18 +41,7 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
 /// What a config is read from, for the verbs that look at one without running it.
 pub(super) fn sources(config: Option<PathBuf>, set: &[String], ctx: &Context) -> Result<Sources, String> {
     let flags = set.iter().map(|argument| Flag::set(argument)).collect::<Result<Vec<_>, _>>()?;
-    Ok(Sources { path: config, text: None, env: ctx.env.clone(), flags, facts: facts(ctx) })
-}
-
-/// What `check` and `config` know of the host.
-fn facts(ctx: &Context) -> Facts {
-    let cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
-    let xdg = ctx
-        .env
-        .iter()
-        .find(|(name, value)| name == "XDG_RUNTIME_DIR" && value.starts_with('/'))
-        .map(|(_, dir)| PathBuf::from(dir));
-    Facts { cpus, uid: nix::unistd::geteuid().as_raw(), cwd: ctx.cwd.clone(), xdg_runtime_dir: xdg }
+    Ok(Sources { path: config, text: None, env: ctx.env.clone(), flags, facts: ctx.facts() })
 }
 
 /// stdout, stderr and the exit code.
@@ -145,7 +134,7 @@ mod tests {
     use super::*;
 
     fn answered(text: &str, args: &Args) -> (String, String, Exit) {
-        let facts = Facts { cpus: 4, uid: 1000, cwd: PathBuf::from("/srv/shop"), xdg_runtime_dir: None };
+        let facts = crate::config::Facts { cpus: 4, uid: 1000, cwd: PathBuf::from("/srv/shop"), ..Default::default() };
         let path = Some(PathBuf::from("pools.toml"));
         answer(args, explain(&Sources { path, text: Some(text.to_owned()), facts, ..Sources::default() }))
     }

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::config::Facts;
+use crate::os::process;
+
 /// Environment, working directory, terminal.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
@@ -18,6 +21,18 @@ impl Context {
     /// A variable. An empty one counts as unset.
     pub fn var(&self, name: &str) -> Option<&str> {
         self.env.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
+    }
+
+    /// What a config may depend on.
+    pub fn facts(&self) -> Facts {
+        let absolute = |name| self.var(name).filter(|dir| dir.starts_with('/')).map(PathBuf::from);
+        Facts {
+            cpus: u32::try_from(process::cpus()).unwrap_or(1),
+            uid: process::effective_uid(),
+            cwd: self.cwd.clone(),
+            runtime_dir: self.var("POOLMASTER_RUNTIME_DIR").map(|dir| self.cwd.join(dir)),
+            xdg_runtime_dir: absolute("XDG_RUNTIME_DIR"),
+        }
     }
 
     /// Output may have colours (<https://no-color.org>).

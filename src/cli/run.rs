@@ -5,8 +5,7 @@ use std::rc::Rc;
 
 use super::{Context, Exit, output};
 use crate::config::spec::Config;
-use crate::config::{self, Facts, Flag, Sources};
-use crate::os::process;
+use crate::config::{self, Flag, Sources};
 use crate::runtime::{self, Settings};
 
 /// Start a master and keep its pools alive
@@ -39,6 +38,10 @@ pub struct Args {
     /// Set a pool's number of workers; without a config, the number itself
     #[arg(long, value_name = "POOL=N")]
     pub workers: Vec<String>,
+
+    /// Directory for the control socket, the pid file and the workers' notify sockets
+    #[arg(long, value_name = "DIR")]
+    pub runtime_dir: Option<PathBuf>,
 
     /// Least level that is logged: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
@@ -114,23 +117,14 @@ fn sources(args: &Args, ctx: &Context) -> Result<Sources, String> {
         shown_as: format!("--{flag} {value}"),
     };
     let path = |p: &PathBuf| ctx.cwd.join(p).display().to_string();
+    sources.flags.extend(args.runtime_dir.iter().map(|v| master("runtime_dir", "runtime-dir", &path(v))));
     sources.flags.extend(args.log_level.iter().map(|v| master("log.level", "log-level", v)));
     sources.flags.extend(args.log_format.iter().map(|v| master("log.format", "log-format", v)));
     sources.flags.extend(args.log_file.iter().map(|v| master("log.file", "log-file", &path(v))));
     sources.flags.extend(args.trace.iter().map(|v| master("trace", "trace", &path(v))));
     sources.env.clone_from(&ctx.env);
-    sources.facts = facts(ctx);
+    sources.facts = ctx.facts();
     Ok(sources)
-}
-
-/// What a config may depend on.
-pub(super) fn facts(ctx: &Context) -> Facts {
-    Facts {
-        cpus: u32::try_from(process::cpus()).unwrap_or(1),
-        uid: process::effective_uid(),
-        cwd: ctx.cwd.clone(),
-        xdg_runtime_dir: ctx.var("XDG_RUNTIME_DIR").map(PathBuf::from),
-    }
 }
 
 /// Loads, refuses what this version does not have, keeps the pools that are wanted here.

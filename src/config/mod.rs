@@ -67,6 +67,8 @@ pub struct Facts {
     pub uid: u32,
     /// The master's working directory, absolute.
     pub cwd: PathBuf,
+    /// `$POOLMASTER_RUNTIME_DIR`.
+    pub runtime_dir: Option<PathBuf>,
     /// `$XDG_RUNTIME_DIR`.
     pub xdg_runtime_dir: Option<PathBuf>,
 }
@@ -102,35 +104,17 @@ pub fn explain(sources: &Sources) -> Result<Loaded, Diagnostics> {
     let mut diags = Diagnostics::default();
     let env: BTreeMap<String, String> = sources.env.iter().cloned().collect();
     let around = Around { env: &env, cwd: &sources.facts.cwd };
-
-    let main = files::main_file(sources, &mut diags);
-    let environment = environment::layer(&sources.env, &mut diags);
-    let flags = flags::layer(&sources.flags, &mut diags);
-    // A stronger layer's list of include files replaces the file's.
-    let patterns = [Some(&flags), Some(&environment), main.root.as_ref()]
-        .into_iter()
-        .flatten()
-        .find(|root| root.get("include").is_some())
-        .map(files::include_patterns)
-        .unwrap_or_default();
-    let shown_folder = sources.path.as_deref().or(main.path.as_deref()).and_then(Path::parent).unwrap_or(Path::new(""));
-    let (includes, complete) = files::includes(&patterns, main.path.as_deref(), shown_folder, sources, &mut diags);
-    let complete = complete && main.root.is_some();
-
-    let mut given: Vec<Node> = main.root.into_iter().collect();
-    given.extend(includes);
-    given.extend([environment, flags]);
-    for root in &given {
+    let Read { layers, path, complete } = read(sources, &mut diags);
+    for root in &layers.given {
         check::layer(root, around, &mut diags);
     }
-    let layers = Layers { built_in: (built_in("master."), built_in("pool.*.")), given };
     if !complete || diags.full() {
         // Without all of the text everything else would be called incomplete.
         diags.sort();
         return Err(diags);
     }
     let trees = layers.merged(around, &mut diags);
-    let mut config = build::config(main.path, &trees, &sources.facts, around, &mut diags);
+    let mut config = build::config(path, &trees, &sources.facts, around, &mut diags);
     diags.sort();
     if diags.failed() {
         return Err(diags);
@@ -139,6 +123,47 @@ pub fn explain(sources: &Sources) -> Result<Loaded, Diagnostics> {
     config.warnings = warnings.iter().map(Diagnostic::line).collect();
     config.not_yet = later::list(&trees, around);
     Ok(Loaded { config, warnings, trees, layers, env })
+}
+
+/// The control socket of the master that runs this config. Errors in the pools do not matter: a client has to reach a running master
+/// also while its file is being edited.
+pub fn socket(sources: &Sources) -> Result<PathBuf, Diagnostics> {
+    let mut diags = Diagnostics::default();
+    let env: BTreeMap<String, String> = sources.env.iter().cloned().collect();
+    let around = Around { env: &env, cwd: &sources.facts.cwd };
+    let Read { layers, path, complete } = read(sources, &mut diags);
+    if !complete {
+        return Err(diags);
+    }
+    Ok(build::master(path.as_deref(), &merge::merge(&layers.of_master()), &sources.facts, around).socket)
+}
+
+/// All layers, and whether nothing of the text is missing.
+struct Read {
+    layers: Layers,
+    path: Option<PathBuf>,
+    complete: bool,
+}
+
+fn read(sources: &Sources, diags: &mut Diagnostics) -> Read {
+    let main = files::main_file(sources, diags);
+    let environment = environment::layer(&sources.env, diags);
+    let flags = flags::layer(&sources.flags, diags);
+    // A stronger layer's list of include files replaces the file's.
+    let patterns = [Some(&flags), Some(&environment), main.root.as_ref()]
+        .into_iter()
+        .flatten()
+        .find(|root| root.get("include").is_some())
+        .map(files::include_patterns)
+        .unwrap_or_default();
+    let shown_folder = sources.path.as_deref().or(main.path.as_deref()).and_then(Path::parent).unwrap_or(Path::new(""));
+    let (includes, complete) = files::includes(&patterns, main.path.as_deref(), shown_folder, sources, diags);
+    let complete = complete && main.root.is_some();
+
+    let mut given: Vec<Node> = main.root.into_iter().collect();
+    given.extend(includes);
+    given.extend([environment, flags]);
+    Read { layers: Layers { built_in: (built_in("master."), built_in("pool.*.")), given }, path: main.path, complete }
 }
 
 /// The defaults of all keys that this version has and that start with `prefix`.

@@ -15,7 +15,13 @@ use poolmaster::config::{Facts, Flag, Loaded, Sources, explain, load};
 
 /// A host with 4 CPUs and a user without privileges.
 pub fn facts() -> Facts {
-    Facts { cpus: 4, uid: 1000, cwd: PathBuf::from("/srv/shop"), xdg_runtime_dir: Some(PathBuf::from("/run/user/1000")) }
+    Facts {
+        cpus: 4,
+        uid: 1000,
+        cwd: PathBuf::from("/srv/shop"),
+        runtime_dir: None,
+        xdg_runtime_dir: Some(PathBuf::from("/run/user/1000")),
+    }
 }
 
 /// A config file's text as `pools.toml`, with this environment and these flags.

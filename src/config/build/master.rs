@@ -59,6 +59,9 @@ fn default_name(config: Option<&Path>, facts: &Facts) -> String {
 impl Facts {
     /// The runtime directory when nobody names one.
     pub fn runtime_dir(&self) -> PathBuf {
+        if let Some(dir) = &self.runtime_dir {
+            return dir.clone();
+        }
         match (&self.xdg_runtime_dir, self.uid) {
             (_, 0) => PathBuf::from("/run/poolmaster"),
             (Some(dir), _) => dir.join("poolmaster"),

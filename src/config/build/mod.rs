@@ -9,13 +9,13 @@ mod pool;
 mod reader;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::diagnostics::{Diagnostic, Diagnostics};
 use super::kind::Around;
 use super::near::nearest;
 use super::node::Node;
-use super::spec::Config;
+use super::spec::{Config, Master};
 use super::{Facts, keys};
 use crate::supervisor::PoolId;
 use reader::Reader;
@@ -48,6 +48,11 @@ pub(super) fn config(path: Option<PathBuf>, trees: &Trees, facts: &Facts, around
     cross::check(&mut master, &master_reader, &pools, diags);
     let pools = pools.into_iter().map(|(built, _)| built.pool).collect();
     Config { path, master, pools, warnings: Vec::new(), not_yet: Vec::new() }
+}
+
+/// The master's own settings alone, errors let be.
+pub(super) fn master(path: Option<&Path>, tree: &Node, facts: &Facts, around: Around<'_>) -> Master {
+    master::build(&Reader::new(tree, "master", keys::of_master, around), path, facts, &mut Diagnostics::default())
 }
 
 /// "did you mean": for a name that should be one of these, else what there is.

@@ -86,6 +86,9 @@ pub(crate) fn name(text: &str) -> Result<(), &'static str> {
     if !first.is_some_and(|b| b.is_ascii_lowercase()) {
         return Err("a name starts with a letter");
     }
+    if text == "all" {
+        return Err("\"all\" stands for every pool on the command line");
+    }
     if text.contains("--") || text.ends_with('-') {
         return Err("a name has no -- and no - at its end");
     }

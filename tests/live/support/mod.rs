@@ -4,6 +4,9 @@
     clippy::disallowed_methods,
     clippy::unwrap_used,
     dead_code,
+    unreachable_pub,
+    unsafe_code,
+    clippy::multiple_unsafe_ops_per_block,
     reason = "tests start processes, read clocks and may fail loudly"
 )]
 
