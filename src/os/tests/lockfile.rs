@@ -32,7 +32,7 @@ fn a_lock_is_no_way_to_write_elsewhere() {
     let (link, target) = (temp.path().join("link"), temp.path().join("target"));
     fs::write(&target, "precious").unwrap();
     symlink(&target, &link).unwrap();
-    assert!(matches!(InstanceLock::take(&link), Err(LockError::Io { .. })));
+    assert!(matches!(InstanceLock::take(&link), Err(LockError::Foreign { .. })));
     assert!(matches!(PidFile::create(&link), Err(LockError::Foreign { .. })));
     assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
 }
