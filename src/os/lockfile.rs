@@ -59,6 +59,14 @@ fn failed<'a>(attempt: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -
     move |source| LockError::Io { attempt, path: path.to_owned(), source }
 }
 
+/// The same of an open with O_NOFOLLOW.
+fn unopened<'a>(attempt: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> LockError + 'a {
+    move |e| match e.raw_os_error() {
+        Some(libc::ELOOP) => LockError::Foreign { path: path.to_owned(), what: "a symbolic link" },
+        _ => failed(attempt, path)(e),
+    }
+}
+
 /// False: another open file has the lock.
 fn try_lock(file: &File) -> io::Result<bool> {
     // SAFETY: locks an open file.
@@ -102,7 +110,7 @@ impl InstanceLock {
                 .mode(0o600)
                 .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
                 .open(path)
-                .map_err(failed("open the lock file", path))?;
+                .map_err(unopened("open the lock file", path))?;
             if !file.metadata().map_err(failed("look at the lock file", path))?.is_file() {
                 return Err(LockError::Foreign { path: path.to_owned(), what: "no regular file" });
             }
@@ -214,10 +222,7 @@ fn stale(path: &Path) -> Result<Option<File>, LockError> {
     let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) if e.raw_os_error() == Some(libc::ELOOP) => {
-            return Err(LockError::Foreign { path: path.to_owned(), what: "a symbolic link" });
-        }
-        Err(e) => return Err(failed("open the pid file", path)(e)),
+        Err(e) => return Err(unopened("open the pid file", path)(e)),
     };
     let metadata = file.metadata().map_err(failed("look at", path))?;
     if !metadata.is_file() {

@@ -76,13 +76,28 @@ pub fn ignored_at_start() -> Vec<i32> {
     (1..=LAST).filter(|&signal| is_ignored(signal)).collect()
 }
 
+/// The kernel's sigaction, the handler first and room to spare. Raw, as the C library hides the signals it uses itself (32 and 33), and a
+/// worker would inherit them as ignored.
+type RawAction = [usize; 8];
+
 fn is_ignored(signal: i32) -> bool {
-    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: a null new action only asks; `action` is valid for writing.
-    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
-    // SAFETY: zeroed is a valid sigaction, and the call wrote a valid one or nothing.
-    let action = unsafe { action.assume_init() };
-    asked == 0 && action.sa_sigaction == libc::SIG_IGN
+    let mut action: RawAction = [0; 8];
+    let nothing = std::ptr::null::<RawAction>();
+    // SAFETY: a null new action only asks; `action` is valid for writing and large enough.
+    let asked = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, nothing, action.as_mut_ptr(), SIGSET_BYTES) };
+    asked == 0 && action[0] == libc::SIG_IGN
+}
+
+/// Size of the kernel's signal set: 64 bits.
+const SIGSET_BYTES: usize = 8;
+
+/// Gives a signal its default disposition: -1 on failure. Async-signal-safe.
+pub(crate) fn set_default(signal: i32) -> libc::c_long {
+    // SIG_DFL, no flags, an empty mask.
+    let action: RawAction = [0; 8];
+    let nothing = std::ptr::null_mut::<RawAction>();
+    // SAFETY: `action` is valid for reading; the default disposition runs no code.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), nothing, SIGSET_BYTES) }
 }
 
 /// One signal that arrived.

@@ -2,6 +2,7 @@
 //! only what is ours. Never unlink-then-bind: clients would find nothing in between.
 
 use std::fs::{self, File, Permissions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +15,8 @@ use super::io::own;
 /// What sun_path holds without its NUL.
 pub(crate) const LONGEST: usize = 107;
 
-/// A file's identity, whatever its name.
+/// A file's identity, whatever its name. Good for as long as the file, or the socket bound to it, is open: its inode number cannot come round
+/// again before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId {
     device: u64,
@@ -167,13 +169,19 @@ fn finish(
     Ok(file)
 }
 
+/// `NAME.new`, which whoever lists sockets understands; something short and hidden when that would not fit.
 fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
-    PathBuf::from(name)
+    if name.len() <= LONGEST {
+        return PathBuf::from(name);
+    }
+    let mut hash = DefaultHasher::new();
+    path.file_name().hash(&mut hash);
+    path.with_file_name(format!(".{:x}.new", hash.finish()))
 }
 
-/// The other name may be too long where the final one is not: then by way of the directory's descriptor.
+/// Even that may be too long in a deep directory: then by way of the directory's descriptor.
 fn bind_anywhere(fd: &OwnedFd, path: &Path) -> io::Result<()> {
     if path.as_os_str().len() <= LONGEST {
         return bind(fd, path);

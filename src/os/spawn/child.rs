@@ -8,7 +8,7 @@ use super::failure::{SpawnFailure, Step};
 use super::{Plan, Prepared};
 use crate::os::errno::last;
 use crate::os::process::Resource;
-use crate::os::signals::empty_set;
+use crate::os::signals::{empty_set, set_default};
 
 /// A step's outcome: the error number.
 type Done = Result<(), i32>;
@@ -138,8 +138,7 @@ fn working_dir(plan: &Plan<'_>) -> Done {
 /// Dispositions first, then the mask: a TERM that came since the fork now acts by default, before the program is reached.
 fn signals(reset: &[i32]) -> Done {
     for &signal in reset {
-        // SAFETY: the default disposition runs no code.
-        if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+        if set_default(signal) == -1 {
             return Err(last());
         }
     }

@@ -1,1 +1,12 @@
-//! Tests of this room with real processes and sockets.
+//! Tests of this room with real processes and sockets. The harness runs them in many threads of one process: nobody waits for "any child",
+//! and what would change the whole process runs in one of its own ([`support::in_own_process`]).
+#![allow(clippy::disallowed_methods)]
+
+mod accepting;
+mod control;
+mod listener;
+mod lockfile;
+mod notify;
+mod spawn;
+mod support;
+mod whole_process;

@@ -1,0 +1,269 @@
+//! Listening sockets of both kinds.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use super::support::{in_own_process, soon};
+use crate::os::listener::{ListenAddress, ListenError, ListenSpec, Listening, somaxconn};
+use crate::os::process::self_pid;
+
+fn spec(address: ListenAddress) -> ListenSpec {
+    ListenSpec { address, backlog: 16, nonblocking: true, nodelay: true, mode: Some(0o640) }
+}
+
+fn tcp(addr: &str) -> ListenSpec {
+    spec(ListenAddress::Tcp { addr: addr.parse().unwrap(), dual: false })
+}
+
+fn unix(path: &Path) -> ListenSpec {
+    spec(ListenAddress::Unix(path.to_owned()))
+}
+
+fn port(listening: &Listening) -> SocketAddr {
+    match listening.local_addr() {
+        ListenAddress::Tcp { addr, .. } => *addr,
+        ListenAddress::Unix(_) => panic!("no TCP"),
+    }
+}
+
+fn refused(spec: &ListenSpec) -> ListenError {
+    Listening::open(spec).expect_err("it cannot be opened")
+}
+
+fn shutdown(listening: &Listening, how: i32) {
+    // SAFETY: acts on an open socket.
+    assert_eq!(unsafe { libc::shutdown(listening.as_fd().as_raw_fd(), how) }, 0);
+}
+
+#[test]
+fn tcp_queue_options_and_shutdown() {
+    let listening = Listening::open(&tcp("127.0.0.1:0")).unwrap();
+    let address = port(&listening);
+    assert_ne!(address.port(), 0);
+    assert!(listening.state_listening());
+    assert_eq!(listening.queue(), Some((0, 16)));
+    let _clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+    assert_eq!(listening.queue(), Some((3, 16)));
+    let accepting = TcpListener::from(listening.as_fd().try_clone_to_owned().unwrap());
+    let (accepted, _) = accepting.accept().unwrap();
+    assert!(accepted.nodelay().unwrap(), "TCP_NODELAY is inherited");
+    assert_eq!(listening.queue(), Some((2, 16)));
+    listening.set_backlog(8).unwrap();
+    assert_eq!(listening.queue(), Some((2, 8)));
+    shutdown(&listening, libc::SHUT_RDWR);
+    assert!(!listening.state_listening());
+    assert_eq!(listening.queue(), None);
+}
+
+#[test]
+fn the_inode_is_the_one_in_proc() {
+    let listening = Listening::open(&tcp("127.0.0.1:0")).unwrap();
+    let link = fs::read_link(format!("/proc/self/fd/{}", listening.as_fd().as_raw_fd())).unwrap();
+    assert_eq!(link, PathBuf::from(format!("socket:[{}]", listening.inode())));
+}
+
+#[test]
+fn nonblocking_and_nodelay_are_as_asked() {
+    for wanted in [true, false] {
+        let spec = ListenSpec { nonblocking: wanted, nodelay: wanted, ..tcp("127.0.0.1:0") };
+        let listening = Listening::open(&spec).unwrap();
+        // SAFETY: reads flags.
+        let flags = unsafe { libc::fcntl(listening.as_fd().as_raw_fd(), libc::F_GETFL) };
+        assert_eq!(flags & libc::O_NONBLOCK != 0, wanted);
+        // SAFETY: reads flags.
+        let flags = unsafe { libc::fcntl(listening.as_fd().as_raw_fd(), libc::F_GETFD) };
+        assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+        let _client = TcpStream::connect(port(&listening)).unwrap();
+        let (accepted, _) = TcpListener::from(listening.as_fd().try_clone_to_owned().unwrap()).accept().unwrap();
+        assert_eq!(accepted.nodelay().unwrap(), wanted);
+    }
+}
+
+#[test]
+fn both_families_or_one() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: no IPv6 here");
+        return;
+    }
+    let both = Listening::open(&spec(ListenAddress::Tcp { addr: "[::]:0".parse().unwrap(), dual: true })).unwrap();
+    TcpStream::connect(("127.0.0.1", port(&both).port())).unwrap();
+    TcpStream::connect(("::1", port(&both).port())).unwrap();
+    let six = Listening::open(&tcp("[::]:0")).unwrap();
+    TcpStream::connect(("::1", port(&six).port())).unwrap();
+    assert!(TcpStream::connect(("127.0.0.1", port(&six).port())).is_err());
+}
+
+#[test]
+fn a_port_in_use_names_its_holder() {
+    let first = Listening::open(&tcp("127.0.0.1:0")).unwrap();
+    let error = refused(&tcp(&port(&first).to_string()));
+    assert_eq!(error.errno, Some(libc::EADDRINUSE));
+    let text = error.to_string();
+    assert!(text.contains(&format!("(pid {})", self_pid())) && text.contains("in use by"), "{text}");
+    // Also when the two addresses only overlap.
+    let text = refused(&tcp(&format!("0.0.0.0:{}", port(&first).port()))).to_string();
+    assert!(text.contains(&format!("(pid {})", self_pid())), "{text}");
+}
+
+#[test]
+fn an_address_that_is_not_ours_is_told_in_words() {
+    let text = refused(&tcp("192.0.2.1:8000")).to_string();
+    assert!(text.contains("tcp://192.0.2.1:8000: this machine has no address 192.0.2.1; choose one"), "{text}");
+}
+
+#[test]
+fn a_port_is_free_again_at_once() {
+    let first = Listening::open(&tcp("127.0.0.1:0")).unwrap();
+    let address = port(&first);
+    let client = TcpStream::connect(address).unwrap();
+    let (accepted, _) = TcpListener::from(first.as_fd().try_clone_to_owned().unwrap()).accept().unwrap();
+    // The server's side closes first: its end stays in TIME_WAIT.
+    drop(accepted);
+    drop(client);
+    drop(first);
+    soon(|| Listening::open(&tcp(&address.to_string())));
+}
+
+#[test]
+fn unix_queue_mode_and_shutdown() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("web.sock");
+    let mut listening = Listening::open(&unix(&path)).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(listening.queue(), Some((0, 16)));
+    let _clients: Vec<_> = (0..2).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    assert_eq!(listening.queue(), Some((2, 16)));
+    assert!(listening.state_listening());
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 2, "the socket and its lock");
+    shutdown(&listening, libc::SHUT_RD);
+    assert!(!listening.state_listening());
+    assert!(listening.unlink_if_owner().unwrap());
+    assert!(!listening.unlink_if_owner().unwrap());
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
+fn a_second_holder_of_a_path_is_refused_by_name() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("web.sock");
+    let first = Listening::open(&unix(&path)).unwrap();
+    let error = refused(&unix(&path));
+    assert_eq!(error.errno, Some(libc::EADDRINUSE));
+    assert!(error.to_string().contains(&format!("web.sock.lock is held by process {}", self_pid())), "{error}");
+    drop(first);
+    assert!(path.exists(), "dropping does not unlink");
+    // Stale now: replaced.
+    let _second = soon(|| Listening::open(&unix(&path)));
+    UnixStream::connect(&path).unwrap();
+}
+
+#[test]
+fn a_live_socket_of_a_stranger_is_refused_and_a_stale_one_replaced() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("web.sock");
+    let stranger = UnixListener::bind(&path).unwrap();
+    let error = refused(&unix(&path));
+    assert!(error.errno == Some(libc::EADDRINUSE) && error.to_string().contains("another process listens there"), "{error}");
+    UnixStream::connect(&path).unwrap();
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1, "no lock, no temporary file is left");
+    drop(stranger);
+    let listening = soon(|| Listening::open(&unix(&path)));
+    UnixStream::connect(&path).unwrap();
+    assert_eq!(listening.queue().map(|(n, _)| n), Some(1));
+}
+
+#[test]
+fn what_is_no_socket_is_never_removed() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("web.sock");
+    fs::write(&path, "precious").unwrap();
+    assert!(refused(&unix(&path)).to_string().contains("there is a regular file at this path; it is left alone"));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    fs::remove_file(&path).unwrap();
+    symlink(temp.path().join("elsewhere"), &path).unwrap();
+    assert!(refused(&unix(&path)).to_string().contains("a symbolic link"));
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(refused(&unix(&path)).to_string().contains("a directory"));
+}
+
+#[test]
+fn only_the_owner_unlinks() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("web.sock");
+    let mut ours = Listening::open(&unix(&path)).unwrap();
+    fs::remove_file(&path).unwrap();
+    let _theirs = UnixListener::bind(&path).unwrap();
+    assert!(!ours.unlink_if_owner().unwrap());
+    UnixStream::connect(&path).unwrap();
+}
+
+#[test]
+fn replacing_a_stale_file_leaves_no_gap() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("web.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let path = &path;
+        let watcher = scope.spawn(move || {
+            let mut missing = 0;
+            while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                missing += u32::from(fs::symlink_metadata(path).is_err());
+            }
+            missing
+        });
+        for _ in 0..50 {
+            soon(|| Listening::open(&unix(path)));
+        }
+        drop(stop);
+        assert_eq!(watcher.join().unwrap(), 0, "the path was empty for a moment");
+    });
+}
+
+#[test]
+fn paths_are_good_up_to_107_bytes() {
+    let temp = tempfile::tempdir().unwrap();
+    let fill = 107 - temp.path().as_os_str().len() - 1;
+    let longest = temp.path().join("x".repeat(fill));
+    let listening = Listening::open(&unix(&longest)).unwrap();
+    UnixStream::connect(&longest).unwrap();
+    assert_eq!(listening.queue(), Some((1, 16)));
+    let text = refused(&unix(&temp.path().join("x".repeat(fill + 1)))).to_string();
+    assert!(text.contains("the path has 108 bytes") && text.contains("choose a shorter one"), "{text}");
+}
+
+#[test]
+fn a_short_name_in_a_deep_directory_is_good_too() {
+    let temp = tempfile::tempdir().unwrap();
+    let fill = 107 - temp.path().as_os_str().len() - 3;
+    let dir = temp.path().join("d".repeat(fill));
+    fs::create_dir(&dir).unwrap();
+    let mut listening = Listening::open(&unix(&dir.join("s"))).unwrap();
+    UnixStream::connect(dir.join("s")).unwrap();
+    assert!(listening.unlink_if_owner().unwrap());
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+}
+
+#[test]
+fn a_missing_directory_is_told_in_words() {
+    let text = refused(&unix(Path::new("/nonexistent/dir/web.sock"))).to_string();
+    assert!(text.contains("its directory does not exist; make the directory first"), "{text}");
+}
+
+#[test]
+fn the_kernels_limit_is_known() {
+    let limit = somaxconn().unwrap();
+    assert!(limit > 0);
+    let listening = Listening::open(&ListenSpec { backlog: limit + 1000, ..tcp("127.0.0.1:0") }).unwrap();
+    assert_eq!(listening.queue(), Some((0, limit)), "clamped");
+}
+
+#[test]
+fn limits_of_this_process() {
+    in_own_process("limits_are_raised_and_given_back");
+}

@@ -1,0 +1,163 @@
+//! Tests that change the whole process: each is run in one of its own by [`super::support::in_own_process`], never by the harness itself.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use super::support::{DEADLINE, c, ended, outcome, output, pidfd, readable_within, shell};
+use crate::os::io::{open_null, own, pipe_cloexec, read};
+use crate::os::reap::{self, RawStatus};
+use crate::os::spawn::{Source, spawn};
+use crate::os::unix::{self, Accepted, ControlListener};
+use crate::os::{process, signals};
+
+/// Moves a descriptor to this very number, which has to be free.
+fn at(number: i32, fd: OwnedFd) -> OwnedFd {
+    if fd.as_raw_fd() == number {
+        return fd;
+    }
+    // SAFETY: reads flags.
+    assert_eq!(unsafe { libc::fcntl(number, libc::F_GETFD) }, -1, "{number} is taken");
+    // SAFETY: the number is free.
+    assert_eq!(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, number) }, number);
+    // SAFETY: just made.
+    unsafe { own(number) }
+}
+
+#[test]
+#[ignore = "in its own process"]
+fn fds_shuffled_through_occupied_places() {
+    // Write ends at 3 to 7; read ends far above. A file at each, so that what is written tells where it went.
+    let mut readers = Vec::new();
+    let writers: Vec<OwnedFd> = {
+        let pipes: Vec<_> = (3..8).map(|_| pipe_cloexec().unwrap()).collect();
+        let far: Vec<_> = pipes
+            .into_iter()
+            .map(|(r, w)| {
+                let up = |fd: OwnedFd| {
+                    // SAFETY: duplicates a descriptor.
+                    let n = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 100) };
+                    // SAFETY: just made.
+                    unsafe { own(n) }
+                };
+                (up(r), up(w))
+            })
+            .collect();
+        far.into_iter()
+            .zip(3..)
+            .map(|((r, w), number)| {
+                readers.push(r);
+                at(number, w)
+            })
+            .collect()
+    };
+    let orders: [&[usize]; 5] = [&[0, 1, 2, 3, 4], &[4, 3, 2, 1, 0], &[1, 2, 3, 4, 0], &[2, 2, 0], &[4]];
+    for order in orders {
+        let fds: Vec<BorrowedFd<'_>> = order.iter().map(|i| writers[*i].as_fd()).collect();
+        let script: String = (3..3 + order.len()).map(|n| format!("echo {n} >&{n};")).collect();
+        let mut plan = shell(&format!("{script} ls /proc/self/fd"));
+        plan.fds = fds;
+        let listed = output(&mut plan);
+        let expected: Vec<String> = (0..=3 + order.len()).map(|n| n.to_string()).collect();
+        assert_eq!(listed.split_ascii_whitespace().collect::<Vec<_>>(), expected, "{order:?}");
+        for (index, reader) in readers.iter().enumerate() {
+            let expected: String = order.iter().zip(3..).filter(|(i, _)| **i == index).map(|(_, n)| format!("{n}\n")).collect();
+            if expected.is_empty() {
+                assert!(!readable_within(reader, std::time::Duration::ZERO), "{order:?}: something went to {index}");
+                continue;
+            }
+            let mut buf = [0; 64];
+            let n = read(reader, &mut buf).unwrap();
+            assert_eq!(std::str::from_utf8(&buf[..n]).unwrap(), expected, "{order:?}: pipe {index}");
+        }
+    }
+    // Standard descriptors from occupied places too, swapped with passed ones.
+    let mut plan = shell("echo out; echo err >&2; echo three >&3");
+    (plan.stdout, plan.stderr, plan.fds) =
+        (Source::Fd(writers[0].as_fd()), Source::Fd(writers[1].as_fd()), vec![writers[2].as_fd()]);
+    let child = spawn(&plan).unwrap();
+    outcome(&child).unwrap();
+    assert_eq!(ended(child.pid).status, RawStatus::Exited(0));
+    for (reader, expected) in readers.iter().zip(["out\n", "err\n", "three\n"]) {
+        let mut buf = [0; 64];
+        let n = read(reader, &mut buf).unwrap();
+        assert_eq!(std::str::from_utf8(&buf[..n]).unwrap(), expected);
+    }
+}
+
+#[test]
+#[ignore = "in its own process"]
+fn out_of_descriptors_a_client_is_turned_away_and_nothing_spins() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("control");
+    let listener = ControlListener::bind(&path, 0o600).unwrap();
+    let first = unix::connect(&path).unwrap();
+    let second = unix::connect(&path).unwrap();
+    let limit = libc::rlimit { rlim_cur: 64, rlim_max: 64 };
+    // SAFETY: `limit` is valid for reading.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+    let mut hoard = Vec::new();
+    let full = loop {
+        match open_null() {
+            Ok(fd) => hoard.push(fd),
+            Err(e) => break e,
+        }
+    };
+    assert_eq!(full.raw_os_error(), Some(libc::EMFILE));
+    assert!(matches!(listener.accept().unwrap(), Accepted::Refused));
+    assert!(matches!(listener.accept().unwrap(), Accepted::Refused), "the reserve is there again");
+    assert!(matches!(listener.accept().unwrap(), Accepted::Idle));
+    for client in [first, second] {
+        assert!(readable_within(&client, DEADLINE));
+        assert_eq!(read(&client, &mut [0; 1]).unwrap(), 0, "turned away");
+    }
+    hoard.clear();
+    let third = unix::connect(&path).unwrap();
+    assert!(matches!(listener.accept().unwrap(), Accepted::Client(..)));
+    drop(third);
+}
+
+#[test]
+#[ignore = "in its own process"]
+fn orphans_come_to_the_subreaper() {
+    process::set_subreaper().unwrap();
+    let (r, w) = pipe_cloexec().unwrap();
+    // The grandchild outlives its parent: it waits for its stdin to end.
+    let mut plan = shell("(read x; exit 7) <&3 & exit 5");
+    plan.fds = vec![r.as_fd()];
+    let child = spawn(&plan).unwrap();
+    drop(r);
+    assert!(readable_within(pidfd(child.pid), DEADLINE));
+    let first = reap::next_exited().unwrap().unwrap();
+    assert_eq!((first.pid, first.status), (child.pid, RawStatus::Exited(5)));
+    assert!(signals::group_exists(child.pid), "the grandchild is in it");
+    assert_eq!(reap::next_exited().unwrap(), None, "it has not ended");
+    let me = process::self_pid();
+    let ours = crate::os::procfs::numbers(&format!("/proc/{me}/task"))
+        .find_map(|t| crate::os::procfs::read(&format!("/proc/{me}/task/{t}/children"))?.trim().parse::<i32>().ok());
+    drop(w);
+    assert!(readable_within(pidfd(ours.expect("it is our child now")), DEADLINE));
+    let second = reap::next_exited().unwrap().unwrap();
+    assert_eq!((Some(second.pid), second.status), (ours, RawStatus::Exited(7)));
+    assert!(!signals::group_exists(child.pid));
+    assert_eq!(reap::next_exited().unwrap(), None, "no children at all");
+}
+
+#[test]
+#[ignore = "in its own process"]
+fn limits_are_raised_and_given_back() {
+    let low = libc::rlimit { rlim_cur: 50, rlim_max: 500 };
+    // SAFETY: `low` is valid for reading.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &low) }, 0);
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_SIGPENDING, &low) }, 0);
+    assert_eq!(process::raise_nofile(), (50, 500));
+    assert_eq!(signals::raise_sigpending_limit(), (50, 500));
+    assert_eq!(process::raise_nofile(), (500, 500));
+    let mut plan = shell("ulimit -Sn; ulimit -Hn; grep pending /proc/self/limits");
+    plan.working_dir = Some(c("/"));
+    (plan.nofile, plan.sigpending) = (Some((50, 500)), Some((50, 500)));
+    let text = output(&mut plan);
+    assert_eq!(
+        text.split_ascii_whitespace().collect::<Vec<_>>(),
+        ["50", "500", "Max", "pending", "signals", "50", "500", "signals"]
+    );
+}
