@@ -29,10 +29,13 @@ impl Shadow {
         alive: usize,
     ) -> Verdict {
         if self.exited.is_some() {
-            return holds::stale_facts_change_nothing(out);
+            return must(out.is_empty(), || format!("actions after Exit: {out:?}"));
         }
         if before.stale && !before.was_due {
             holds::stale_facts_change_nothing(out)?;
+            let answer = matches!(event, Event::Signalled { .. } | Event::SignalFailed { .. });
+            let replies = out.iter().any(|a| matches!(a, Action::Reply { .. }));
+            must(answer || !replies, || format!("a stale fact was taken for an answer: {out:?}"))?;
         }
         if quiet(event) && out.is_empty() {
             return Ok(());

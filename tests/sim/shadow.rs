@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use poolmaster::supervisor::{
-    Command, CommandId, ExitWhen, MasterSpec, Phase, PoolId, PoolSpec, ReadyKind, Reason, Time, TimeoutFrom, WorkerId,
-    WorkerState,
+    Command, CommandId, ExitWhen, MasterSpec, Phase, PoolId, PoolSpec, ReadyKind, Reason, ScaleChange, Time, TimeoutFrom,
+    WorkerId, WorkerState,
 };
 
 /// A moment known only to lie within a range.
@@ -340,5 +340,21 @@ impl Shadow {
         let firm =
             life.ready.is_some() && (life.beats.firm || from == TimeoutFrom::Ready && life.beats.shortest == life.beats.longest);
         Some((lo, firm.then_some(hi)))
+    }
+
+    /// What the design makes of an explicit `scale`. `Err`: refused (7). `None`: the design leaves it open.
+    pub(crate) fn scale_verdict(&self, pool: PoolId, change: ScaleChange) -> Option<Result<u32, ()>> {
+        let p = self.pools.get(&pool).filter(|p| p.in_config)?;
+        let wish = match change {
+            ScaleChange::By(n) => i64::from(p.target) + n,
+            ScaleChange::To(n) => i64::from(n),
+            ScaleChange::Percent(percent) => match p.spec.max {
+                None => return Some(Err(())),
+                Some(max) => i64::from(poolmaster::supervisor::Share::Percent(percent).of(max)),
+            },
+            ScaleChange::Config => return Some(Ok(p.spec.workers)),
+        };
+        let inside = wish == 0 || (wish >= i64::from(p.spec.min) && p.spec.max.is_none_or(|max| wish <= i64::from(max)));
+        Some(if inside { Ok(wish as u32) } else { Err(()) })
     }
 }

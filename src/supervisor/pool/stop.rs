@@ -23,8 +23,9 @@ impl Pool {
         match worker.state {
             WorkerState::Spawning | WorkerState::Starting | WorkerState::Ready | WorkerState::Good => {
                 let Some(step) = self.spec.stop.first().copied() else { return };
-                let now = cx.now;
+                let (now, settle) = (cx.now, self.spec.settle);
                 self.edit(cx, id, |w| {
+                    w.was_good = w.has_settled(now, settle);
                     w.leave(reason);
                     w.mark_sent(step.signal);
                     w.enter(WorkerState::Stopping, now, Some(now + step.wait));

@@ -167,6 +167,15 @@ fn a_late_tick_makes_no_early_death_of_a_worker_that_was_long_ready() {
 }
 
 #[test]
+fn a_worker_that_was_long_ready_and_is_told_to_go_was_good() {
+    let mut s = Scene::of(vec![pool(0, 2)]);
+    s.boots("a0.1").up("a1.1").asleep(Duration::from_secs(90)).scale_to(0, 1).exit("a0.1", 0);
+    // Exit code 3 fails a pool at once, but only before any worker of it was good.
+    s.exit("a1.1", 3);
+    assert_eq!(s.phase(0), Phase::Running);
+}
+
+#[test]
 fn a_wait_between_replacements_does_not_hold_back_the_one_in_their_place() {
     let mut s = good(pool(0, 1));
     s.ask(Command::Restart { targets: vec![poolmaster::supervisor::Target { pool: PoolId(0), slot: None }] });
