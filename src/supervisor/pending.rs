@@ -89,7 +89,14 @@ impl Supervisor {
                 Some(p) => format!("{}: {}", p.spec.name, state_words(p)),
                 None => "the pool is gone".to_owned(),
             },
-            goal => {
+            goal @ (Goal::Scaled { .. }
+            | Goal::Stopped { .. }
+            | Goal::Started { .. }
+            | Goal::Rolled { .. }
+            | Goal::Retried { .. }
+            | Goal::Ended
+            | Goal::Reload { .. }
+            | Goal::Signalled { .. }) => {
                 let left: Vec<String> = self
                     .pools
                     .values()
