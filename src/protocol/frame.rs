@@ -88,6 +88,11 @@ impl LineBuffer {
         if self.refused { Err(FrameError::TooLong { max: self.max }) } else { Ok(None) }
     }
 
+    /// [`LineBuffer::next_frame`] has something to give, a refusal included (or there are empty lines to skip).
+    pub fn has_frame(&self) -> bool {
+        self.start < self.tail || self.refused
+    }
+
     /// Bytes of a line that has not ended yet: non-zero at the end of the stream means that it was cut off.
     pub fn unfinished(&self) -> usize {
         self.bytes.len() - self.tail

@@ -18,6 +18,10 @@ use crate::supervisor::{CommandId, Event};
 const CLIENTS: usize = 64;
 /// Bytes read from one client in one turn.
 const SLICE: usize = 16 * 1024;
+/// Requests of one client served in one go. More of them wait for the next turn.
+const REQUESTS: usize = 16;
+/// Bytes of unsent replies beyond which a client's next request waits until it has read some.
+const UNSENT: usize = 256 * 1024;
 /// Bytes of replies held for all clients together, beyond which the slowest reader is dropped.
 const HELD: usize = 64 * 1024 * 1024;
 /// Connections taken in one turn.
@@ -40,6 +44,17 @@ pub(super) struct Client {
     interest: Interest,
     /// Counts up with each use, for the choice of the longest idle.
     used: u64,
+}
+
+impl Client {
+    fn unsent(&self) -> usize {
+        self.output.len() - self.sent
+    }
+
+    /// Whole requests wait here for their turn.
+    fn has_requests(&self) -> bool {
+        self.waiting.is_none() && !self.closing && self.input.has_frame()
+    }
 }
 
 /// All of them.
@@ -66,11 +81,11 @@ impl Clients {
     }
 
     fn held(&self) -> usize {
-        self.by_number.values().map(|c| c.output.len() - c.sent).sum()
+        self.by_number.values().map(Client::unsent).sum()
     }
 
     fn slowest(&self) -> Option<u64> {
-        self.by_number.iter().max_by_key(|(_, c)| c.output.len() - c.sent).map(|(n, _)| *n)
+        self.by_number.iter().max_by_key(|(_, c)| c.unsent()).map(|(n, _)| *n)
     }
 
     /// The longest idle one, rather one that waits for nothing.
@@ -176,11 +191,11 @@ impl Master {
         }
     }
 
-    /// Serves the requests that have come whole, one after the other.
-    pub(super) fn serve_requests(&mut self, number: u64) {
-        loop {
+    /// Serves the requests that have come whole, one after the other, as many as one turn allows.
+    fn serve_requests(&mut self, number: u64) {
+        for _ in 0..REQUESTS {
             let Some(client) = self.clients.get_mut(number) else { return };
-            if client.waiting.is_some() || client.closing {
+            if client.waiting.is_some() || client.closing || client.unsent() >= UNSENT {
                 break;
             }
             match client.input.next_frame() {
@@ -232,13 +247,19 @@ impl Master {
         if all_sent {
             client.output = Vec::new();
             client.sent = 0;
-            if client.closing {
+            if client.closing || (client.ended && client.waiting.is_none() && !client.input.has_frame()) {
                 return false;
             }
+        } else if client.sent >= UNSENT {
+            // One that always reads a little, and never all, must not make us keep what it has.
+            client.output.drain(..client.sent);
+            client.sent = 0;
         }
-        // A client that waits for an answer is not read: what it sends meanwhile waits in its own socket. Its end is still seen.
-        let reads = client.waiting.is_none() && !client.closing && !client.ended;
-        let interest = match (reads, all_sent) {
+        // A client that waits for an answer, has requests left, or does not read its replies is not read: what it sends meanwhile waits
+        // in its own socket. Its end is still seen. Requests that are left go on as soon as there is room for a reply.
+        let left = client.has_requests();
+        let reads = client.waiting.is_none() && !client.closing && !client.ended && !left && client.unsent() < UNSENT;
+        let interest = match (reads, all_sent && !left) {
             (true, true) => Interest::Read,
             (true, false) => Interest::ReadWrite,
             (false, false) => Interest::Write,

@@ -89,6 +89,7 @@ fn stop_plainly(master: &mut Master) {
             let _ = kill(*pid, *signal);
         }
     }
+    master.sabotage.on_stop();
     let deadline = Time(clock::now()) + patience;
     // A set of its own: what else may be ready does not matter any more.
     let Ok(calm) = Epoll::new() else { return };

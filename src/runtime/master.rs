@@ -9,6 +9,7 @@ use super::launch::Common;
 use super::notify::NotifySockets;
 use super::pools::{Ids, PoolRun};
 use super::processes::Processes;
+use super::sabotage::Sabotage;
 use super::signals::SignalMap;
 use super::sockets::Socket;
 use super::start::Reader;
@@ -61,6 +62,7 @@ pub(super) struct Master {
     pub(super) pid: i32,
     pub(super) uid: u32,
     pub(super) started: Time,
+    pub(super) sabotage: Sabotage,
     /// The core's last word.
     pub(super) exit: Option<(i32, String)>,
 }

@@ -16,6 +16,7 @@ mod processes;
 mod reap;
 mod relay;
 mod requests;
+mod sabotage;
 mod signals;
 mod sockets;
 mod start;

@@ -49,7 +49,11 @@ impl Master {
         if !patience.wait && !self.has_reply(id) {
             // Taken and not refused: that is all this client wants to know.
             self.feed(Event::Abandoned { id });
-            self.reply(id, &Outcome::Done("ordered; it goes on".to_owned()));
+            self.commands.remove(&id);
+            if let Some(client) = self.clients.get_mut(client) {
+                client.waiting = None;
+            }
+            return Ok(Some(encode_outcome(&Outcome::Done("ordered; it goes on".to_owned()))));
         }
         Ok(None)
     }
@@ -63,9 +67,8 @@ impl Master {
         let Some(client) = self.commands.remove(&id) else { return };
         if let Some(waiting) = self.clients.get_mut(client) {
             waiting.waiting = None;
+            // What it sent behind that request is served in the next turn.
             self.clients.send(client, &encode_outcome(outcome));
-            // What it sent behind that request is served now.
-            self.serve_requests(client);
         }
     }
 

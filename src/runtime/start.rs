@@ -14,6 +14,7 @@ use super::master::Master;
 use super::notify::NotifySockets;
 use super::pools::{Ids, PoolRun};
 use super::processes::Processes;
+use super::sabotage::Sabotage;
 use super::signals::SignalMap;
 use super::sockets::open_all;
 use super::token::Token;
@@ -164,6 +165,7 @@ fn assemble(
         first_config: Some(config),
         revision: 0,
         reader,
+        sabotage: Sabotage::of(&environment),
         environment,
         ids: Ids::default(),
         names: BTreeMap::new(),

@@ -153,6 +153,7 @@ impl Master {
                 self.watch_signal_queue();
             }
             for info in &scratch.signals {
+                self.sabotage.on_signal(info.signo);
                 if info.signo == WINCH && self.has_terminal {
                     tracing::debug!("SIGWINCH ignored: the master has a controlling terminal");
                     continue;

@@ -1,0 +1,36 @@
+//! Owns the panics that a test may order: there is no other way to see that one in the loop orphans nobody. Only builds with debug
+//! assertions listen to it; a release has no such door.
+
+use crate::supervisor::signal_number;
+
+/// Names a signal: the master panics in the turn that reads it. With `,again` after it, once more while it stops the workers.
+const VARIABLE: &str = "POOLMASTER_TEST_PANIC";
+
+/// Where to panic; by default nowhere.
+#[derive(Debug, Default)]
+pub(super) struct Sabotage {
+    signal: Option<i32>,
+    again: bool,
+}
+
+impl Sabotage {
+    /// What the environment of the master asks for.
+    pub(super) fn of(environment: &[(String, String)]) -> Sabotage {
+        if !cfg!(debug_assertions) {
+            return Sabotage::default();
+        }
+        let Some((_, order)) = environment.iter().find(|(name, _)| name == VARIABLE) else { return Sabotage::default() };
+        let (signal, rest) = order.split_once(',').unwrap_or((order, ""));
+        Sabotage { signal: signal_number(signal), again: rest == "again" }
+    }
+
+    /// A signal was read.
+    pub(super) fn on_signal(&self, signal: i32) {
+        assert!(self.signal != Some(signal), "ordered by {VARIABLE}");
+    }
+
+    /// The workers were signalled because of a panic.
+    pub(super) fn on_stop(&self) {
+        assert!(!self.again, "ordered a second time by {VARIABLE}");
+    }
+}
