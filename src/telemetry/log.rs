@@ -6,17 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
 use super::format::Plain;
+use super::queue::{QUEUED_LINES, Queue};
 use super::sink::{Shared, Sink, open};
-
-/// Lines that may wait for the writing thread; beyond it they are dropped and counted.
-const QUEUED_LINES: usize = 16 * 1024;
 
 /// How to log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +47,7 @@ pub enum LogError {
 pub struct Log {
     level: reload::Handle<LevelFilter, Registry>,
     shared: Arc<Shared>,
-    writer: NonBlocking,
-    dropped: ErrorCounter,
+    writer: Queue,
     json: bool,
     _guard: WorkerGuard,
 }
@@ -62,7 +59,7 @@ fn level_of(name: &str) -> LevelFilter {
 impl Log {
     /// Starts logging. The caller has blocked all signals before: the writing thread keeps the mask of its maker.
     pub fn start(options: &LogOptions) -> Result<Log, LogError> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(options.json));
         let (sink, colour) = match &options.file {
             None => (Sink::stderr(Arc::clone(&shared)), io::stderr().is_terminal()),
             Some(path) => {
@@ -72,6 +69,7 @@ impl Log {
         };
         let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUED_LINES).thread_name("poolmaster-log");
         let (writer, guard) = builder.finish(sink);
+        let writer = Queue::new(writer, Arc::clone(&shared.waiting));
         let (filter, level) = reload::Layer::new(level_of(&options.level));
         let lines = tracing_subscriber::fmt::layer().with_writer(writer.clone()).with_ansi(colour).with_target(false);
         let registry = tracing_subscriber::registry().with(filter);
@@ -81,7 +79,7 @@ impl Log {
             registry.with(lines.event_format(Plain)).try_init()
         };
         set.map_err(|_| LogError::Twice)?;
-        Ok(Log { level, shared, dropped: writer.error_counter(), writer, json: options.json, _guard: guard })
+        Ok(Log { level, shared, writer, json: options.json, _guard: guard })
     }
 
     /// Changes the level of the running log.
@@ -96,11 +94,6 @@ impl Log {
         self.shared.reopen.store(true, Ordering::Release);
     }
 
-    /// Lines that were never written: dropped because the writer was behind, or refused by the disk.
-    pub fn lost(&self) -> u64 {
-        self.dropped.dropped_lines() as u64 + self.shared.lost.load(Ordering::Relaxed)
-    }
-
     /// The way for workers' lines to the same place.
     pub fn relay(&self) -> Relay {
         Relay { writer: self.writer.clone(), json: self.json }
@@ -110,7 +103,7 @@ impl Log {
 /// Passes workers' lines on to where the master logs, each with the name of its worker. Never blocks.
 #[derive(Clone)]
 pub struct Relay {
-    writer: NonBlocking,
+    writer: Queue,
     json: bool,
 }
 

@@ -4,6 +4,7 @@
 mod format;
 mod lines;
 mod log;
+mod queue;
 mod sink;
 pub mod systemd;
 

@@ -6,20 +6,37 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::queue::Waiting;
 
 /// What the loop and the writing thread share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     /// The file was moved: open it anew before the next write.
     pub(super) reopen: AtomicBool,
-    /// Writes that failed since the master started.
-    pub(super) lost: AtomicU64,
+    /// What the loop has queued.
+    pub(super) waiting: Arc<Waiting>,
+    /// Lines are JSON.
+    json: bool,
+}
+
+impl Shared {
+    pub(super) fn new(json: bool) -> Shared {
+        Shared { json, ..Shared::default() }
+    }
 }
 
 /// Opens a log file for appending; made with mode 0640 when missing.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+}
+
+/// A line of the writer's own, in the form of the others.
+fn own_line(json: bool, words: &str) -> Vec<u8> {
+    let line =
+        if json { serde_json::json!({ "level": "WARN", "message": words }).to_string() } else { format!("poolmaster: {words}") };
+    format!("{line}\n").into_bytes()
 }
 
 enum Target {
@@ -32,7 +49,7 @@ pub(super) struct Sink {
     target: Target,
     shared: Arc<Shared>,
     /// Lines lost since the last one that was written, and why.
-    gap: Option<(u64, io::Error)>,
+    gap: Option<(u64, String)>,
 }
 
 impl Sink {
@@ -50,14 +67,16 @@ impl Sink {
             match open(path) {
                 Ok(new) => *file = new,
                 Err(e) => {
-                    let _ = writeln!(
-                        file,
-                        "poolmaster: cannot reopen the log file {}: {e}; the old one stays in use",
-                        path.display()
-                    );
+                    let words = format!("cannot reopen the log file {}: {e}; the old one stays in use", path.display());
+                    let _ = file.write_all(&own_line(self.shared.json, &words));
                 }
             }
         }
+    }
+
+    fn lost(&mut self, lines: u64, why: &str) {
+        let before = self.gap.take().map_or(0, |(lost, _)| lost);
+        self.gap = Some((before + lines, why.to_owned()));
     }
 
     fn put(&mut self, line: &[u8]) -> io::Result<()> {
@@ -73,20 +92,20 @@ impl Write for Sink {
         if self.shared.reopen.swap(false, Ordering::AcqRel) {
             self.reopen();
         }
-        if let Some((lost, e)) = self.gap.take() {
-            let words = format!("poolmaster: {lost} log lines before this one are lost: {e}\n");
-            if self.put(words.as_bytes()).is_err() {
-                self.gap = Some((lost, e));
+        let dropped = self.shared.waiting.take_dropped();
+        if dropped > 0 {
+            self.lost(dropped, "the log was written slower than it came");
+        }
+        if let Some((lost, why)) = self.gap.take() {
+            let words = format!("{lost} log lines about here are lost: {why}");
+            if self.put(&own_line(self.shared.json, &words)).is_err() {
+                self.gap = Some((lost, why));
             }
         }
-        match self.put(line) {
-            Ok(()) => {}
-            Err(e) => {
-                self.shared.lost.fetch_add(1, Ordering::Relaxed);
-                let lost = self.gap.take().map_or(0, |(n, _)| n) + 1;
-                self.gap = Some((lost, e));
-            }
+        if let Err(e) = self.put(line) {
+            self.lost(1, &e.to_string());
         }
+        self.shared.waiting.done(line.len());
         Ok(line.len())
     }
 
@@ -107,12 +126,11 @@ mod tests {
         let mut sink = Sink::file("/dev/full".into(), full, Arc::clone(&shared));
         sink.write_all(b"one\n").expect("counted, not refused");
         sink.write_all(b"two\n").expect("counted, not refused");
-        assert_eq!(shared.lost.load(Ordering::Relaxed), 2);
         let path = dir.path().join("log");
         sink.target = Target::File { path: path.clone(), file: open(&path).expect("a new file") };
         sink.write_all(b"three\n").expect("written");
         let text = std::fs::read_to_string(path).expect("the log");
-        assert!(text.starts_with("poolmaster: 2 log lines before this one are lost: "), "{text}");
+        assert!(text.starts_with("poolmaster: 2 log lines about here are lost: "), "{text}");
         assert!(text.ends_with("three\n"), "{text}");
     }
 

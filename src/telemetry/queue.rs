@@ -1,0 +1,99 @@
+//! Owns the way to the writing thread: a queue bounded in lines and in bytes. What does not fit is dropped and counted; those who log
+//! never wait, and a flood of long lines takes no more memory than one of short ones.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tracing_appender::non_blocking::NonBlocking;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Lines that may wait for the writing thread.
+pub(super) const QUEUED_LINES: usize = 16 * 1024;
+/// Bytes of them.
+const QUEUED_BYTES: usize = 4 * 1024 * 1024;
+
+/// What waits, seen from both sides.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    lines: AtomicUsize,
+    bytes: AtomicUsize,
+    /// Dropped since the last line that was written.
+    dropped: AtomicU64,
+}
+
+impl Waiting {
+    /// Room for one more? Only the loop's thread asks, so the answer holds.
+    fn admit(&self, length: usize) -> bool {
+        let bytes = self.bytes.load(Ordering::Acquire);
+        if self.lines.load(Ordering::Acquire) >= QUEUED_LINES || (bytes > 0 && bytes + length > QUEUED_BYTES) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        self.lines.fetch_add(1, Ordering::AcqRel);
+        self.bytes.fetch_add(length, Ordering::AcqRel);
+        true
+    }
+
+    /// The writing thread is done with one.
+    pub(super) fn done(&self, length: usize) {
+        self.lines.fetch_sub(1, Ordering::AcqRel);
+        self.bytes.fetch_sub(length, Ordering::AcqRel);
+    }
+
+    /// How many were dropped since it was last asked.
+    pub(super) fn take_dropped(&self) -> u64 {
+        self.dropped.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// The loop's end of the queue.
+#[derive(Clone)]
+pub(super) struct Queue {
+    writer: NonBlocking,
+    waiting: Arc<Waiting>,
+}
+
+impl Queue {
+    pub(super) fn new(writer: NonBlocking, waiting: Arc<Waiting>) -> Queue {
+        Queue { writer, waiting }
+    }
+}
+
+impl Write for Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.waiting.admit(line.len()) { self.writer.write(line) } else { Ok(line.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = Queue;
+
+    fn make_writer(&'a self) -> Queue {
+        self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_and_bytes_are_bounded_and_a_huge_line_passes_alone() {
+        let waiting = Waiting::default();
+        assert!(waiting.admit(QUEUED_BYTES * 2), "into an empty queue");
+        assert!(!waiting.admit(1));
+        waiting.done(QUEUED_BYTES * 2);
+        for _ in 0..QUEUED_LINES {
+            assert!(waiting.admit(1));
+        }
+        assert!(!waiting.admit(1));
+        assert_eq!((waiting.take_dropped(), waiting.take_dropped()), (2, 0));
+        waiting.done(1);
+        assert!(waiting.admit(1));
+    }
+}
