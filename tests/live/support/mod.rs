@@ -21,6 +21,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+mod host;
+mod talk;
+
+pub use host::*;
+pub use talk::*;
+
 /// The longest any single wait takes before the test fails: generous, for two busy cores.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The binary under test.
@@ -88,6 +94,9 @@ impl Lines {
     }
 }
 
+/// Runs in the child that becomes a master, before its program.
+pub type PreExec = Box<dyn FnMut() -> std::io::Result<()> + Send + Sync>;
+
 /// A directory, and a config in it, for one master.
 pub struct Setup {
     pub dir: tempfile::TempDir,
@@ -96,6 +105,9 @@ pub struct Setup {
     args: Vec<String>,
     env: Vec<(String, String)>,
     before: Vec<String>,
+    pre_exec: Vec<PreExec>,
+    program: String,
+    no_log: bool,
 }
 
 /// A config whose master keeps everything in a directory of its own. `pools` is TOML below the `[master]` table.
@@ -103,7 +115,17 @@ pub fn setup(pools: &str) -> Setup {
     let dir = tempfile::Builder::new().prefix("pm").tempdir().unwrap();
     // Other users (see tests with a second uid) must be able to reach it.
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    Setup { dir, master: String::new(), pools: pools.to_owned(), args: Vec::new(), env: Vec::new(), before: Vec::new() }
+    Setup {
+        dir,
+        master: String::new(),
+        pools: pools.to_owned(),
+        args: Vec::new(),
+        env: Vec::new(),
+        before: Vec::new(),
+        pre_exec: Vec::new(),
+        program: POOLMASTER.to_owned(),
+        no_log: false,
+    }
 }
 
 impl Setup {
@@ -131,6 +153,29 @@ impl Setup {
         self
     }
 
+    /// Other lines of the `[master]` table from the next [`Master::rewrite`] on.
+    pub fn replace_master(&mut self, lines: &str) {
+        self.master = format!("{lines}\n");
+    }
+
+    /// Something async-signal-safe for the child that becomes the master.
+    pub fn pre_exec(mut self, hook: impl FnMut() -> std::io::Result<()> + Send + Sync + 'static) -> Setup {
+        self.pre_exec.push(Box::new(hook));
+        self
+    }
+
+    /// Run this copy of the binary.
+    pub fn program(mut self, program: &Path) -> Setup {
+        self.program = program.display().to_string();
+        self
+    }
+
+    /// Nobody reads the master's stderr.
+    pub fn unread(mut self) -> Setup {
+        self.no_log = true;
+        self
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -144,11 +189,11 @@ impl Setup {
             .replace("POOLMASTER", POOLMASTER)
     }
 
-    pub fn start(self) -> Master {
+    pub fn start(mut self) -> Master {
         let config = self.path("pools.toml");
         std::fs::write(&config, self.text()).unwrap();
         let mut argv: Vec<String> = self.before.clone();
-        argv.extend([POOLMASTER.to_owned(), "run".to_owned(), config.display().to_string()]);
+        argv.extend([self.program.clone(), "run".to_owned(), config.display().to_string()]);
         argv.extend(self.args.iter().cloned());
         let mut command = Command::new(&argv[0]);
         command.args(&argv[1..]).current_dir(self.dir.path());
@@ -156,6 +201,10 @@ impl Setup {
             command.env_remove(name);
         }
         command.envs(self.env.iter().cloned());
+        for mut hook in self.pre_exec.drain(..) {
+            // SAFETY: the tests that give one see to it.
+            unsafe { command.pre_exec(move || hook()) };
+        }
         // A group of its own, without a terminal, and gone with the test.
         // SAFETY: setsid and prctl are async-signal-safe.
         unsafe {
@@ -166,10 +215,11 @@ impl Setup {
             });
         }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = Lines::follow(child.stderr.take().unwrap());
+        let stderr = child.stderr.take().unwrap();
+        let (log, held) = if self.no_log { (Lines::default(), Some(stderr)) } else { (Lines::follow(stderr), None) };
         let out = Lines::follow(child.stdout.take().unwrap());
         let socket = self.path("run/t.sock");
-        Master { setup: self, child, log, out, socket, config }
+        Master { setup: self, child, log, out, socket, config, held }
     }
 }
 
@@ -183,6 +233,8 @@ pub struct Master {
     pub out: Lines,
     pub socket: PathBuf,
     pub config: PathBuf,
+    /// Its stderr, when nobody reads it.
+    held: Option<std::process::ChildStderr>,
 }
 
 impl Master {
