@@ -5,5 +5,6 @@
 mod support;
 
 mod basics;
+mod control_clients;
 mod faults_host;
 mod faults_panic;

@@ -1,0 +1,311 @@
+//! Control clients that stall, flood, send junk, do not read, die early, or may not: each costs itself only.
+
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::support::*;
+
+/// More than any round trip should take on a busy host, much less than any timeout.
+const SOON: Duration = Duration::from_secs(2);
+/// The most that a hostile client may add to the master's memory, in KiB.
+const COST: u64 = 8 * 1024;
+
+fn master() -> Master {
+    let m = setup(
+        r#"
+        [pool.web]
+        command = "sleep 1000"
+        workers = 2
+        settle = "0s"
+        "#,
+    );
+    m.start().ready()
+}
+
+/// Whatever goes on beside it: others are served at once, a dead worker is replaced at once.
+fn assert_undisturbed(m: &Master) {
+    let start = Instant::now();
+    m.ok(&["status"]);
+    assert!(start.elapsed() < SOON, "status took {:?}", start.elapsed());
+    let worker = m.pids("web")[0];
+    let start = Instant::now();
+    kill(worker, libc::SIGKILL);
+    m.log.wait_until("its replacement", || (m.pids("web").len() == 2 && !m.pids("web").contains(&worker)).then_some(()));
+    assert!(start.elapsed() < SOON, "a replacement took {:?}", start.elapsed());
+}
+
+#[test]
+fn a_hundred_clients_that_stall_keep_nobody_out() {
+    let m = master();
+    let before = fds(m.pid()).len();
+    let stalled: Vec<UnixStream> = (0..100)
+        .map(|i| {
+            let mut stream = UnixStream::connect(&m.socket).unwrap();
+            if i % 2 == 0 {
+                stream.write_all(br#"{"method":"sta"#).unwrap();
+            }
+            stream
+        })
+        .collect();
+    assert_undisturbed(&m);
+    m.ok(&["scale", "web", "+1"]);
+    m.log.wait_for("more than 64 control clients", 1);
+    assert!(fds(m.pid()).len() < before + 64 + 16, "{:?}", fds(m.pid()));
+    drop(stalled);
+    m.log.wait_until("their descriptors are closed", || (fds(m.pid()).len() <= before + 2 + 4).then_some(()));
+}
+
+#[test]
+fn a_flood_of_requests_is_answered_in_order_and_delays_nobody() {
+    let m = master();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let flood = |method: &'static str| {
+            let (m, stop) = (&m, &stop);
+            scope.spawn(move || {
+                let mut client = m.client();
+                let mut rounds = 0;
+                while !stop.load(Ordering::Relaxed) || rounds == 0 {
+                    let batch = format!("{{\"method\":\"{method}\"}}\n{{\"method\":\"nonsense{rounds}\"}}\n").repeat(200);
+                    let mut out = client.stream.try_clone().unwrap();
+                    let writer = std::thread::spawn(move || out.write_all(batch.as_bytes()).unwrap());
+                    for _ in 0..200 {
+                        assert!(client.reply().unwrap()["error"].is_null());
+                        let unknown = client.reply().unwrap();
+                        assert_eq!(unknown["error"], "org.poolmaster.UnknownMethod");
+                        assert!(unknown["parameters"]["message"].as_str().unwrap().contains(&format!("nonsense{rounds}\"")));
+                    }
+                    writer.join().unwrap();
+                    rounds += 1;
+                }
+            })
+        };
+        let floods = [flood("status"), flood("ps"), flood("info"), flood("listeners")];
+        for _ in 0..3 {
+            assert_undisturbed(&m);
+        }
+        stop.store(true, Ordering::Relaxed);
+        floods.into_iter().for_each(|f| f.join().unwrap());
+    });
+}
+
+#[test]
+fn orders_that_nobody_waits_for_come_by_the_thousand() {
+    let m = master();
+    let mut client = m.client();
+    let order = "{\"method\":\"scale\",\"parameters\":{\"pool\":\"web\",\"change\":\"2\",\"wait\":false}}\n";
+    let mut out = client.stream.try_clone().unwrap();
+    let writer = std::thread::spawn(move || out.write_all(order.repeat(3000).as_bytes()).unwrap());
+    for n in 0..3000 {
+        let reply = client.reply().unwrap_or_else(|| panic!("closed after {n} replies"));
+        assert!(reply["error"].is_null(), "{reply}");
+    }
+    writer.join().unwrap();
+    assert_undisturbed(&m);
+}
+
+#[test]
+fn an_endless_line_is_cut_off_after_64_kib() {
+    let m = master();
+    assert_undisturbed(&m);
+    let before = rss_kib(m.pid());
+    std::thread::scope(|scope| {
+        let endless: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = m.client();
+                    let piece = vec![b'x'; 64 * 1024];
+                    // 64 MiB, if one lets it.
+                    let sent = (0..1024).take_while(|_| client.stream.write_all(&piece).is_ok()).count() * piece.len();
+                    let reply = client.reply().unwrap();
+                    assert_eq!(reply["error"], "org.poolmaster.BadMessage", "{reply}");
+                    client.assert_closed();
+                    sent
+                })
+            })
+            .collect();
+        assert_undisturbed(&m);
+        for sent in endless.into_iter().map(|t| t.join().unwrap()) {
+            // What the socket itself holds comes on top of the 64 KiB.
+            assert!(sent <= 1024 * 1024, "{sent} bytes were taken");
+        }
+    });
+    assert!(rss_kib(m.pid()) < before + COST, "from {before} to {} KiB", rss_kib(m.pid()));
+}
+
+#[test]
+fn a_client_that_closed_only_its_sending_side_gets_its_answers() {
+    let m = master();
+    let mut client = m.client();
+    // The second takes its time: the worker has to be started first. The last has no newline.
+    client.send(b"{\"method\":\"info\"}\n{\"method\":\"scale\",\"parameters\":{\"pool\":\"web\",\"change\":\"+1\"}}\n{\"method\":\"info\"}\n{\"meth");
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.reply().unwrap()["parameters"]["instance"], "t");
+    assert_eq!(client.reply().unwrap()["parameters"]["code"], 0);
+    assert_eq!(m.pids("web").len(), 3, "answered when it is true");
+    assert_eq!(client.reply().unwrap()["parameters"]["instance"], "t");
+    client.assert_closed();
+    // Dozens behind one another, more than are served in one go.
+    let mut client = m.client();
+    client.send("{\"method\":\"info\"}\n".repeat(100).as_bytes());
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    for _ in 0..100 {
+        assert_eq!(client.reply().unwrap()["parameters"]["instance"], "t");
+    }
+    client.assert_closed();
+}
+
+#[test]
+fn clients_that_never_read_cost_a_bounded_amount() {
+    let m = master();
+    assert_undisturbed(&m);
+    let before = rss_kib(m.pid());
+    let requests = "{\"method\":\"status\",\"parameters\":{\"workers\":true}}\n".repeat(1000);
+    let deaf: Vec<UnixStream> = (0..8)
+        .map(|_| {
+            let mut stream = UnixStream::connect(&m.socket).unwrap();
+            // As much as it takes: until the master does not read any more.
+            stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+            assert!((0..1000).any(|_| stream.write_all(requests.as_bytes()).is_err()), "the master reads on and on");
+            stream
+        })
+        .collect();
+    assert_undisturbed(&m);
+    let after = rss_kib(m.pid());
+    assert!(after < before + COST, "from {before} to {after} KiB");
+    // They get what they asked for once they read.
+    let mut client = deaf.into_iter().next().unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(drain(&mut client) > 1_000_000);
+    assert_undisturbed(&m);
+}
+
+#[test]
+fn junk_is_answered_in_words_or_closed() {
+    let m = master();
+    for junk in [
+        &b"junk\n"[..],
+        b"\xff\xfe\x00\x01\n",
+        b"\x00\x00\x00\x00\n",
+        b"[]\n",
+        b"null\n",
+        b"{}\n",
+        b"{\"method\":7}\n",
+        b"{\"method\":\"status\",\"parameters\":[1]}\n",
+        b"{\"method\":\"status\",\"parameters\":{\"pol\":\"web\"}}\n",
+        b"{\"method\":\"scale\",\"parameters\":{\"pool\":\"nope\",\"change\":\"+1\"}}\n",
+        b"{\"method\":\"scale\",\"parameters\":{\"pool\":\"web\",\"change\":\"+99999999999999999999\"}}\n",
+        b"{\"method\":\"kill\",\"parameters\":{\"target\":\"web:9\",\"signal\":15}}\n",
+        b"{\"method\":\"\x1b[2J\"}\n",
+        b"GET / HTTP/1.1\r\n",
+    ] {
+        let mut client = m.client();
+        client.send(junk);
+        let reply = client.reply().unwrap_or_else(|| panic!("no answer to {}", String::from_utf8_lossy(junk)));
+        assert!(reply["error"].as_str().unwrap().starts_with("org.poolmaster."), "{reply}");
+        assert!(!reply["parameters"]["message"].as_str().unwrap().is_empty(), "{reply}");
+        // The line was wrong, the connection is not.
+        client.send(b"{\"method\":\"info\"}\n");
+        assert_eq!(client.reply().unwrap()["parameters"]["instance"], "t", "after {}", String::from_utf8_lossy(junk));
+    }
+    // Deep nesting must not end the stack.
+    let mut client = m.client();
+    client.send(format!("{}\n", "[".repeat(60_000)).as_bytes());
+    assert_eq!(client.reply().unwrap()["error"], "org.poolmaster.BadMessage");
+    client.send(format!("{{\"method\":\"info\",\"parameters\":{}}}\n", "{\"a\":".repeat(10_000)).as_bytes());
+    assert!(client.reply().unwrap()["error"].is_string());
+    assert_undisturbed(&m);
+}
+
+#[test]
+fn a_client_that_dies_while_its_order_is_pending_leaves_the_work_going_on() {
+    let m = setup(
+        r#"
+        [pool.web]
+        command = "POOLMASTER worker --slow-start 500ms"
+        ready = "notify"
+        "#,
+    )
+    .start()
+    .ready();
+    let before = fds(m.pid()).len();
+    for _ in 0..10 {
+        let mut waiting = m.client();
+        waiting.send(b"{\"method\":\"wait\",\"parameters\":{\"pool\":\"web\",\"for\":\"stopped\"}}\n");
+    }
+    let mut client = m.client();
+    client.send(b"{\"method\":\"scale\",\"parameters\":{\"pool\":\"web\",\"change\":\"+1\"}}\n");
+    m.log.wait_for("scaled from 1 to 2", 1);
+    drop(client);
+    m.wait_count("web", 2);
+    // Each worker holds its notify socket and its stderr.
+    m.log.wait_until("the descriptors of the dead are closed", || (fds(m.pid()).len() <= before + 2).then_some(()));
+    m.ok(&["stop", "web"]);
+}
+
+#[test]
+fn no_verb_waits_behind_another() {
+    let m = master();
+    let mut waiting = m.client();
+    waiting.send(b"{\"method\":\"wait\",\"parameters\":{\"pool\":\"web\",\"for\":\"stopped\"}}\n");
+    assert_undisturbed(&m);
+    m.ok(&["restart", "web"]);
+    m.ok(&["stop", "web"]);
+    assert_eq!(waiting.reply().unwrap()["parameters"]["code"], 0);
+}
+
+/// The verb, run as somebody else.
+fn as_nobody(m: &Master, program: &std::path::Path, args: &[&str]) -> (Option<i32>, String) {
+    let out = Command::new(program)
+        .args(args)
+        .arg("--socket")
+        .arg(&m.socket)
+        .uid(65_534)
+        .gid(65_534)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    (out.status.code(), String::from_utf8(out.stderr).unwrap())
+}
+
+#[test]
+fn other_users_are_refused() {
+    if !is_root() {
+        return skip("other_users_are_refused", "needs root, to run a client as another user");
+    }
+    let m = master();
+    let program = binary_for_all(m.setup.dir.path());
+    let (code, words) = as_nobody(&m, &program, &["status"]);
+    assert_eq!(code, Some(6), "{words}");
+    assert!(words.to_lowercase().contains("permi"), "{words}");
+    assert_eq!(m.log.count("turned away"), 0, "the mode of the socket kept it out");
+    drop(m);
+
+    let open = |master: &str| {
+        let s = setup("[pool.web]\ncommand = \"sleep 1000\"\nworkers = 2\n");
+        s.master("log = { level = \"debug\" }\nsocket_mode = \"0666\"").master(master).start().ready()
+    };
+    let m = open("");
+    let program = binary_for_all(m.setup.dir.path());
+    for args in [&["status"][..], &["scale", "web", "+1"], &["shutdown"]] {
+        let (code, words) = as_nobody(&m, &program, args);
+        assert_eq!(code, Some(6), "{args:?}: {words}");
+        assert!(words.contains("uid 65534 may not control this master"), "{words}");
+    }
+    m.log.wait_for("a control client was turned away", 3);
+    assert_eq!(m.pids("web").len(), 2);
+    drop(m);
+
+    let m = open("socket_users = [65534]");
+    let program = binary_for_all(m.setup.dir.path());
+    let (code, words) = as_nobody(&m, &program, &["scale", "web", "+1"]);
+    assert_eq!(code, Some(0), "{words}");
+    m.log.wait_for("uid 65534", 1);
+}
