@@ -80,11 +80,12 @@ where
             (Some(pool), None) => write!(out, "{pool} ")?,
             (None, _) => {}
         }
-        out.write_str(&parts.message)?;
+        // Lines that are quoted below the first one stay as they are.
+        let (first, quoted) = parts.message.split_at(parts.message.find('\n').unwrap_or(parts.message.len()));
+        out.write_str(first)?;
         if let Some(pid) = &parts.pid {
             write!(out, " (pid {pid})")?;
         }
-        out.write_str(&parts.rest)?;
-        out.write_char('\n')
+        writeln!(out, "{}{quoted}", parts.rest)
     }
 }

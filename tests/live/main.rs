@@ -7,4 +7,6 @@ mod support;
 mod basics;
 mod control_clients;
 mod faults_host;
+mod faults_notify;
+mod faults_output;
 mod faults_panic;

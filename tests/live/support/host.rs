@@ -35,6 +35,12 @@ pub fn fds(pid: i32) -> BTreeMap<i32, String> {
     .collect()
 }
 
+/// Pipes that a process has opened itself: less those that it got from this test, or from whatever runs the tests.
+pub fn own_pipes(pid: i32) -> usize {
+    let ours: Vec<String> = fds(i32::try_from(std::process::id()).unwrap()).into_values().collect();
+    fds(pid).into_values().filter(|f| f.starts_with("pipe:") && !ours.contains(f)).count()
+}
+
 pub fn environ(pid: i32) -> BTreeMap<String, String> {
     let bytes = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
     let text = String::from_utf8(bytes).unwrap();

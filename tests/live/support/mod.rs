@@ -21,9 +21,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+mod helper;
 mod host;
 mod talk;
 
+pub use helper::helper;
 pub use host::*;
 pub use talk::*;
 
