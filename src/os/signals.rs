@@ -76,6 +76,12 @@ pub fn ignored_at_start() -> Vec<i32> {
     (1..=LAST).filter(|&signal| is_ignored(signal)).collect()
 }
 
+/// Undoes an ignored SIGCHLD: under it the kernel reaps children itself, and their ends are never told. For a process that starts
+/// children, before the first one.
+pub fn hear_of_children() {
+    set_default(libc::SIGCHLD);
+}
+
 /// The kernel's sigaction, the handler first and room to spare. Raw, as the C library hides the signals it uses itself (32 and 33), and a
 /// worker would inherit them as ignored.
 type RawAction = [usize; 8];

@@ -88,6 +88,8 @@ pub fn run(settings: Settings) -> Result<u8, StartError> {
     // Before any thread: the log's thread keeps the mask of its maker, and no signal may come in between.
     let reset_signals = signals::ignored_at_start();
     signals::block_all();
+    // Whoever started us may have ignored it; kept so, no worker's end would ever be seen.
+    signals::hear_of_children();
     let Settings { config, reader, environment } = settings;
     if let Some(mask) = config.master.umask {
         process::set_umask(mask);

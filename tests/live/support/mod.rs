@@ -76,7 +76,10 @@ impl Lines {
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                panic!("never seen {n} times: {what:?} in\n{}", lines.join("\n"));
+                let text = lines.join("\n");
+                // A lock that is poisoned would hide the log itself.
+                drop(lines);
+                panic!("never seen {n} times: {what:?} in\n{text}");
             }
             lines = self.0.1.wait_timeout(lines, left).unwrap().0;
         }
