@@ -1,6 +1,13 @@
 //! Live tests: a real master, real processes, real sockets. Nothing sleeps; every wait is for an event, with a deadline.
 
-#![allow(unsafe_code, unreachable_pub, clippy::unwrap_used, reason = "tests")]
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::multiple_unsafe_ops_per_block,
+    unreachable_pub,
+    reason = "tests start processes and threads, read clocks, and may fail loudly"
+)]
 
 mod support;
 

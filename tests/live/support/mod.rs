@@ -206,9 +206,9 @@ impl Setup {
             command.env_remove(name);
         }
         command.envs(self.env.iter().cloned());
-        for mut hook in self.pre_exec.drain(..) {
+        for hook in self.pre_exec.drain(..) {
             // SAFETY: the tests that give one see to it.
-            unsafe { command.pre_exec(move || hook()) };
+            unsafe { command.pre_exec(hook) };
         }
         // A group of its own, without a terminal, and gone with the test.
         // SAFETY: setsid and prctl are async-signal-safe.
