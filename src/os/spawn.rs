@@ -2,7 +2,7 @@
 //! failed and why, and never waits for the child. Refuses to decide what a worker gets: that is the caller's [`Plan`].
 //!
 //! fork, not vfork: measured, sharing the memory is no faster here, and the parent would stand still until the exec. Between fork and exec
-//! the child allocates nothing and makes only async-signal-safe calls ([`child`]); all it needs is laid out before.
+//! the child allocates nothing and makes only async-signal-safe calls (`spawn/child.rs`); all it needs is laid out before.
 
 use std::cell::Cell;
 use std::ffi::{CString, c_char};
