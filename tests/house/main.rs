@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests")]
 
+mod read;
+
 use std::path::{Path, PathBuf};
 
-use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Spacing, TokenTree};
+use read::{ident, inside, module_of, paths, punct, tokens};
 
 /// A room, and the rooms that it may use: of those above it in the table of `lib.rs`, the ones that its work needs.
 const ROOMS: [(&str, &[&str]); 8] = [
@@ -27,114 +30,11 @@ const OUTSIDE_STD: [&str; 7] = ["fs", "net", "process", "thread", "env", "os", "
 const OUTSIDE_CRATES: [&str; 7] = ["nix", "libc", "tracing", "tracing_subscriber", "tracing_appender", "figment", "clap"];
 const OUTSIDE_TYPES: [&str; 4] = ["Instant", "SystemTime", "HashMap", "HashSet"];
 
-// -- reading
-
 /// A broken rule: the line, and what is wrong there.
 #[derive(Debug, PartialEq)]
 struct Breach {
     line: usize,
     what: String,
-}
-
-fn tokens(source: &str) -> Vec<TokenTree> {
-    source.parse::<TokenStream>().unwrap().into_iter().collect()
-}
-
-fn ident(token: Option<&TokenTree>) -> Option<String> {
-    match token {
-        Some(TokenTree::Ident(i)) => Some(i.to_string()),
-        _ => None,
-    }
-}
-
-fn punct(token: Option<&TokenTree>, wanted: char) -> bool {
-    matches!(token, Some(TokenTree::Punct(p)) if p.as_char() == wanted)
-}
-
-fn colons(tokens: &[TokenTree], at: usize) -> bool {
-    punct(tokens.get(at), ':') && punct(tokens.get(at + 1), ':')
-}
-
-fn inside(token: &TokenTree) -> Option<(Delimiter, Vec<TokenTree>)> {
-    match token {
-        TokenTree::Group(g) => Some((g.delimiter(), g.stream().into_iter().collect())),
-        _ => None,
-    }
-}
-
-/// A path as written out from the root of this crate (`crate`, ...) or from an outside one (`std`, ...).
-struct Found {
-    line: usize,
-    path: Vec<String>,
-}
-
-/// Every path in these tokens, groups of `use` written out, `self` and `super` resolved; `here` is the module they stand in.
-fn paths(tokens: &[TokenTree], here: &[String], out: &mut Vec<Found>) {
-    let mut at = 0;
-    while let Some(token) = tokens.get(at) {
-        if let Some((delimiter, within)) = inside(token) {
-            let module = at.checked_sub(2).and_then(|m| ident(tokens.get(m))).is_some_and(|word| word == "mod");
-            let mut deeper = here.to_vec();
-            if module && delimiter == Delimiter::Brace {
-                deeper.extend(ident(tokens.get(at - 1)));
-            }
-            paths(&within, &deeper, out);
-            at += 1;
-        } else if ident(Some(token)).is_some() {
-            at = path(tokens, at, Vec::new(), here, out);
-        } else {
-            at += 1;
-        }
-    }
-}
-
-/// One path from `at` on, behind `prefix`; gives where it ends.
-fn path(tokens: &[TokenTree], mut at: usize, prefix: Vec<String>, here: &[String], out: &mut Vec<Found>) -> usize {
-    let line = tokens[at].span().start().line;
-    let mut path = prefix;
-    loop {
-        match tokens.get(at) {
-            Some(TokenTree::Ident(word)) => {
-                match word.to_string().as_str() {
-                    "crate" => path = vec!["crate".to_owned()],
-                    "self" if path.is_empty() => path = here.to_vec(),
-                    "super" => {
-                        if path.is_empty() {
-                            path = here.to_vec();
-                        }
-                        path.pop();
-                    }
-                    word => path.push(word.to_owned()),
-                }
-                at += 1;
-            }
-            Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
-                let parts: Vec<TokenTree> = group.stream().into_iter().collect();
-                for part in parts.split(|t| punct(Some(t), ',')).filter(|p| !p.is_empty()) {
-                    self::path(part, 0, path.clone(), here, out);
-                }
-                return at + 1;
-            }
-            _ => break,
-        }
-        if !colons(tokens, at) {
-            break;
-        }
-        at += 2;
-    }
-    out.push(Found { line, path });
-    at.max(1)
-}
-
-/// Where a file of `src/` stands: `crate::runtime::turn`.
-fn module_of(file: &Path) -> Vec<String> {
-    let mut module: Vec<String> =
-        file.with_extension("").components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
-    if matches!(module.last().map(String::as_str), Some("mod" | "lib")) {
-        module.pop();
-    }
-    module.insert(0, "crate".to_owned());
-    module
 }
 
 // -- the rules
