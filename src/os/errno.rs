@@ -3,8 +3,6 @@
 
 use std::io;
 
-use libc::c_int;
-
 /// What libc calls return on failure.
 pub(crate) trait MinusOne: Copy {
     fn failed(self) -> bool;
@@ -22,14 +20,6 @@ macro_rules! minus_one {
 
 // c_int, c_long and ssize_t, whatever they are here.
 minus_one!(i32, i64, isize);
-
-/// The error number of the calling thread's last failed call. Async-signal-safe.
-pub(crate) fn last() -> c_int {
-    // SAFETY: takes nothing, always succeeds.
-    let location = unsafe { libc::__errno_location() };
-    // SAFETY: the location is always valid for the calling thread.
-    unsafe { *location }
-}
 
 /// `-1` becomes the error of the last call.
 pub(crate) fn check<T: MinusOne>(value: T) -> io::Result<T> {

@@ -1,90 +1,96 @@
-//! Owns what a child does between fork and exec. Refuses everything that is not async-signal-safe: no allocation, no lock, no log, no
-//! panic (iterators and `get` instead of indexing). The order of the steps is the design's; each says why it stands where it stands.
+//! Owns what a child does before its exec. It runs in the master's memory (`lent.rs`), beside the master: bare system calls only, for those of
+//! the C library write `errno`, which is the master's too; no allocation, no lock, no log, no panic (iterators and `get` instead of indexing).
+//! The order of the steps is the design's; each says why it stands where it stands.
 
-use std::cell::Cell;
 use std::os::fd::RawFd;
+use std::ptr;
+
+use syscalls::Sysno;
 
 use super::failure::{SpawnFailure, Step};
-use super::{Plan, Prepared};
-use crate::os::errno::last;
-use crate::os::process::Resource;
-use crate::os::signals::{empty_set, set_default};
+use super::image::Image;
 
 /// A step's outcome: the error number.
 type Done = Result<(), i32>;
 
-fn done(result: libc::c_int) -> Done {
-    if result == -1 { Err(last()) } else { Ok(()) }
+/// A bare system call: its result, or the error number.
+macro_rules! call {
+    ($number:ident $(, $argument:expr)*) => {{
+        // SAFETY: plain numbers, or pointers to memory that is this child's until its exec (the image, its own stack); no memory of the
+        // master's changes but the image.
+        unsafe { syscalls::syscall!(Sysno::$number $(, $argument)*) }.map_err(syscalls::Errno::into_raw)
+    }};
 }
 
-/// Runs in the child, with every signal blocked. Ends in the program or in `_exit(127)`.
-pub(super) fn run(prepared: &mut Prepared<'_>) -> ! {
-    let failure = match prepare(prepared) {
-        Ok(()) => SpawnFailure { step: Step::Exec, errno: execute(prepared) },
+/// Where the child begins, on its own stack with every signal blocked.
+pub(super) extern "C" fn start(image: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: the image made for this child, which nobody else touches until it has left this memory.
+    run(unsafe { &mut *image.cast::<Image>() })
+}
+
+/// Ends in the program or with code 127.
+fn run(image: &mut Image) -> ! {
+    let failure = match prepare(image) {
+        Ok(()) => SpawnFailure { step: Step::Exec, errno: execute(image) },
         Err(failure) => failure,
     };
     let bytes = failure.encode();
     // A master that is gone reads nothing: nothing to do about it.
-    // SAFETY: the buffer is valid for reading.
-    unsafe { libc::write(prepared.layout.report_now(), bytes.as_ptr().cast(), bytes.len()) };
-    // SAFETY: ends this process without running anything of the parent's.
-    unsafe { libc::_exit(127) }
+    let _ = call!(write, image.layout.report_now(), bytes.as_ptr(), bytes.len());
+    loop {
+        let _ = call!(exit_group, 127);
+    }
 }
 
-fn prepare(prepared: &mut Prepared<'_>) -> Result<(), SpawnFailure> {
+fn prepare(image: &mut Image) -> Result<(), SpawnFailure> {
     let at = |step| move |errno| SpawnFailure { step, errno };
-    let plan = prepared.plan;
     // First of all: from here on a signal to the group reaches this child too.
     session().map_err(at(Step::Session))?;
     // Everything foreign goes before any step that may hang (a dead file server): it must not keep others' connections open.
-    descriptors(prepared).map_err(at(Step::Descriptors))?;
-    if let Some(signal) = plan.death_signal {
+    descriptors(image).map_err(at(Step::Descriptors))?;
+    if let Some(signal) = image.death_signal {
         death_signal(signal).map_err(at(Step::DeathSignal))?;
     }
     // Place of: cgroup, nice, oom score, affinity.
-    limits(plan).map_err(at(Step::Limits))?;
+    limits(image).map_err(at(Step::Limits))?;
     // Place of: chroot.
-    working_dir(plan).map_err(at(Step::WorkingDirectory))?;
+    working_dir(image).map_err(at(Step::WorkingDirectory))?;
     // Place of: capabilities, groups, gid, uid, no_new_privs.
-    if let Some(mask) = plan.umask {
-        // SAFETY: always succeeds.
-        unsafe { libc::umask(mask) };
+    if let Some(mask) = image.umask {
+        // Always succeeds.
+        let _ = call!(umask, mask);
     }
-    if let Some(signal) = plan.death_signal {
+    if let Some(signal) = image.death_signal {
         // A change of credentials clears it, hence here again.
         death_signal(signal).map_err(at(Step::DeathSignal))?;
-        orphaned(signal, prepared.parent);
+        orphaned(signal, image.parent).map_err(at(Step::DeathSignal))?;
     }
-    signals(plan.reset_signals).map_err(at(Step::Signals))
+    signals(&image.reset_signals).map_err(at(Step::Signals))
 }
 
 fn session() -> Done {
-    // SAFETY: no memory is involved.
-    done(unsafe { libc::setsid() })
+    call!(setsid).map(drop)
 }
 
 /// Moves each descriptor to its place, those in the way of others by scratch numbers above them all, then closes all above.
-fn descriptors(prepared: &mut Prepared<'_>) -> Done {
-    let first_foreign = prepared.layout.first_foreign();
-    let report = prepared.layout.report;
-    for step in &mut prepared.layout.moves {
+fn descriptors(image: &mut Image) -> Done {
+    let first_foreign = image.layout.first_foreign();
+    let report = image.layout.report;
+    for step in &mut image.layout.moves {
         if step.by_scratch {
-            // SAFETY: duplicates a descriptor.
-            let scratch = unsafe { libc::fcntl(step.from, libc::F_DUPFD_CLOEXEC, first_foreign) };
-            done(scratch)?;
-            step.from = scratch;
+            let scratch = call!(fcntl, step.from, libc::F_DUPFD_CLOEXEC, first_foreign)?;
+            step.from = RawFd::try_from(scratch).map_err(|_| libc::EBADF)?;
         }
     }
-    for step in &mut prepared.layout.moves {
+    for step in &mut image.layout.moves {
         let flags = if step.to == report { libc::O_CLOEXEC } else { 0 };
         if step.from != step.to {
-            // SAFETY: what was at the target has been moved already or is foreign.
-            done(unsafe { libc::dup3(step.from, step.to, flags) })?;
+            // What was at the target has been moved already, or is foreign.
+            call!(dup3, step.from, step.to, flags)?;
             step.from = step.to;
         } else if flags == 0 {
             // In its place already, but perhaps close-on-exec like everything in the master.
-            // SAFETY: sets a flag.
-            let cleared = done(unsafe { libc::fcntl(step.to, libc::F_SETFD, 0) });
+            let cleared = call!(fcntl, step.to, libc::F_SETFD, 0);
             // A standard descriptor that the master has closed is inherited as just that.
             if step.to > 2 {
                 cleared?;
@@ -95,73 +101,66 @@ fn descriptors(prepared: &mut Prepared<'_>) -> Done {
 }
 
 fn close_from(first: RawFd) -> Done {
-    // SAFETY: what is closed belongs to the parent's image, which this process leaves.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0_u32) };
-    // Some sandboxes know no close_range: all of ours is close-on-exec, so only a hung child could do harm.
-    if result == -1 && !matches!(last(), libc::ENOSYS | libc::EPERM) { Err(last()) } else { Ok(()) }
+    match call!(close_range, first, u32::MAX, 0) {
+        // Some sandboxes know no close_range: all of ours is close-on-exec, so only a hung child could do harm.
+        Ok(_) | Err(libc::ENOSYS | libc::EPERM) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 fn death_signal(signal: i32) -> Done {
-    // SAFETY: takes plain numbers.
-    done(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) })
+    call!(prctl, libc::PR_SET_PDEATHSIG, signal, 0, 0, 0).map(drop)
 }
 
 /// The parent may have died before the signal was set: then it is due now. It waits in the mask until that is emptied.
-fn orphaned(signal: i32, parent: i32) {
-    // SAFETY: always succeeds.
-    if unsafe { libc::getppid() } != parent {
-        // SAFETY: no memory is involved.
-        let me = unsafe { libc::getpid() };
-        // SAFETY: signals this very process.
-        unsafe { libc::kill(me, signal) };
+fn orphaned(signal: i32, parent: i32) -> Done {
+    if call!(getppid)? != parent.unsigned_abs() as usize {
+        let me = call!(getpid)?;
+        call!(kill, me, signal)?;
     }
+    Ok(())
 }
 
-fn limits(plan: &Plan<'_>) -> Done {
-    set_limit(libc::RLIMIT_NOFILE, plan.nofile)?;
-    set_limit(libc::RLIMIT_SIGPENDING, plan.sigpending)
+fn limits(image: &Image) -> Done {
+    set_limit(libc::RLIMIT_NOFILE as usize, image.nofile)?;
+    set_limit(libc::RLIMIT_SIGPENDING as usize, image.sigpending)
 }
 
-fn set_limit(resource: Resource, wanted: Option<(u64, u64)>) -> Done {
-    let Some((rlim_cur, rlim_max)) = wanted else { return Ok(()) };
-    let limit = libc::rlimit64 { rlim_cur, rlim_max };
-    // SAFETY: `limit` is valid for reading.
-    done(unsafe { libc::setrlimit64(resource, &limit) })
+fn set_limit(resource: usize, wanted: Option<(u64, u64)>) -> Done {
+    let Some((soft, hard)) = wanted else { return Ok(()) };
+    let limit: [u64; 2] = [soft, hard];
+    call!(prlimit64, 0, resource, limit.as_ptr(), ptr::null::<u64>()).map(drop)
 }
 
-fn working_dir(plan: &Plan<'_>) -> Done {
-    let Some(dir) = &plan.working_dir else { return Ok(()) };
-    // SAFETY: a C string.
-    done(unsafe { libc::chdir(dir.as_ptr()) })
+fn working_dir(image: &Image) -> Done {
+    if image.working_dir.is_null() { Ok(()) } else { call!(chdir, image.working_dir).map(drop) }
 }
 
-/// Dispositions first, then the mask: a TERM that came since the fork now acts by default, before the program is reached.
+/// The kernel's idea of a signal set, in bytes.
+const SIGSET_BYTES: usize = 8;
+
+/// Dispositions first, then the mask: a TERM that came since the start now acts by default, before the program is reached.
 fn signals(reset: &[i32]) -> Done {
+    // SIG_DFL, no flags, an empty mask: the kernel's sigaction is no larger anywhere.
+    let default = [0_usize; 8];
     for &signal in reset {
-        if set_default(signal) == -1 {
-            return Err(last());
-        }
+        call!(rt_sigaction, signal, default.as_ptr(), ptr::null::<usize>(), SIGSET_BYTES)?;
     }
-    let none = empty_set();
-    // SAFETY: the set is initialised.
-    done(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()) })
+    let none = [0_u64; 1];
+    call!(rt_sigprocmask, libc::SIG_SETMASK, none.as_ptr(), ptr::null::<u64>(), SIGSET_BYTES).map(drop)
 }
 
 /// Tries the candidates as execvp(3) does, but gives no file to a shell that asked for none. Returns only with an error.
-fn execute(prepared: &Prepared<'_>) -> i32 {
-    // SAFETY: always succeeds.
-    let pid = unsafe { libc::getpid() };
-    for variable in &prepared.pids {
-        if let Some(room) = variable.text.get(variable.digits_at..) {
-            write_number(room, pid.unsigned_abs());
-        }
-    }
+fn execute(image: &mut Image) -> i32 {
+    let pid = call!(getpid).unwrap_or(0);
+    image.set_pid(u32::try_from(pid).unwrap_or(0));
     let mut denied = false;
     let mut error = libc::ENOENT;
-    for &program in &prepared.programs {
-        // SAFETY: C strings and null-terminated arrays of them, all prepared before the fork and alive.
-        unsafe { libc::execve(program, prepared.argv.as_ptr(), prepared.env.as_ptr()) };
-        error = last();
+    for &program in &image.programs {
+        error = match call!(execve, program, image.argv.as_ptr(), image.env.as_ptr()) {
+            Ok(_) => libc::EIO,
+            Err(errno) => errno,
+        };
         match error {
             libc::EACCES => denied = true,
             libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
@@ -169,34 +168,4 @@ fn execute(prepared: &Prepared<'_>) -> i32 {
         }
     }
     if denied { libc::EACCES } else { error }
-}
-
-/// The number in decimal, a NUL behind it (the room is zeroed and larger than any pid is long).
-fn write_number(room: &[Cell<u8>], number: u32) {
-    let mut digits = 1;
-    let mut rest = number / 10;
-    while rest > 0 {
-        digits += 1;
-        rest /= 10;
-    }
-    rest = number;
-    for slot in room.iter().take(digits).rev() {
-        slot.set(b'0' + u8::try_from(rest % 10).unwrap_or(0));
-        rest /= 10;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_without_padding() {
-        for number in [0, 7, 10, 4_194_304, u32::MAX] {
-            let room = [const { Cell::new(0) }; 16];
-            write_number(&room, number);
-            let text: Vec<u8> = room.iter().map(Cell::get).take_while(|b| *b != 0).collect();
-            assert_eq!(String::from_utf8(text).unwrap(), number.to_string());
-        }
-    }
 }
