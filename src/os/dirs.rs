@@ -53,6 +53,13 @@ pub fn ensure_dir(path: &Path, mode: u32, uid: u32) -> Result<(), DirError> {
     inspect(path, &dir, uid)
 }
 
+/// Does the directory live in memory (tmpfs or ramfs)? There a new socket costs microseconds, and no full or hung disk can refuse it.
+pub fn in_memory(path: &Path) -> bool {
+    const RAMFS: libc::c_long = 0x8584_58f6;
+    const TMPFS: libc::c_long = 0x0102_1994;
+    nix::sys::statfs::statfs(path).is_ok_and(|fs| matches!(fs.filesystem_type().0 as libc::c_long, TMPFS | RAMFS))
+}
+
 fn set_up(dir: &File, mode: u32, uid: u32) -> io::Result<()> {
     if dir.metadata()?.uid() != uid {
         // SAFETY: changes the owner of an open directory; -1 keeps the group.
@@ -114,6 +121,13 @@ mod tests {
         assert!(text.contains("everyone may write there") && text.contains("chmod go-w"), "{text}");
         fs::set_permissions(temp.path(), Permissions::from_mode(0o1777)).unwrap();
         ensure_dir(temp.path(), 0o700, me()).unwrap();
+    }
+
+    #[test]
+    fn memory_is_told_from_disk() {
+        assert!(!in_memory(Path::new("/proc")) && !in_memory(Path::new("/nowhere/at/all")));
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        assert_eq!(in_memory(Path::new("/dev/shm")), mounts.lines().any(|l| l.contains(" /dev/shm tmpfs ")));
     }
 
     #[test]

@@ -17,10 +17,12 @@ mod failure;
 mod image;
 mod layout;
 mod lent;
+mod pad;
 
 pub use failure::{SpawnFailure, Step};
 use image::Image;
 use lent::Lent;
+pub use pad::{reserve, settle};
 
 /// Where one of a child's standard descriptors comes from.
 #[derive(Clone, Copy, Debug)]
@@ -159,14 +161,25 @@ fn resolve(plan: &Plan<'_>) -> io::Result<[RawFd; 3]> {
 
 /// Starts a program and returns at once; [`ExecPipe`] tells how it went on. The child's exit must be reaped also when a step failed.
 pub fn spawn(plan: &Plan<'_>) -> Result<Child, SpawnFailure> {
+    let child = start(plan);
+    settle();
+    child
+}
+
+/// As [`spawn`], but some of the master's descriptors stay open twice until the next start or [`settle`]: call that before waiting for
+/// anything. Meanwhile the child gets on, on another processor.
+pub fn start(plan: &Plan<'_>) -> Result<Child, SpawnFailure> {
     if plan.programs.is_empty() {
         return Err(SpawnFailure { step: Step::Exec, errno: libc::ENOENT });
     }
     let standard = resolve(plan).map_err(|e| SpawnFailure::from_io(Step::Descriptors, &e))?;
     let (exec, report) = pipe_with(libc::O_CLOEXEC | libc::O_NONBLOCK).map_err(|e| SpawnFailure::from_io(Step::Pipe, &e))?;
-    let image = Image::new(plan, standard, report.as_raw_fd());
-    let (pid, lent) = lent::clone(image, exec).map_err(|e| SpawnFailure::from_io(Step::Fork, &e))?;
-    // Now, before the next one: a sibling that still holds the write end delays the end-of-file of this one (1 s instead of 0.05 s).
+    let passed = plan.fds.iter().map(AsRawFd::as_raw_fd);
+    let sources = standard.into_iter().chain(passed).chain([report.as_raw_fd()]).collect();
+    let placed = if lent::may_share() { pad::place(sources) } else { pad::stay(sources) };
+    let started = lent::clone(Image::new(plan, &placed), exec).map_err(|e| SpawnFailure::from_io(Step::Fork, &e))?;
+    placed.leave_to(started.word);
+    // Before the next one: a sibling that still holds the write end delays the end-of-file of this one (1 s instead of 0.05 s).
     drop(report);
-    Ok(Child { pid, exec: ExecPipe(lent) })
+    Ok(Child { pid: started.pid, exec: ExecPipe(started.lent) })
 }

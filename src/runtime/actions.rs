@@ -10,6 +10,7 @@ use super::token::Token;
 use crate::os::accepting::is_accepting;
 use crate::os::epoll::Interest;
 use crate::os::signals::{kill, kill_group};
+use crate::os::spawn;
 use crate::supervisor::{Action, Event, Level, Note, Scope, SpawnError, SpawnFault, WorkerId};
 
 /// Forks and looks in one turn; more of them wait for the next, after what has happened meanwhile.
@@ -26,13 +27,21 @@ impl Master {
                 }
                 expensive += 1;
             }
-            let Some(action) = self.actions.pop_front() else { break };
-            self.carry_out(action);
+            match self.actions.pop_front() {
+                Some(Action::Note(note)) => self.notes.push_back(note),
+                Some(action) => self.carry_out(action),
+                None => break,
+            }
         }
+        self.tell_notes();
+        spawn::settle();
         if self.actions.is_empty() {
             self.processes.forget_departed();
+        }
+        // Not while a child has just started: it would wait for the processor. The news of its exec is a turn of its own.
+        if self.actions.is_empty() && expensive == 0 {
             let runs = &self.runs;
-            self.notify_sockets.tidy(|pool| runs.get(&pool).map(|run| run.dir.as_path()));
+            self.notify_sockets.tidy(|pool| runs.get(&pool).map(|run| run.notify_dir.as_path()));
         }
         self.flush_clients();
     }
@@ -62,7 +71,7 @@ impl Master {
                 }
             }
             Action::Reply { id, outcome } => self.reply(id, &outcome),
-            Action::Note(note) => self.note(&note),
+            Action::Note(note) => self.notes.push_back(note),
             Action::Exit { code, reason } => self.exit = Some((code, reason)),
         }
     }
@@ -74,8 +83,8 @@ impl Master {
             message: format!("config {revision} has no such pool any more"),
         })?;
         let notify = if run.config.launch.systemd {
-            let socket = self.notify_sockets.take(worker.pool, &run.dir);
-            Some(socket.map_err(|e| launch::lack(&format!("bind a notify socket in {}", run.dir.display()), &e))?)
+            let socket = self.notify_sockets.take(worker.pool, &run.notify_dir);
+            Some(socket.map_err(|e| launch::lack(&format!("bind a notify socket in {}", run.notify_dir.display()), &e))?)
         } else {
             None
         };
@@ -136,6 +145,14 @@ impl Master {
     pub(super) fn forget(&mut self, number: u64) {
         if let Some(process) = self.processes.remove(number) {
             self.notify_sockets.retire(process.notify);
+        }
+    }
+
+    /// Logs what the core has to say. After the deeds: a worker that is missing comes first, and the thread that writes does not take a
+    /// processor from its start.
+    pub(super) fn tell_notes(&mut self) {
+        while let Some(note) = self.notes.pop_front() {
+            self.note(&note);
         }
     }
 

@@ -2,6 +2,7 @@
 //! this master made is removed, and nothing is left when it ends.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::spec;
@@ -46,6 +47,8 @@ pub(super) struct Files {
     pub(super) socket: PathBuf,
     pid: Option<PidFile>,
     pools: PathBuf,
+    /// Where the pools' notify sockets are: in `pools`, or, when that is on a disk, in memory.
+    notify: PathBuf,
     /// Last: another master may come as soon as it is free.
     lock: Option<InstanceLock>,
 }
@@ -66,7 +69,8 @@ impl Files {
         directory(&pools, 0o711, uid)?;
         let control = ControlListener::bind(&master.socket, master.socket_mode)
             .map_err(|cause| FilesError::Socket { path: master.socket.clone(), cause })?;
-        Ok(Files { control, socket: master.socket.clone(), pid: Some(pid), pools, lock: Some(lock) })
+        let notify = in_memory(master, uid).unwrap_or_else(|| pools.clone());
+        Ok(Files { control, socket: master.socket.clone(), pid: Some(pid), pools, notify, lock: Some(lock) })
     }
 
     /// The directory of a pool, made when missing.
@@ -76,9 +80,18 @@ impl Files {
         Ok(dir)
     }
 
-    /// Removes a pool's directory.
+    /// The directory of a pool's notify sockets, made when missing.
+    pub(super) fn notify_dir(&self, name: &str, uid: u32) -> Result<PathBuf, FilesError> {
+        let dir = self.notify.join(name);
+        directory(&dir, 0o700, uid)?;
+        Ok(dir)
+    }
+
+    /// Removes a pool's directories.
     pub(super) fn drop_pool_dir(&self, name: &str) {
-        let _ = std::fs::remove_dir_all(self.pools.join(name));
+        for root in [&self.pools, &self.notify] {
+            let _ = std::fs::remove_dir_all(root.join(name));
+        }
     }
 
     /// Removes everything. What cannot be removed is named, for the log.
@@ -90,6 +103,13 @@ impl Files {
         if let Err(e) = std::fs::remove_dir_all(&self.pools) {
             left.push(format!("cannot remove {}: {e}", self.pools.display()));
         }
+        if self.notify != self.pools {
+            if let Err(e) = std::fs::remove_dir_all(&self.notify) {
+                left.push(format!("cannot remove {}: {e}", self.notify.display()));
+            }
+            // Fails as it should while another instance uses it.
+            let _ = self.notify.parent().map(std::fs::remove_dir);
+        }
         if let Some(Err(e)) = self.pid.take().map(PidFile::remove) {
             left.push(format!("cannot remove the pid file: {e}"));
         }
@@ -99,6 +119,30 @@ impl Files {
         left
     }
 }
+
+/// A place in memory for the notify sockets of an instance whose runtime directory is on a disk: each worker has a socket of its own, and
+/// its start must not wait for a disk, or fail with a full one. `None` where there is no such place, or it is not ours alone.
+fn in_memory(master: &spec::Master, uid: u32) -> Option<PathBuf> {
+    if dirs::in_memory(&master.runtime_dir) || !dirs::in_memory(Path::new(MEMORY)) {
+        return None;
+    }
+    let home = std::fs::metadata(&master.runtime_dir).ok()?;
+    let shared = Path::new(MEMORY).join(format!("poolmaster-{uid}"));
+    // The instance by its name and its runtime directory: what an earlier master of the same two left behind is stale.
+    let own = shared.join(format!("{}-{:x}.{:x}", master.name, home.dev(), home.ino()));
+    if own.as_os_str().len() > LONGEST {
+        return None;
+    }
+    dirs::ensure_dir(&shared, 0o711, uid).ok()?;
+    let _ = std::fs::remove_dir_all(&own);
+    dirs::ensure_dir(&own, 0o711, uid).ok()?;
+    Some(own)
+}
+
+/// In memory on every Linux host, containers too.
+const MEMORY: &str = "/dev/shm";
+/// A socket's path has at most 107 bytes: this much for the directory leaves room for the name of any pool and the number of any worker.
+const LONGEST: usize = 107 - "/".len() - 32 - "/n".len() - 9;
 
 fn directory(path: &Path, mode: u32, uid: u32) -> Result<(), FilesError> {
     dirs::ensure_dir(path, mode, uid).map_err(|e| FilesError::Directory(e.to_string()))

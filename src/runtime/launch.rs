@@ -64,7 +64,7 @@ pub(super) fn launch(
         sigpending: common.sigpending,
         reset_signals: &common.reset_signals,
     };
-    let child = spawn::spawn(&plan).map_err(|failure| explain(failure, run))?;
+    let child = spawn::start(&plan).map_err(|failure| explain(failure, run))?;
     drop(plan);
     let mut process = Process::new(id, child.pid, Rc::clone(run));
     process.exec = Some(child.exec);

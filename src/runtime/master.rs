@@ -17,7 +17,7 @@ use super::trace::Trace;
 use crate::config::spec;
 use crate::os::epoll::Epoll;
 use crate::os::signals::SignalFd;
-use crate::supervisor::{Action, CommandId, Event, PoolId, Supervisor, Time};
+use crate::supervisor::{Action, CommandId, Event, Note, PoolId, Supervisor, Time};
 use crate::telemetry::{Log, Relay};
 
 /// Everything.
@@ -25,6 +25,8 @@ pub(super) struct Master {
     pub(super) core: Supervisor,
     /// What the core asked for and what has not been done yet, in its order.
     pub(super) actions: VecDeque<Action>,
+    /// What the core had to say, until the deeds of the same turn are done.
+    pub(super) notes: VecDeque<Note>,
     /// Facts that came of doing it, for the core's next turn.
     pub(super) facts: VecDeque<Event>,
     pub(super) trace: Option<Trace>,

@@ -18,8 +18,10 @@ pub(super) struct PoolRun {
     pub(super) sockets: Vec<Rc<Socket>>,
     /// Inodes of the sockets, by which the kernel's tables name them.
     pub(super) inodes: Vec<u64>,
-    /// Its directory, with the notify sockets: `{runtime}`.
+    /// Its directory: `{runtime}`.
     pub(super) dir: PathBuf,
+    /// Where its workers' notify sockets are.
+    pub(super) notify_dir: PathBuf,
     pub(super) environment: Environment,
 }
 

@@ -22,7 +22,7 @@ use super::trace::Trace;
 use crate::config::spec::Config;
 use crate::os::epoll::{Epoll, Interest};
 use crate::os::listener::ListenError;
-use crate::os::{clock, process, signals};
+use crate::os::{clock, process, signals, spawn};
 use crate::supervisor::{Event, Supervisor, Time};
 use crate::telemetry::{Log, LogError, LogOptions};
 
@@ -87,6 +87,8 @@ const SIGPENDING_WANTED: u64 = 4096;
 pub fn run(settings: Settings) -> Result<u8, StartError> {
     // Before any thread: the log's thread keeps the mask of its maker, and no signal may come in between.
     let reset_signals = signals::ignored_at_start();
+    // Before any other descriptor is opened: the lowest numbers make the fastest starts.
+    spawn::reserve();
     signals::block_all();
     // Whoever started us may have ignored it; kept so, no worker's end would ever be seen.
     signals::hear_of_children();
@@ -156,6 +158,7 @@ fn assemble(
     Ok(Master {
         core: Supervisor::new(seed),
         actions: VecDeque::new(),
+        notes: VecDeque::new(),
         facts: VecDeque::new(),
         trace,
         epoll,
@@ -222,6 +225,7 @@ impl Master {
                 inodes: sockets.iter().map(|s| s.listening.inode()).collect(),
                 sockets,
                 dir: self.files.pool_dir(&pool.spec.name, self.uid).map_err(|e| StartError::Files(Box::new(e)))?,
+                notify_dir: self.files.notify_dir(&pool.spec.name, self.uid).map_err(|e| StartError::Files(Box::new(e)))?,
                 environment: Environment::of(&self.environment, pool, &config.master.name),
                 config: pool.clone(),
             };

@@ -76,7 +76,7 @@ fn without_descriptors_spawning_is_retried_and_the_control_socket_answers() {
         after = ["a"]
         "#,
     )
-    .pre_exec(|| limit(libc::RLIMIT_NOFILE, 40, 40))
+    .pre_exec(|| limit(libc::RLIMIT_NOFILE, 56, 56))
     .start();
     let told = m.log.wait_for("Too many open files", 1);
     assert!(told.contains("this is no fault of the worker; next try in"), "{told}");

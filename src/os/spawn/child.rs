@@ -4,6 +4,7 @@
 
 use std::os::fd::RawFd;
 use std::ptr;
+use std::sync::atomic::Ordering;
 
 use syscalls::Sysno;
 
@@ -46,6 +47,13 @@ fn prepare(image: &mut Image) -> Result<(), SpawnFailure> {
     let at = |step| move |errno| SpawnFailure { step, errno };
     // First of all: from here on a signal to the group reaches this child too.
     session().map_err(at(Step::Session))?;
+    if let Some(first) = image.own_table_until {
+        own_table(first).map_err(at(Step::Descriptors))?;
+        // SAFETY: the master's word for this child, alive until the child has left this memory.
+        unsafe { &*image.shares_table }.store(0, Ordering::Release);
+        // A wake that fails leaves the master to wait for the end of this child, which is near then.
+        let _ = call!(futex, image.shares_table, libc::FUTEX_WAKE, 1);
+    }
     // Everything foreign goes before any step that may hang (a dead file server): it must not keep others' connections open.
     descriptors(image).map_err(at(Step::Descriptors))?;
     if let Some(signal) = image.death_signal {
@@ -70,6 +78,16 @@ fn prepare(image: &mut Image) -> Result<(), SpawnFailure> {
 
 fn session() -> Done {
     call!(setsid).map(drop)
+}
+
+/// Leaves the master's table of descriptors, taking along those below `first`.
+fn own_table(first: RawFd) -> Done {
+    match call!(close_range, first, u32::MAX, libc::CLOSE_RANGE_UNSHARE) {
+        Ok(_) => Ok(()),
+        // Some sandboxes know no close_range: a copy of the whole table, then.
+        Err(libc::ENOSYS | libc::EPERM) => call!(unshare, libc::CLONE_FILES).map(drop),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Moves each descriptor to its place, those in the way of others by scratch numbers above them all, then closes all above.

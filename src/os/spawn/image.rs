@@ -2,11 +2,13 @@
 //! outlive the plan it is made from.
 
 use std::ffi::{CString, c_char};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::ptr;
+use std::sync::atomic::AtomicU32;
 
 use super::Plan;
 use super::layout::Layout;
+use super::pad::Placed;
 
 /// Room for any process id in decimal.
 const DIGITS: usize = 12;
@@ -26,6 +28,10 @@ pub(super) struct Image {
     /// Null: stay.
     pub working_dir: *const c_char,
     pub umask: Option<u32>,
+    /// Until its table is its own, the child uses the master's, and changes nothing in it. From this number on it needs nothing of it.
+    pub own_table_until: Option<RawFd>,
+    /// 1 until then; set when the loan is made.
+    pub shares_table: *const AtomicU32,
     pub layout: Layout,
     pub death_signal: Option<i32>,
     pub nofile: Option<(u64, u64)>,
@@ -36,7 +42,7 @@ pub(super) struct Image {
 }
 
 impl Image {
-    pub(super) fn new(plan: &Plan<'_>, standard: [RawFd; 3], report: RawFd) -> Image {
+    pub(super) fn new(plan: &Plan<'_>, placed: &Placed) -> Image {
         let pid_names: Vec<&[u8]> = [(plan.listen_pid, &b"LISTEN_PID="[..]), (plan.watchdog_pid, &b"WATCHDOG_PID="[..])]
             .into_iter()
             .filter_map(|(wanted, name)| wanted.then_some(name))
@@ -63,7 +69,9 @@ impl Image {
             pid_rooms,
             working_dir: working_dir.as_ref().map_or(ptr::null(), at),
             umask: plan.umask,
-            layout: Layout::new(standard, plan.fds.iter().map(AsRawFd::as_raw_fd), report),
+            own_table_until: placed.end,
+            shares_table: ptr::null(),
+            layout: Layout::new(&placed.sources),
             death_signal: plan.death_signal,
             nofile: plan.nofile,
             sigpending: plan.sigpending,

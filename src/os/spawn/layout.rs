@@ -20,9 +20,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(standard: [RawFd; 3], passed: impl Iterator<Item = RawFd>, report: RawFd) -> Layout {
-        let mut sources: Vec<RawFd> = standard.into_iter().chain(passed).collect();
-        sources.push(report);
+    /// `sources`: of 0, 1, 2, then of the passed ones, last the pipe for reports.
+    pub(super) fn new(sources: &[RawFd]) -> Layout {
         let places = RawFd::try_from(sources.len()).unwrap_or(RawFd::MAX);
         let moves = sources.iter().zip(0..).map(|(&from, to)| Move { from, to, by_scratch: from < places && from != to });
         Layout { moves: moves.collect(), report: places - 1 }
@@ -63,7 +62,7 @@ mod tests {
     fn a_shuffle_of_occupied_places_loses_nothing() {
         let mut table = [(0, "in"), (1, "out"), (2, "err"), (3, "a"), (4, "b"), (5, "c"), (6, "pipe"), (9, "other")].into();
         // Reversed, one of them twice, the pipe in the way, stdout and stderr swapped.
-        let layout = Layout::new([9, 2, 1], [5, 4, 3, 4].into_iter(), 6);
+        let layout = Layout::new(&[9, 2, 1, 5, 4, 3, 4, 6]);
         play(&layout, &mut table);
         let want = [(0, "other"), (1, "err"), (2, "out"), (3, "c"), (4, "b"), (5, "a"), (6, "b"), (7, "pipe")];
         assert_eq!(table, want.into());
@@ -71,7 +70,7 @@ mod tests {
 
     #[test]
     fn what_is_in_place_or_above_needs_no_scratch() {
-        let layout = Layout::new([0, 1, 2], [3, 20].into_iter(), 21);
+        let layout = Layout::new(&[0, 1, 2, 3, 20, 21]);
         assert!(layout.moves.iter().all(|m| !m.by_scratch));
         assert_eq!((layout.report, layout.first_foreign()), (5, 6));
     }

@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::child;
@@ -51,12 +52,34 @@ impl Drop for Stack {
     }
 }
 
+/// 1 while a child uses the master's table of descriptors, then 0. Written by the child, and by the kernel at the child's end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TableWord(NonNull<AtomicU32>);
+
+// SAFETY: an atomic; it lives until the child's report pipe is at its end, which it is not before the pad is cleared.
+unsafe impl Send for TableWord {}
+
+impl TableWord {
+    /// Sleeps until the child has its own table, or has ended. Between its start and there the child makes two system calls, neither of
+    /// which waits for anything.
+    pub(super) fn wait(self) {
+        // SAFETY: alive, as said above.
+        let word = unsafe { self.0.as_ref() };
+        while word.load(Ordering::Acquire) != 0 {
+            // Not a private futex: the kernel's own wake at the end of a thread is for a shared one.
+            // SAFETY: waits on a live word; any outcome is looked at by the loop.
+            unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, 1, ptr::null::<libc::timespec>()) };
+        }
+    }
+}
+
 /// What one child uses.
 #[derive(Debug)]
 struct Loan {
     /// The child's own until the end-of-file: nobody else reads or writes it.
     image: NonNull<Image>,
     stack: Stack,
+    table: TableWord,
     /// The reading end of its report pipe.
     pipe: OwnedFd,
 }
@@ -80,6 +103,8 @@ impl Loan {
     fn take_back(self) -> Stack {
         // SAFETY: made by Box::into_raw in `clone`; the child is done with it, and `self` ends here.
         drop(unsafe { Box::from_raw(self.image.as_ptr()) });
+        // SAFETY: as above.
+        drop(unsafe { Box::from_raw(self.table.0.as_ptr()) });
         self.stack
     }
 }
@@ -138,19 +163,40 @@ impl Drop for Lent {
     }
 }
 
-/// Starts a child that carries the image out, in this very memory where that is safe. Gives its process id.
-pub(super) fn clone(image: Image, pipe: OwnedFd) -> io::Result<(i32, Lent)> {
+/// A child that has started.
+pub(super) struct Started {
+    pub pid: i32,
+    pub lent: Lent,
+    /// Where it begins with the master's table of descriptors too ([`Image::own_table_until`]).
+    pub word: Option<TableWord>,
+}
+
+/// Starts a child that carries the image out, in this very memory where that is safe.
+pub(super) fn clone(mut image: Image, pipe: OwnedFd) -> io::Result<Started> {
     let stack = with_store(Store::stack)?;
-    let image = NonNull::from(Box::leak(Box::new(image)));
-    let loan = Loan { image, stack, pipe };
-    let flags = libc::SIGCHLD | if may_share_memory() { libc::CLONE_VM } else { 0 };
+    let shares = image.own_table_until.is_some();
+    let table = TableWord(NonNull::from(Box::leak(Box::new(AtomicU32::new(shares.into())))));
+    image.shares_table = table.0.as_ptr();
+    let mut flags = libc::SIGCHLD;
+    if may_share() {
+        flags |= libc::CLONE_VM;
+    }
+    if shares {
+        // The kernel clears the word too when the child ends before it could: nobody waits for a dead one.
+        flags |= libc::CLONE_FILES | libc::CLONE_CHILD_CLEARTID;
+    }
+    let loan = Loan { image: NonNull::from(Box::leak(Box::new(image))), stack, table, pipe };
+    let nothing = ptr::null_mut::<libc::c_void>();
     // No handler and no signal may act in the child before it is set up: a TERM sent meanwhile waits, and acts before the exec.
     let mask = block_for_fork();
-    // SAFETY: the child runs `child::run`, which does not return, on a stack and an image that are its own until it has left this memory.
-    let pid = check(unsafe { libc::clone(child::start, loan.stack.top(), flags, loan.image.as_ptr().cast()) });
+    // SAFETY: the child runs `child::start`, which does not return, on a stack and an image that are its own until it has left this memory.
+    let pid = unsafe {
+        libc::clone(child::start, loan.stack.top(), flags, loan.image.as_ptr().cast(), nothing, nothing, table.0.as_ptr())
+    };
+    let pid = check(pid);
     mask.restore();
     match pid {
-        Ok(pid) => Ok((pid, Lent(Some(loan)))),
+        Ok(pid) => Ok(Started { pid, lent: Lent(Some(loan)), word: shares.then_some(table) }),
         Err(e) => {
             let stack = loan.take_back();
             with_store(|store| store.stacks.push(stack));
@@ -161,7 +207,7 @@ pub(super) fn clone(image: Image, pipe: OwnedFd) -> io::Result<(i32, Lent)> {
 
 /// Since Linux 5.16 a core dump ends the threads of one process. Before, it ended every process that shares the memory: a QUIT that reaches a
 /// child before its exec would take the master along. There the memory is copied, as by fork.
-fn may_share_memory() -> bool {
+pub(super) fn may_share() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| crate::os::process::kernel_is_at_least(5, 16))
 }

@@ -197,6 +197,15 @@ impl Setup {
         self.dir.path().join(name)
     }
 
+    /// Where the notify sockets are when the runtime directory is on a disk.
+    pub fn notify_home(&self) -> String {
+        use std::os::unix::fs::MetadataExt;
+        let run = std::fs::metadata(self.path("run")).unwrap();
+        // SAFETY: always succeeds.
+        let uid = unsafe { libc::geteuid() };
+        format!("/dev/shm/poolmaster-{uid}/t-{:x}.{:x}", run.dev(), run.ino())
+    }
+
     /// The text of the config file; `DIR` in it is the directory, `POOLMASTER` the binary.
     fn text(&self) -> String {
         let dir = self.dir.path().display().to_string();
@@ -356,6 +365,8 @@ impl Master {
             .map(|d| d.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).filter(|n| !n.ends_with(".lock")).collect())
             .unwrap_or_default();
         assert_eq!(left, Vec::<String>::new(), "left in the runtime directory");
+        let home = self.setup.notify_home();
+        assert!(!Path::new(&home).exists(), "{home} is left");
     }
 }
 
@@ -364,6 +375,10 @@ impl Drop for Master {
         if self.child.try_wait().is_ok_and(|s| s.is_none()) {
             kill(self.pid(), libc::SIGKILL);
             let _ = self.child.wait();
+        }
+        // A killed one leaves it to the next of its name.
+        if self.setup.path("run").exists() {
+            let _ = std::fs::remove_dir_all(self.setup.notify_home());
         }
         if std::thread::panicking() {
             eprintln!("--- log of the master\n{}", self.log.text());
