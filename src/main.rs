@@ -5,14 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use poolmaster::cli::{Context, Exit, main as cli};
+use poolmaster::cli::{Context, Exit, main as cli, working_directory};
 
 #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
 fn main() -> ExitCode {
     let ctx = Context {
         env: std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))).collect(),
-        // A deleted working directory is no reason not to show a status.
-        cwd: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
+        environ: std::env::vars_os().collect(),
+        cwd: working_directory(std::env::var_os("PWD").map(PathBuf::from), std::env::current_dir().ok()),
         tty: std::io::stdout().is_terminal(),
     };
     // The loop has its own guard, which stops the workers; here only the code is at stake. The panic's text is already out.

@@ -1,5 +1,7 @@
 //! Owns what a verb knows of its surroundings. `main` reads them once; nobody else asks the process for them.
 
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use crate::config::Facts;
@@ -11,10 +13,21 @@ pub struct Context {
     /// The environment. Variables that are not UTF-8 are left out: a setting or a path made of replacement characters would
     /// be worse than none.
     pub env: Vec<(String, String)>,
-    /// The working directory.
+    /// The environment as it is, for workers: nothing of it is lost.
+    pub environ: Vec<(OsString, OsString)>,
+    /// The working directory, see [`working_directory`].
     pub cwd: PathBuf,
     /// Standard output is a terminal.
     pub tty: bool,
+}
+
+/// The working directory by the name that `PWD` gives it, where that names the same place: a symbolic link to the current release is
+/// followed anew after each deployment, its target is not. One that is deleted is no reason not to show a status.
+pub fn working_directory(pwd: Option<PathBuf>, real: Option<PathBuf>) -> PathBuf {
+    let place = |path: &PathBuf| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+    let here = place(&PathBuf::from("."));
+    let named = pwd.filter(|pwd| pwd.is_absolute() && here.is_some() && place(pwd) == here);
+    named.or(real).unwrap_or_else(|| PathBuf::from("."))
 }
 
 impl Context {
@@ -46,10 +59,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_name_of_the_working_directory_is_kept_where_it_is_right() {
+        let here = std::env::current_dir().unwrap();
+        let temp = tempfile::tempdir().unwrap();
+        let link = temp.path().join("current");
+        std::os::unix::fs::symlink(&here, &link).unwrap();
+        let of = |pwd: Option<PathBuf>| working_directory(pwd, Some(here.clone()));
+        assert_eq!(of(Some(link.clone())), link);
+        for wrong in [None, Some(temp.path().to_owned()), Some(PathBuf::from(".")), Some(PathBuf::from("/nowhere"))] {
+            assert_eq!(of(wrong), here);
+        }
+        assert_eq!(working_directory(None, None), PathBuf::from("."));
+    }
+
+    #[test]
     fn colours_are_for_terminals_that_want_them() {
         let with = |tty, env: &[(&str, &str)]| {
             let env = env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-            Context { env, cwd: PathBuf::new(), tty }.colours()
+            Context { env, tty, ..Context::default() }.colours()
         };
         assert!(with(true, &[]));
         assert!(with(true, &[("NO_COLOR", "")]));

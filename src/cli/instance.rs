@@ -18,7 +18,7 @@ mod tests {
 
     fn at(path: &Path, env: &[(&str, &str)]) -> Result<PathBuf, String> {
         let env = env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        socket_of(path, &Context { env, cwd: PathBuf::from("/"), tty: false })
+        socket_of(path, &Context { env, cwd: PathBuf::from("/"), ..Context::default() })
     }
 
     #[test]

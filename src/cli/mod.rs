@@ -32,7 +32,7 @@ pub mod wait;
 mod words;
 pub mod worker;
 
-pub use context::Context;
+pub use context::{Context, working_directory};
 pub use dispatch::main;
 pub use exit::Exit;
 pub use groups::command;

@@ -80,7 +80,7 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
         Err(text) => return usage(&text),
     };
     let reader = Box::new(move || load(&sources, &only));
-    match runtime::run(Settings { config, reader, environment: ctx.env.clone() }) {
+    match runtime::run(Settings { config, reader, environment: ctx.environ.clone(), directory: ctx.cwd.clone() }) {
         Ok(code) => Exit::of(code),
         Err(e) => {
             output::err(&format!("poolmaster: cannot start: {e}\n"));

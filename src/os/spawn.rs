@@ -54,6 +54,8 @@ pub struct Plan<'a> {
     pub watchdog_pid: bool,
     /// Directory to change to.
     pub working_dir: Option<CString>,
+    /// Without one: change to this, the name of the parent's own, if that is there. By now it may lead to another place.
+    pub default_dir: Option<CString>,
     /// File mode mask; `None`: the parent's.
     pub umask: Option<u32>,
     /// Descriptor 0.
@@ -84,6 +86,7 @@ impl Plan<'_> {
             listen_pid: false,
             watchdog_pid: false,
             working_dir: None,
+            default_dir: None,
             umask: None,
             stdin: Source::Null,
             stdout: Source::Inherit,

@@ -1,13 +1,14 @@
 //! Owns a worker's environment: the master's own, scrubbed of what was meant for the master, then the pool's, then the contract's.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 use crate::config::spec::Pool;
 use crate::supervisor::WorkerId;
 
 /// Meant for the master (systemd's list, and our own settings), never for its workers.
-fn is_scrubbed(name: &str) -> bool {
+fn is_scrubbed(name: &[u8]) -> bool {
     const NAMES: [&str; 8] = [
         "NOTIFY_SOCKET",
         "FDSTORE",
@@ -18,10 +19,12 @@ fn is_scrubbed(name: &str) -> bool {
         "WATCHDOG_USEC",
         "WATCHDOG_PID",
     ];
-    NAMES.contains(&name) || ["LISTEN_", "MEMORY_PRESSURE_", "POOLMASTER_"].iter().any(|p| name.starts_with(p))
+    const FAMILIES: [&str; 3] = ["LISTEN_", "MEMORY_PRESSURE_", "POOLMASTER_"];
+    NAMES.iter().any(|n| n.as_bytes() == name) || FAMILIES.iter().any(|f| name.starts_with(f.as_bytes()))
 }
 
-/// What all workers of a pool share, and what is made anew for each.
+/// What all workers of a pool share, and what is made anew for each. Names and values are bytes: what the master was given is passed on as
+/// it is, whatever its encoding.
 #[derive(Debug)]
 pub(super) struct Environment {
     /// Finished `KEY=VALUE`s.
@@ -34,53 +37,53 @@ pub(super) struct Environment {
 
 impl Environment {
     /// For one pool under one config; `master` is the environment the master was started with.
-    pub(super) fn of(master: &[(String, String)], pool: &Pool, instance: &str) -> Environment {
-        let mut vars: BTreeMap<&str, &str> =
-            master.iter().filter(|(name, _)| !is_scrubbed(name)).map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    pub(super) fn of(master: &[(OsString, OsString)], pool: &Pool, instance: &str) -> Environment {
+        let given = master.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let mut vars: BTreeMap<&[u8], &[u8]> = given.filter(|(name, _)| !is_scrubbed(name)).collect();
+        let mut templates = Vec::new();
         for (name, value) in &pool.launch.env {
+            vars.remove(name.as_bytes());
             match value {
-                Some(value) => vars.insert(name, value),
-                None => vars.remove(name.as_str()),
-            };
+                Some(value) if value.contains('{') => templates.push((name.clone(), value.clone())),
+                Some(value) => drop(vars.insert(name.as_bytes(), value.as_bytes())),
+                None => {}
+            }
         }
         let names = pool.listeners.iter().map(|l| l.name.as_str()).collect::<Vec<_>>().join(":");
         let count = pool.listeners.len().to_string();
         let usec = pool.spec.timeout.map(|t| t.as_micros().to_string());
-        vars.insert("POOLMASTER_POOL", &pool.spec.name);
-        vars.insert("POOLMASTER_INSTANCE", instance);
-        vars.insert("POOLMASTER_VERSION", env!("CARGO_PKG_VERSION"));
+        let mut contract = vec![
+            ("POOLMASTER_POOL", pool.spec.name.as_str()),
+            ("POOLMASTER_INSTANCE", instance),
+            ("POOLMASTER_VERSION", env!("CARGO_PKG_VERSION")),
+        ];
         if pool.launch.systemd {
             if !pool.listeners.is_empty() {
-                vars.insert("LISTEN_FDS", &count);
-                vars.insert("LISTEN_FDNAMES", &names);
+                contract.extend([("LISTEN_FDS", count.as_str()), ("LISTEN_FDNAMES", &names)]);
             }
-            if let Some(usec) = &usec {
-                vars.insert("WATCHDOG_USEC", usec);
-            }
+            contract.extend(usec.as_deref().map(|usec| ("WATCHDOG_USEC", usec)));
         }
-        let is_template =
-            |name: &str| pool.launch.env.iter().any(|(n, v)| n == name && v.as_ref().is_some_and(|v| v.contains('{')));
-        let (templates, fixed): (Vec<_>, Vec<_>) = vars.iter().partition(|(name, _)| is_template(name));
+        vars.extend(contract.into_iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
         Environment {
-            path: vars.get("PATH").map(|p| (*p).to_owned()),
-            fixed: fixed.into_iter().filter_map(|(n, v)| entry(n, v)).collect(),
-            templates: templates.into_iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+            path: vars.get(&b"PATH"[..]).map(|p| String::from_utf8_lossy(p).into_owned()),
+            fixed: vars.into_iter().filter_map(|(n, v)| entry(n, v)).collect(),
+            templates,
         }
     }
 
     /// For one worker; LISTEN_PID and WATCHDOG_PID are written after the fork, when the pid is known.
-    pub(super) fn for_worker(&self, id: WorkerId, notify: Option<&str>, expand: impl Fn(&str) -> String) -> Vec<CString> {
-        let mut env = Vec::with_capacity(self.fixed.len() + self.templates.len() + 5);
+    pub(super) fn for_worker(&self, id: WorkerId, notify: Option<&OsStr>, expand: impl Fn(&str) -> String) -> Vec<CString> {
+        let mut env = Vec::with_capacity(self.fixed.len() + self.templates.len() + 3);
         env.extend(self.fixed.iter().cloned());
-        env.extend(self.templates.iter().filter_map(|(name, value)| entry(name, &expand(value))));
-        env.extend(entry("POOLMASTER_SLOT", &id.slot.to_string()));
-        env.extend(entry("POOLMASTER_GENERATION", &id.generation.to_string()));
-        env.extend(notify.and_then(|path| entry("NOTIFY_SOCKET", path)));
+        env.extend(self.templates.iter().filter_map(|(name, value)| entry(name.as_bytes(), expand(value).as_bytes())));
+        env.extend(entry(b"POOLMASTER_SLOT", id.slot.to_string().as_bytes()));
+        env.extend(entry(b"POOLMASTER_GENERATION", id.generation.to_string().as_bytes()));
+        env.extend(notify.and_then(|path| entry(b"NOTIFY_SOCKET", path.as_bytes())));
         env
     }
 }
 
 /// A NUL cannot be in an environment; the config refuses it, and what the kernel gave us has none.
-fn entry(name: &str, value: &str) -> Option<CString> {
-    CString::new(format!("{name}={value}")).ok()
+fn entry(name: &[u8], value: &[u8]) -> Option<CString> {
+    CString::new([name, b"=", value].concat()).ok()
 }

@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -29,6 +30,8 @@ pub(super) struct Common {
     /// Sent to a worker when the master dies.
     pub(super) death_signal: Option<i32>,
     pub(super) cpus: u32,
+    /// Where the master was started, by name.
+    pub(super) directory: Option<CString>,
     /// The running binary.
     pub(super) own_binary: PathBuf,
 }
@@ -41,7 +44,7 @@ pub(super) fn launch(
     notify: Option<NotifySocket>,
 ) -> Result<Process, SpawnError> {
     let launch = &run.config.launch;
-    let notify_path = notify.as_ref().map(|socket| socket.path().to_string_lossy().into_owned());
+    let notify_path = notify.as_ref().map(|socket| socket.path().as_os_str());
     let words = Words::of(id, run, common);
     let argv: Vec<String> = launch.argv.iter().map(|a| words.fill(a)).collect();
     let program = argv.first().cloned().unwrap_or_default();
@@ -50,10 +53,11 @@ pub(super) fn launch(
     let plan = Plan {
         programs: programs(&program, run, common)?,
         argv: argv.iter().map(|a| c_string(a)).collect::<Result<_, _>>()?,
-        env: run.environment.for_worker(id, notify_path.as_deref(), |text| words.fill(text)),
+        env: run.environment.for_worker(id, notify_path, |text| words.fill(text)),
         listen_pid: launch.systemd && !fds.is_empty(),
         watchdog_pid: launch.systemd && run.config.spec.timeout.is_some(),
-        working_dir: launch.working_dir.as_ref().map(|d| c_string(&d.to_string_lossy())).transpose()?,
+        working_dir: launch.working_dir.as_ref().map(|d| path_string(d)).transpose()?,
+        default_dir: common.directory.clone(),
         umask: None,
         stdin: Source::Null,
         stdout: stdout.source(&launch.stdout),
@@ -82,7 +86,7 @@ fn programs(program: &str, run: &PoolRun, common: &Common) -> Result<Vec<CString
         return Ok(path::candidates(program, run.environment.path.as_deref(), None));
     }
     // Where the file was replaced since the start, the kernel's link still leads to the running one.
-    Ok(vec![c_string(&common.own_binary.to_string_lossy())?, c"/proc/self/exe".to_owned()])
+    Ok(vec![path_string(&common.own_binary)?, c"/proc/self/exe".to_owned()])
 }
 
 /// The words that are filled in for one worker.
@@ -160,12 +164,17 @@ fn setup(attempt: &str, cause: &std::io::Error) -> SpawnError {
     SpawnError { fault: SpawnFault::Setup, ..lack(attempt, cause) }
 }
 
+fn path_string(path: &Path) -> Result<CString, SpawnError> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| nul(&path.display().to_string()))
+}
+
 fn c_string(text: &str) -> Result<CString, SpawnError> {
-    CString::new(text).map_err(|_| SpawnError {
-        fault: SpawnFault::Setup,
-        errno: libc::EINVAL,
-        message: format!("cannot pass {text:?} to a program: it has a NUL byte in it"),
-    })
+    CString::new(text).map_err(|_| nul(text))
+}
+
+fn nul(text: &str) -> SpawnError {
+    let message = format!("cannot pass {text:?} to a program: it has a NUL byte in it");
+    SpawnError { fault: SpawnFault::Setup, errno: libc::EINVAL, message }
 }
 
 /// A failed step in words, and whose fault it is.

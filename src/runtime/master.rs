@@ -1,6 +1,7 @@
 //! Owns the master's state: the core, and everything that the core's ids stand for on this host.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsString;
 use std::rc::Rc;
 
 use super::clients::Clients;
@@ -42,7 +43,7 @@ pub(super) struct Master {
     pub(super) first_config: Option<spec::Config>,
     pub(super) revision: u32,
     pub(super) reader: Reader,
-    pub(super) environment: Vec<(String, String)>,
+    pub(super) environment: Vec<(OsString, OsString)>,
     pub(super) ids: Ids,
     pub(super) names: BTreeMap<PoolId, String>,
     /// The newest of each pool; workers hold the ones they were started from.

@@ -1,6 +1,8 @@
 //! Owns the panics that a test may order: there is no other way to see that one in the loop orphans nobody. Only builds with debug
 //! assertions listen to it; a release has no such door.
 
+use std::ffi::OsString;
+
 use crate::supervisor::signal_number;
 
 /// Names a signal: the master panics in the turn that reads it. With `,again` after it, once more while it stops the workers.
@@ -15,12 +17,13 @@ pub(super) struct Sabotage {
 
 impl Sabotage {
     /// What the environment of the master asks for.
-    pub(super) fn of(environment: &[(String, String)]) -> Sabotage {
+    pub(super) fn of(environment: &[(OsString, OsString)]) -> Sabotage {
         if !cfg!(debug_assertions) {
             return Sabotage::default();
         }
         let Some((_, order)) = environment.iter().find(|(name, _)| name == VARIABLE) else { return Sabotage::default() };
-        let (signal, rest) = order.split_once(',').unwrap_or((order, ""));
+        let order = order.to_string_lossy();
+        let (signal, rest) = order.split_once(',').unwrap_or((&order, ""));
         Sabotage { signal: signal_number(signal), again: rest == "again" }
     }
 

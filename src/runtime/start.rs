@@ -1,7 +1,9 @@
 //! Owns the start of a master: everything that can fail fails here, before the first worker, with nothing left behind.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::{CString, OsString};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -36,7 +38,9 @@ pub struct Settings {
     /// Reads it again.
     pub reader: Reader,
     /// The environment of the master itself.
-    pub environment: Vec<(String, String)>,
+    pub environment: Vec<(OsString, OsString)>,
+    /// Its working directory, by the name that it was started in. New workers go there anew, if it is still there.
+    pub directory: PathBuf,
 }
 
 /// The master could not be started.
@@ -92,7 +96,7 @@ pub fn run(settings: Settings) -> Result<u8, StartError> {
     signals::block_all();
     // Whoever started us may have ignored it; kept so, no worker's end would ever be seen.
     signals::hear_of_children();
-    let Settings { config, reader, environment } = settings;
+    let Settings { config, reader, environment, directory } = settings;
     if let Some(mask) = config.master.umask {
         process::set_umask(mask);
     }
@@ -100,7 +104,7 @@ pub fn run(settings: Settings) -> Result<u8, StartError> {
     let files = Files::take(&config.master, uid).map_err(|e| StartError::Files(Box::new(e)))?;
     let log_options =
         LogOptions { level: config.master.log.level.clone(), json: config.master.log.json, file: config.master.log.file.clone() };
-    let mut master = match assemble(config, reader, environment, files, &log_options, reset_signals) {
+    let mut master = match assemble(config, reader, (environment, directory), files, &log_options, reset_signals) {
         Ok(master) => master,
         Err(failed) => {
             let (mut files, e) = *failed;
@@ -120,7 +124,7 @@ pub fn run(settings: Settings) -> Result<u8, StartError> {
 fn assemble(
     config: Config,
     reader: Reader,
-    environment: Vec<(String, String)>,
+    (environment, directory): (Vec<(OsString, OsString)>, PathBuf),
     files: Files,
     log_options: &LogOptions,
     reset_signals: Vec<i32>,
@@ -152,6 +156,7 @@ fn assemble(
         reset_signals,
         death_signal: config.master.stop_with_master.then_some(libc::SIGTERM),
         cpus: u32::try_from(process::cpus()).unwrap_or(1),
+        directory: CString::new(directory.into_os_string().into_vec()).ok(),
         own_binary: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
     };
     let relay = log.relay();

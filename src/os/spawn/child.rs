@@ -151,7 +151,13 @@ fn set_limit(resource: usize, wanted: Option<(u64, u64)>) -> Done {
 }
 
 fn working_dir(image: &Image) -> Done {
-    if image.working_dir.is_null() { Ok(()) } else { call!(chdir, image.working_dir).map(drop) }
+    if image.working_dir.is_null() {
+        return Ok(());
+    }
+    match call!(chdir, image.working_dir) {
+        Err(errno) if image.dir_is_needed => Err(errno),
+        _ => Ok(()),
+    }
 }
 
 /// The kernel's idea of a signal set, in bytes.

@@ -27,6 +27,8 @@ pub(super) struct Image {
     pid_rooms: Vec<usize>,
     /// Null: stay.
     pub working_dir: *const c_char,
+    /// A working directory that is not there is an error.
+    pub dir_is_needed: bool,
     pub umask: Option<u32>,
     /// Until its table is its own, the child uses the master's, and changes nothing in it. From this number on it needs nothing of it.
     pub own_table_until: Option<RawFd>,
@@ -58,7 +60,7 @@ impl Image {
             pid_rooms.push(text.len());
             text.resize(text.len() + DIGITS, 0);
         }
-        let working_dir = plan.working_dir.as_ref().map(|dir| offset(&mut text, dir));
+        let working_dir = plan.working_dir.as_ref().or(plan.default_dir.as_ref()).map(|dir| offset(&mut text, dir));
         // Nothing is added from here on: the text stays where it is.
         let at = |&offset: &usize| text.get(offset..).map_or(ptr::null(), |rest| rest.as_ptr().cast::<c_char>());
         let list = |offsets: &[usize]| offsets.iter().map(at).chain([ptr::null()]).collect::<Vec<_>>();
@@ -68,6 +70,7 @@ impl Image {
             env: list(&env),
             pid_rooms,
             working_dir: working_dir.as_ref().map_or(ptr::null(), at),
+            dir_is_needed: plan.working_dir.is_some(),
             umask: plan.umask,
             own_table_until: placed.end,
             shares_table: ptr::null(),
@@ -92,7 +95,7 @@ impl Image {
 }
 
 fn size_of_text(plan: &Plan<'_>) -> usize {
-    let strings = plan.programs.iter().chain(&plan.argv).chain(&plan.env).chain(&plan.working_dir);
+    let strings = plan.programs.iter().chain(&plan.argv).chain(&plan.env).chain(&plan.working_dir).chain(&plan.default_dir);
     strings.map(|s| s.as_bytes_with_nul().len()).sum::<usize>() + 2 * ("WATCHDOG_PID=".len() + DIGITS)
 }
 

@@ -106,6 +106,7 @@ pub(super) fn output(plan: &mut Plan<'_>) -> String {
         argv: std::mem::take(&mut plan.argv),
         env: std::mem::take(&mut plan.env),
         working_dir: plan.working_dir.take(),
+        default_dir: plan.default_dir.take(),
         fds: std::mem::take(&mut plan.fds),
         ..*plan
     };
