@@ -37,8 +37,7 @@ impl Master {
             pool = process.run.config.spec.name,
             slot = process.id.slot,
             pid = process.pid,
-            "its last {} lines of output:\n    {}",
-            lines.len(),
+            "its last output:\n    {}",
             lines.join("\n    ")
         );
     }

@@ -384,6 +384,8 @@ pub enum Next {
     /// Its replacement is already running.
     Replaced,
     /// None: the policy says so.
+    Finished,
+    /// None: its pool failed, or its slot is gone.
     Nothing,
 }
 
@@ -407,7 +409,8 @@ impl fmt::Display for Next {
             Next::RestartIn(d) => write!(f, "restarting it in {}", human(*d)),
             Next::AwaitProbe => f.write_str("the pool is backing off, one probe at a time"),
             Next::Replaced => f.write_str("its replacement is already running"),
-            Next::Nothing => f.write_str("not restarted (restart.policy)"),
+            Next::Finished => f.write_str("not restarted (restart.policy)"),
+            Next::Nothing => f.write_str("not restarted"),
         }
     }
 }

@@ -91,7 +91,7 @@ fn signals_are_as_in_a_fresh_process() {
 }
 
 #[test]
-fn only_its_own_descriptors_are_open() {
+fn row_28_only_its_own_descriptors_are_open() {
     let m = pools();
     assert!(fds(m.pid()).contains_key(&77), "the master was born with one too many");
     let master = fds(m.pid());
