@@ -30,8 +30,7 @@ pub(super) const ALONE: [&str; 4] = ["run", "check", "config", "worker"];
 
 /// The whole command line, with grouped help. The flags that find a master may stand before a verb and after it.
 pub fn command() -> clap::Command {
-    let command =
-        Cli::command().mut_subcommands(|verb| if ALONE.contains(&verb.get_name()) { verb } else { Reach::augment_args(verb) });
+    let command = Cli::command().mut_subcommands(|verb| if ALONE.contains(&verb.get_name()) { verb } else { reaching(verb) });
     let mut verbs = String::new();
     for (group, names) in GROUPS {
         verbs.push_str(&title(group));
@@ -50,6 +49,13 @@ pub fn command() -> clap::Command {
         title("Which master, and how")
     );
     command.help_template(template).after_help(EXAMPLES)
+}
+
+/// With the flags that find a master. They bring a text about themselves, which must not stand where the verb's own belongs.
+fn reaching(verb: clap::Command) -> clap::Command {
+    let texts = [verb.get_about().cloned(), verb.get_long_about().cloned()];
+    let [about, long_about] = texts.map(clap::builder::Resettable::from);
+    Reach::augment_args(verb).about(about).long_about(long_about)
 }
 
 /// A heading as clap writes its own; clap takes the escapes out where there is no terminal.
@@ -71,6 +77,16 @@ mod tests {
         for name in grouped {
             assert!(name == "help" || command.find_subcommand(name).is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn every_verb_says_what_it_does_and_no_two_the_same() {
+        let whole = command();
+        let mut texts: Vec<String> = whole.get_subcommands().filter_map(|c| Some(c.get_about()?.to_string())).collect();
+        let verbs = texts.len();
+        texts.sort();
+        texts.dedup();
+        assert_eq!((texts.len(), whole.get_subcommands().count()), (verbs, verbs), "{texts:?}");
     }
 
     #[test]
