@@ -12,6 +12,7 @@
 mod support;
 
 mod basics;
+mod boot;
 mod control_clients;
 mod faults_host;
 mod faults_hygiene;
@@ -20,6 +21,10 @@ mod faults_log;
 mod faults_notify;
 mod faults_output;
 mod faults_panic;
+mod order;
 mod parity_exits;
 mod parity_signals;
 mod parity_workers;
+mod readiness;
+mod scaling;
+mod verbs;

@@ -142,7 +142,7 @@ fn row_17_the_pid_file_is_held_kept_across_reloads_and_removed() {
     assert!(told.contains(&m.pid().to_string()), "{told}");
     let old = m.pids("a");
     m.signal(libc::SIGHUP);
-    m.log.wait_until("it is replaced", || (m.pids("a").len() == 1 && m.pids("a") != old).then_some(()));
+    m.log.wait_until("it is replaced", || Some(m.pids("a")).filter(|p| p.len() == 1 && *p != old));
     assert_eq!(std::fs::metadata(&path).unwrap().ino(), file, "the very same file");
     assert_eq!(m.stop(), 0);
     assert!(!path.exists());

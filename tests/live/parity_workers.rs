@@ -32,7 +32,10 @@ fn row_01_the_number_of_workers_is_kept_in_each_pool() {
     });
     assert_eq!(m.pids("b"), b, "the other pool is not touched");
     kill(b[1], libc::SIGTERM);
-    m.log.wait_until("one of b is replaced", || (m.pids("b").len() == 2 && m.pids("b")[1] != b[1]).then_some(()));
+    m.log.wait_until("one of b is replaced", || {
+        let now = m.pids("b");
+        (now.len() == 2 && now[1] != b[1]).then_some(())
+    });
     assert_eq!((m.pids("a"), m.pids("b")[0]), (new, b[0]));
     assert_eq!(m.stop(), 0);
 }

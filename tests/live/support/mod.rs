@@ -24,10 +24,12 @@ use serde_json::Value;
 
 mod helper;
 mod host;
+mod scenes;
 mod talk;
 
 pub use helper::helper;
 pub use host::*;
+pub use scenes::*;
 pub use talk::*;
 
 /// The longest any single wait takes before the test fails: generous, for two busy cores.
