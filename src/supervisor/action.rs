@@ -385,6 +385,10 @@ pub enum Next {
     Replaced,
     /// None: the policy says so.
     Nothing,
+    /// None: its end has failed the pool.
+    PoolFailed,
+    /// None: the old worker that it was to replace stays.
+    RollHalted,
 }
 
 /// A duration for people: `1.5s`, `250ms`, `2m 5s`.
@@ -408,6 +412,8 @@ impl fmt::Display for Next {
             Next::AwaitProbe => f.write_str("the pool is backing off, one probe at a time"),
             Next::Replaced => f.write_str("its replacement is already running"),
             Next::Nothing => f.write_str("not restarted (restart.policy)"),
+            Next::PoolFailed => f.write_str("not restarted, the pool failed"),
+            Next::RollHalted => f.write_str("the old worker stays"),
         }
     }
 }
