@@ -384,7 +384,9 @@ pub enum Next {
     /// Its replacement is already running.
     Replaced,
     /// None: the policy says so.
-    Finished,
-    /// None: its pool failed, or its slot is gone.
     Nothing,
+    /// None: its end has failed the pool.
+    PoolFailed,
+    /// None: the old worker that it was to replace stays.
+    RollHalted,
 }

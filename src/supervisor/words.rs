@@ -32,8 +32,9 @@ impl fmt::Display for Next {
             Next::RestartIn(d) => write!(f, "restarting it in {}", human(*d)),
             Next::AwaitProbe => f.write_str("the pool is backing off, one probe at a time"),
             Next::Replaced => f.write_str("its replacement is already running"),
-            Next::Finished => f.write_str("not restarted (restart.policy)"),
-            Next::Nothing => f.write_str("not restarted"),
+            Next::Nothing => f.write_str("not restarted (restart.policy)"),
+            Next::PoolFailed => f.write_str("not restarted, the pool failed"),
+            Next::RollHalted => f.write_str("the old worker stays"),
         }
     }
 }
