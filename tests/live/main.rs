@@ -11,6 +11,20 @@
 
 mod support;
 
+// What the simulator holds the core to, for runs that are recorded here.
+#[path = "../sim/facts.rs"]
+mod facts;
+#[path = "../sim/invariants.rs"]
+#[allow(dead_code, reason = "what only the simulator can ask for")]
+mod invariants;
+#[path = "../sim/judge.rs"]
+mod judge;
+#[path = "../replay/recording.rs"]
+mod recording;
+#[path = "../sim/shadow.rs"]
+#[allow(dead_code, reason = "what only the simulator can ask for")]
+mod shadow;
+
 mod basics;
 mod control_clients;
 mod faults_host;
@@ -20,3 +34,4 @@ mod faults_log;
 mod faults_notify;
 mod faults_output;
 mod faults_panic;
+mod shutdown;
