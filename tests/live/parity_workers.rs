@@ -59,6 +59,8 @@ fn row_05_ttin_and_ttou_change_the_count_by_one_never_below_one() {
 fn row_10_the_master_wakes_at_once_for_a_death_and_for_nothing_else() {
     let m = setup("[pool.a]\ncommand = \"sleep 1000\"\nworkers = 2\nsettle = \"0s\"\n").start().ready();
     let a = m.pids("a");
+    // What came of the start is over: its log is written too.
+    watch_for(m.pid(), std::time::Duration::from_millis(300));
     let before = switches(m.pid());
     watch_for(m.pid(), std::time::Duration::from_millis(300));
     assert_eq!(switches(m.pid()), before, "nothing happened, and yet it woke up");
