@@ -66,6 +66,7 @@ fn restart_has_new_workers_good_before_old_ones_go() {
     m.ok(&["restart", "web"]);
     let new = m.pids("web");
     assert!(new.len() == 2 && new.iter().all(|p| !web.contains(p)) && web.iter().all(|p| !is_alive(*p)));
+    m.log.wait_for("(replaced)", 2);
     let log = m.log.all();
     let nth = |what: &str, n: usize| {
         log.iter().enumerate().filter(|(_, l)| l.contains(what)).nth(n).unwrap_or_else(|| panic!("{what}")).0
@@ -207,9 +208,11 @@ fn retry_tries_now_and_tells_what_came_of_it() {
     let before = m.log.count(" started (pid");
     let words = m.code(1, &["retry", "web"]);
     assert!(words.contains("backing off") && words.contains("exited with code 1"), "{words}");
-    assert_eq!(m.log.count(" started (pid"), before + 1, "{}", m.log.text());
+    // The log is written by a thread of its own, and may come after the answer.
+    m.log.wait_for(" started (pid", before + 1);
     assert!(m.code(1, &["health", "web"]).contains("not well: web"));
     std::fs::remove_file(m.setup.path("broken")).unwrap();
+    assert_eq!(m.log.count(" started (pid"), before + 1, "{}", m.log.text());
     let words = m.ok(&["retry", "web"]);
     assert!(words.contains("2 workers ready"), "{words}");
     assert_eq!(m.pids("web").len(), 2);
@@ -232,6 +235,7 @@ fn health_is_about_min_ready_and_operators_are_obeyed() {
     )
     .start();
     m.log.wait_for("web:2 started", 1);
+    m.log.wait_for("jobs:0 ready after", 1);
     let words = m.code(1, &["health"]);
     assert!(words.contains("not well: web") && !words.contains("not well: web, jobs"), "{words}");
     m.ok(&["health", "jobs"]);
