@@ -118,6 +118,7 @@ fn a_pool_that_cannot_boot_harms_no_other_until_none_is_left() {
     m.ok(&["health", "web"]);
     m.ok(&["scale", "web", "+1"]);
     m.ok(&["scale", "web", "-1"]);
+    m.log.wait_for("asked by", 2);
     assert_eq!(m.log.count("web:0 started") + m.log.count("web:1 started"), 2, "{}", m.log.text());
     assert!(web.iter().any(|pid| is_alive(*pid)));
     // The program comes, and an order gives the pool another chance.
