@@ -34,4 +34,7 @@ mod faults_log;
 mod faults_notify;
 mod faults_output;
 mod faults_panic;
+mod scenarios;
+mod scenarios_change;
+mod scenarios_life;
 mod shutdown;
