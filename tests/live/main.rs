@@ -41,5 +41,8 @@ mod parity_signals;
 mod parity_workers;
 mod readiness;
 mod scaling;
+mod scenarios;
+mod scenarios_change;
+mod scenarios_life;
 mod shutdown;
 mod verbs;
