@@ -20,3 +20,7 @@ mod faults_log;
 mod faults_notify;
 mod faults_output;
 mod faults_panic;
+mod parity_birth;
+mod parity_exits;
+mod parity_signals;
+mod parity_workers;

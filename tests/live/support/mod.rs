@@ -25,10 +25,12 @@ use serde_json::Value;
 mod helper;
 mod host;
 mod talk;
+mod turns;
 
 pub use helper::helper;
 pub use host::*;
 pub use talk::*;
+pub use turns::*;
 
 /// The longest any single wait takes before the test fails: generous, for two busy cores.
 pub const PATIENCE: Duration = Duration::from_secs(30);
