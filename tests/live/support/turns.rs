@@ -32,10 +32,12 @@ impl Master {
         text.lines().skip(1).filter_map(|l| serde_json::from_str(l).ok()).collect()
     }
 
-    /// The numbers of the lines of the log that have these in them: of each the first one, in the order given.
+    /// Waits until the log has each of these; gives the numbers of the first line with each, in the order given.
     pub fn places(&self, whats: &[&str]) -> Vec<usize> {
-        let log = self.log.all();
-        let place = |what: &&str| log.iter().position(|l| l.contains(what)).unwrap_or_else(|| panic!("{what:?} is missing"));
+        let place = |what: &&str| {
+            self.log.wait_for(what, 1);
+            self.log.all().iter().position(|l| l.contains(what)).unwrap()
+        };
         whats.iter().map(place).collect()
     }
 }
