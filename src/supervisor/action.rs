@@ -383,7 +383,9 @@ pub enum Next {
     AwaitProbe,
     /// Its replacement is already running.
     Replaced,
-    /// None: the policy says so.
+    /// None: `restart.policy` says so.
+    PolicyForbids,
+    /// None: the worker, its pool or the roll was given up, which is told apart.
     Nothing,
 }
 
@@ -407,7 +409,8 @@ impl fmt::Display for Next {
             Next::RestartIn(d) => write!(f, "restarting it in {}", human(*d)),
             Next::AwaitProbe => f.write_str("the pool is backing off, one probe at a time"),
             Next::Replaced => f.write_str("its replacement is already running"),
-            Next::Nothing => f.write_str("not restarted (restart.policy)"),
+            Next::PolicyForbids => f.write_str("not restarted (restart.policy)"),
+            Next::Nothing => f.write_str("not restarted"),
         }
     }
 }

@@ -131,7 +131,7 @@ impl Pool {
                 slot.finished = Some(well);
             }
             self.index(id.slot);
-            return Next::Nothing;
+            return Next::PolicyForbids;
         }
         self.restarts += 1;
         // A wait between replacements beside it does not hold back the one in its place.
@@ -198,7 +198,7 @@ impl Pool {
                     Next::Restart => Some(std::time::Duration::ZERO),
                     Next::RestartIn(d) => Some(d),
                     Next::AwaitProbe => self.probe_at.map(|at| at - cx.now),
-                    Next::Replaced | Next::Nothing => None,
+                    Next::Replaced | Next::PolicyForbids | Next::Nothing => None,
                 };
                 cx.note(Level::Error, Some(id.pool), Some(id), What::SpawnFailed { error, retry_in });
             }
