@@ -213,7 +213,7 @@ fn limits_that_the_master_raised_for_itself_are_put_back() {
 }
 
 #[test]
-fn workers_started_later_inherit_nothing_of_clients_and_siblings() {
+fn row_28_workers_started_later_inherit_nothing_of_clients_and_siblings() {
     let m = pools();
     let clients: Vec<RawClient> = (0..20).map(|_| m.client()).collect();
     m.ok(&["scale", "jobs", "4"]);

@@ -36,6 +36,7 @@ mod faults_notify;
 mod faults_output;
 mod faults_panic;
 mod order;
+mod parity_birth;
 mod parity_exits;
 mod parity_signals;
 mod parity_workers;

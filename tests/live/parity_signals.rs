@@ -1,202 +1,324 @@
-//! The prefork arbiter's behaviours, by their rows in the list of parity: what signals to the master do.
+//! The reference's signals, for pools of any program: rows 5 to 9 of the parity table, and the real-time signals.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::support::*;
 
-/// A shell worker that tells of these signals and goes on; TERM ends it.
-fn teller(signals: &str) -> String {
-    let traps: String = signals.split(' ').map(|s| format!("trap 'echo got {s} >&2' {s}; ")).collect();
-    format!(r#"command = ["sh", "-c", "{traps}echo here >&2; while :; do sleep 0.05; done"]"#)
-}
+/// The first real-time signal, as programs count them.
+const RTMIN: i32 = 34;
 
 #[test]
-fn row_06_usr1_reopens_logs_and_is_passed_to_the_workers() {
-    let m = setup(&format!("[pool.a]\n{}\nreopen_signal = \"USR1\"\n[pool.b]\n{}\n", teller("USR1"), teller("USR1")))
-        .master("log = { file = \"DIR/log\" }")
-        .start();
-    let log = m.setup.path("log");
-    let has = |path: &std::path::Path, what: &str| std::fs::read_to_string(path).is_ok_and(|t| t.contains(what));
-    m.log.wait_until("ready", || has(&log, "ready: ").then_some(()));
-    m.log.wait_until("both have their traps", || {
-        std::fs::read_to_string(&log).is_ok_and(|t| t.matches("| here").count() == 2).then_some(())
-    });
-    let old = m.setup.path("log.1");
-    std::fs::rename(&log, &old).unwrap();
-    m.signal(libc::SIGUSR1);
-    m.log.wait_until("the new file is in use", || has(&log, "log file reopened").then_some(()));
-    m.log.wait_until("the worker has it", || has(&log, "a:0 | got USR1").then_some(()));
-    assert!(!has(&log, "b:0 | got USR1") && !has(&old, "got USR1"), "passed only where it is asked for");
-}
-
-#[test]
-fn row_07_winch_parks_without_a_terminal_and_hup_brings_the_number_back() {
-    let m = setup("[pool.a]\ncommand = \"sleep 1000\"\nworkers = 2\n").start().ready();
-    m.signal(libc::SIGWINCH);
-    m.log.wait_for("parking all pools", 1);
-    m.wait_count("a", 0);
-    assert_eq!(m.pool("a")["phase"], "parked");
-    m.signal(libc::SIGHUP);
-    m.wait_count("a", 2);
-}
-
-#[test]
-fn row_07_winch_is_ignored_on_a_terminal() {
-    // Whoever makes the window larger must not stop the site.
-    // SAFETY: opens a new terminal.
-    let pty = unsafe { OwnedFd::from_raw_fd(libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC)) };
-    let fd = pty.as_raw_fd();
-    let mut name = [0; 64];
-    // SAFETY: a terminal of our own, and a buffer of the size given.
-    let ok =
-        unsafe { libc::grantpt(fd) == 0 && libc::unlockpt(fd) == 0 && libc::ptsname_r(fd, name.as_mut_ptr(), name.len()) == 0 };
-    assert!(ok, "{}", std::io::Error::last_os_error());
-    let m = setup("[pool.a]\ncommand = \"sleep 1000\"\n")
-        .pre_exec(move || {
-            // SAFETY: the first terminal that the leader of a session opens becomes its own.
-            unsafe {
-                libc::setsid();
-                libc::open(name.as_ptr(), libc::O_RDWR);
-            }
-            Ok(())
-        })
-        .start()
-        .ready();
-    let a = m.pids("a");
-    m.signal(libc::SIGWINCH);
-    m.log.wait_for("SIGWINCH ignored: the master has a controlling terminal", 1);
-    assert_eq!(m.pids("a"), a);
-}
-
-#[test]
-fn row_08_term_lets_a_request_finish() {
-    let port = free_port();
-    let mut m = setup(&format!("[pool.web]\ncommand = \"POOLMASTER worker\"\nlisten = \"127.0.0.1:{port}\"\n")).start().ready();
-    let slow = std::thread::spawn(move || get(port, "/slow?ms=600").unwrap());
-    m.log.wait_until("the request is with the worker", || {
-        (m.pool("web")["workers"][0]["status"].is_string()).then_some(()).or_else(|| {
-            // The kernel shows the accepted connection.
-            let tcp = std::fs::read_to_string("/proc/net/tcp").unwrap();
-            let local = format!(":{port:04X} ");
-            tcp.lines().any(|l| l.contains(&local) && l.split_whitespace().nth(3) == Some("01")).then_some(())
-        })
-    });
-    m.signal(libc::SIGTERM);
-    let answer = slow.join().unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert_eq!(m.wait().code(), Some(0));
-    m.assert_nothing_left();
-}
-
-#[test]
-fn row_08_int_and_quit_use_the_quick_signal() {
-    for signal in [libc::SIGINT, libc::SIGQUIT] {
-        let worker =
-            r#"command = ["sh", "-c", "trap 'echo quickly >&2; exit 0' USR2; echo here >&2; while :; do sleep 0.05; done"]"#;
-        let mut m = setup(&format!("[pool.a]\n{worker}\nquick_signal = \"USR2\"\n")).start().ready();
-        m.log.wait_for("a:0 | here", 1);
-        m.signal(signal);
-        assert_eq!(m.wait().code(), Some(0));
-        m.log.wait_for("a:0 stopping with SIGUSR2", 1);
-        m.log.wait_for("a:0 | quickly", 1);
-    }
-}
-
-#[test]
-fn row_08_kill_follows_when_the_graceful_timeout_is_over() {
-    let mut m =
-        setup("[pool.a]\ncommand = \"POOLMASTER worker --ignore-term\"\nready = \"notify\"\ngraceful_timeout = \"300ms\"\n")
-            .start()
-            .ready();
-    m.signal(libc::SIGTERM);
-    assert_eq!(m.wait().code(), Some(0));
-    let told = m.log.wait_for("killed by SIGKILL", 1);
-    assert!(told.contains("(shutdown)") && !told.contains("memory"), "{told}");
-    m.assert_nothing_left();
-}
-
-#[test]
-fn row_08_a_second_and_a_third_term_hurry() {
-    // Left to themselves the workers would take an hour.
-    let mut m = setup(
-        "[pool.a]\ncommand = \"POOLMASTER worker --ignore-term\"\nready = \"notify\"\ngraceful_timeout = \"1h\"\nquick_timeout = \"1h\"\n",
-    )
-    .start()
-    .ready();
-    m.signal(libc::SIGTERM);
-    m.log.wait_for("shutting down (gracefully)", 1);
-    m.signal(libc::SIGTERM);
-    m.log.wait_for("shutting down (quickly)", 1);
-    m.signal(libc::SIGTERM);
-    assert_eq!(m.wait().code(), Some(0));
-    m.log.wait_for("killed by SIGKILL", 1);
-    m.assert_nothing_left();
-}
-
-#[test]
-fn row_09_signals_are_queued_and_unknown_ones_are_logged() {
-    let m = setup("[pool.a]\ncommand = \"sleep 1000\"\nscale = { up_signal = \"RTMIN+1\", down_signal = \"RTMIN+2\" }\n")
-        .start()
-        .ready();
-    // All of it arrives while the master stands still.
-    m.signal(libc::SIGSTOP);
-    for _ in 0..5 {
-        m.signal(libc::SIGRTMIN() + 1);
-    }
-    for _ in 0..3 {
-        m.signal(libc::SIGRTMIN() + 2);
-    }
-    m.signal(libc::SIGURG);
-    m.signal(libc::SIGCONT);
-    m.wait_count("a", 3);
-    let told = m.log.wait_for("SIGURG from pid", 1);
-    assert!(told.contains(&format!("pid {} ", std::process::id())) && told.contains("ignored"), "{told}");
-}
-
-#[test]
-fn five_hundred_scale_signals_are_five_hundred_workers() {
+fn row_05_ttin_and_ttou_change_the_count_by_one_never_below_one() {
     let m = setup(
         r#"
-        [pool.a]
+        [pool.web]
         command = "sleep 1000"
-        scale = { up_signal = "RTMIN+4", down_signal = "RTMIN+5" }
-        log = { stdout = "null", stderr = "null" }
-        [pool.b]
+        workers = 2
+        settle = "0s"
+        [pool.other]
         command = "sleep 1000"
+        workers = 2
+        settle = "0s"
+        scale = { up_signal = "RTMIN+1", down_signal = "RTMIN+2", max = 3 }
+        "#,
+    )
+    .master(r#"default_pool = "web""#)
+    .start()
+    .ready();
+    let other = m.pids("other");
+    for (signal, count) in [(libc::SIGTTIN, 3), (libc::SIGTTIN, 4), (libc::SIGTTOU, 3), (libc::SIGTTOU, 2), (libc::SIGTTOU, 1)] {
+        m.signal(signal);
+        m.wait_count("web", count);
+    }
+    let last = m.pids("web");
+    m.signal(libc::SIGTTOU);
+    let told = m.log.wait_for("web wish for 0 workers cut to 1", 1);
+    assert!(told.contains("scale web 0"), "{told}");
+    assert_eq!(m.pids("web"), last, "the last one stays");
+    assert_eq!(m.pids("other"), other, "the other pool is none of their business");
+    // The same for a pool by signals of its own.
+    for (signal, count) in [(RTMIN + 1, 3), (RTMIN + 2, 2), (RTMIN + 2, 1)] {
+        m.signal(signal);
+        m.wait_count("other", count);
+    }
+    m.signal(RTMIN + 2);
+    m.log.wait_for("other wish for 0 workers cut to 1", 1);
+    m.held(|| (0..5).for_each(|_| m.signal(RTMIN + 1)));
+    m.log.wait_for("other wish for 6 workers cut to 3 (scale.max is 3)", 1);
+    m.wait_count("other", 3);
+    assert_eq!(m.pids("web"), last);
+}
+
+#[test]
+fn row_05_without_a_default_pool_ttin_is_for_the_only_one_or_refused_in_words() {
+    let only = setup("[pool.web]\ncommand = \"sleep 1000\"\nsettle = \"0s\"\n").start().ready();
+    only.signal(libc::SIGTTIN);
+    only.wait_count("web", 2);
+    let two = setup("[pool.a]\ncommand = \"sleep 1000\"\n[pool.b]\ncommand = \"sleep 1000\"\n").start().ready();
+    two.signal(libc::SIGTTIN);
+    assert!(two.log.wait_for("SIGTTIN from pid ", 1).contains("master.default_pool"));
+    assert_eq!((two.pool("a")["target"].as_u64(), two.pool("b")["target"].as_u64()), (Some(1), Some(1)));
+}
+
+#[test]
+fn row_06_usr1_reopens_logs_and_is_passed_to_the_workers_that_want_it() {
+    let m = setup(
+        r#"
+        [pool.web]
+        command = ["sh", "-c", "trap 'echo reopened by $$' USR1; echo up; while :; do sleep 0.05; done"]
+        workers = 2
+        reopen_signal = "USR1"
+        [pool.own]
+        command = ["sh", "-c", "trap 'echo usr2' USR2; echo up; while :; do sleep 0.05; done"]
+        reopen_signal = "USR2"
+        [pool.plain]
+        command = "sleep 1000"
+        "#,
+    )
+    .master(r#"log = { file = "DIR/log" }"#)
+    .start()
+    .answering();
+    m.out.wait_for("up", 3);
+    let (web, plain) = (m.wait_count("web", 2), m.wait_count("plain", 1));
+    std::fs::rename(m.setup.path("log"), m.setup.path("log.1")).unwrap();
+    m.signal(libc::SIGUSR1);
+    for pid in &web {
+        m.out.wait_for(&format!("reopened by {pid}"), 1);
+    }
+    m.out.wait_for("usr2", 1);
+    let read = || std::fs::read_to_string(m.setup.path("log")).unwrap_or_default();
+    m.log.wait_until("the new log file", || read().contains("log file reopened").then_some(()));
+    // USR1 ends whoever does not expect it: the pool that did not ask for it has not had it.
+    assert_eq!(m.pids("plain"), plain);
+    assert_eq!(m.out.count("reopened by"), 2, "once each");
+}
+
+#[test]
+fn row_07_winch_parks_all_pools_and_hup_brings_the_numbers_back() {
+    let port = free_port();
+    let mut m = setup(&format!(
+        r#"
+        [pool.web]
+        command = "POOLMASTER worker"
+        workers = 2
+        listen = "127.0.0.1:{port}"
+        settle = "0s"
+        [pool.jobs]
+        command = ["sh", "-c", "trap 'echo finished; exit 0' TERM; echo up; while :; do sleep 0.05; done"]
+        settle = "0s"
+        "#
+    ))
+    .master(r#"default_pool = "jobs""#)
+    .start()
+    .ready();
+    m.out.wait_for("up", 1);
+    m.signal(libc::SIGTTIN);
+    m.wait_count("jobs", 2);
+    m.out.wait_for("up", 2);
+    m.signal(libc::SIGWINCH);
+    m.wait_count("web", 0);
+    m.wait_count("jobs", 0);
+    assert_eq!(m.out.count("finished"), 2, "gracefully");
+    assert_eq!((&m.pool("web")["phase"], &m.pool("web")["target"]), (&"parked".into(), &2.into()));
+    assert_eq!((&m.pool("jobs")["phase"], &m.pool("jobs")["target"]), (&"parked".into(), &2.into()));
+    // The listener stays: who connects waits.
+    let mut waiting = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+    waiting.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
+    m.signal(libc::SIGHUP);
+    let mut status = String::new();
+    BufReader::new(waiting).read_line(&mut status).unwrap();
+    assert!(status.starts_with("HTTP/1.1 200"), "{status:?}");
+    m.wait_count("web", 2);
+    m.wait_count("jobs", 2);
+    // Once more, and back by TTIN, which only unparks.
+    m.signal(libc::SIGWINCH);
+    m.wait_count("web", 0);
+    m.signal(libc::SIGTTIN);
+    m.wait_count("web", 2);
+    m.wait_count("jobs", 2);
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn row_07_winch_is_ignored_on_a_terminal_with_a_debug_line() {
+    let (setup, _terminal) = on_a_terminal(setup("[pool.web]\ncommand = \"sleep 1000\"\n"));
+    let m = setup.start().ready();
+    let before = m.wait_count("web", 1);
+    m.signal(libc::SIGWINCH);
+    let told = m.log.wait_for("SIGWINCH ignored", 1);
+    assert!(told.contains("DEBUG") && told.contains("controlling terminal"), "{told}");
+    assert_eq!(m.pids("web"), before);
+    assert_eq!(m.pool("web")["phase"], "running");
+}
+
+/// One pool that stops in its time and says by which signal, one that never does.
+fn stubborn() -> Master {
+    let m = setup(
+        r#"
+        [defaults]
+        graceful_timeout = "400ms"
+        quick_signal = "QUIT"
+        quick_timeout = "200ms"
+        [pool.polite]
+        command = ["sh", "-c", "trap 'echo polite TERM; sleep 0.1; exit 0' TERM; trap 'echo polite QUIT; exit 0' QUIT; echo up; while :; do sleep 0.05; done"]
+        [pool.deaf]
+        command = ["sh", "-c", "trap 'echo deaf TERM' TERM; trap 'echo deaf QUIT' QUIT; echo up; while :; do sleep 0.05; done"]
         "#,
     )
     .start()
     .ready();
-    let b = m.pids("b");
-    for _ in 0..500 {
-        m.signal(libc::SIGRTMIN() + 4);
-    }
-    m.wait_count("a", 501);
-    assert_eq!((children(m.pid()).len(), m.pids("b")), (502, b));
-    for _ in 0..500 {
-        m.signal(libc::SIGRTMIN() + 5);
-    }
-    m.wait_count("a", 1);
-    assert_eq!(m.log.count("WARN"), 0, "{}", m.log.text());
+    m.out.wait_for("up", 2);
+    m
 }
 
 #[test]
-fn the_lines_that_signals_prints_work_in_a_shell() {
-    let m = setup("[pool.web]\ncommand = \"sleep 1000\"\nscale = { up_signal = \"RTMIN+7\", down_signal = \"RTMIN+8\" }\n")
-        .start()
-        .ready();
-    let table = m.ok(&["signals"]);
-    let line = |what: &str| {
-        let line = table
-            .lines()
-            .find(|l| l.contains("SIGRTMIN") && l.contains(" web ") && l.contains(what))
-            .unwrap_or_else(|| panic!("{what} in\n{table}"));
-        line[..line.find(" SIG").unwrap()].to_owned()
-    };
-    for (what, count) in [("one worker more", 2), ("one worker more", 3), ("one worker fewer", 2)] {
-        // dash knows no real-time names: the line has to work in the plainest shell.
-        let done = std::process::Command::new("sh").arg("-c").arg(line(what)).output().unwrap();
-        assert!(done.status.success(), "{}: {done:?}", line(what));
-        m.wait_count("web", count);
+fn row_08_term_stops_gracefully_then_kills_after_the_graceful_timeout() {
+    let mut m = stubborn();
+    let start = Instant::now();
+    assert_eq!(m.stop(), 0);
+    assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
+    m.out.wait_for("polite TERM", 1);
+    m.out.wait_for("deaf TERM", 1);
+    assert_eq!(m.out.count("QUIT"), 0);
+    m.log.wait_for("polite:0 exited with code 0", 1);
+    let told = m.log.wait_for("deaf:0 still there after", 1);
+    assert!(told.contains("sending SIGKILL"), "{told}");
+    m.log.wait_for("deaf:0 killed by SIGKILL", 1);
+    assert_eq!(m.log.count("polite:0 still there"), 0);
+    m.assert_nothing_left();
+}
+
+#[test]
+fn row_08_int_and_quit_stop_quickly() {
+    for signal in [libc::SIGINT, libc::SIGQUIT] {
+        let mut m = stubborn();
+        m.signal(signal);
+        assert_eq!(m.wait().code(), Some(0));
+        m.out.wait_for("polite QUIT", 1);
+        m.out.wait_for("deaf QUIT", 1);
+        assert_eq!(m.out.count("TERM"), 0, "the quick signal takes the place of the stop signal");
+        let told = m.log.wait_for("deaf:0 still there after", 1);
+        assert!(told.contains("sending SIGKILL"), "{told}");
+        m.assert_nothing_left();
     }
+}
+
+#[test]
+fn row_09_signals_that_come_together_are_all_worked_off_in_order_and_unknown_ones_told() {
+    let m = setup(
+        r#"
+        [pool.web]
+        command = "sleep 1000"
+        workers = 2
+        settle = "0s"
+        scale = { up_signal = "RTMIN+1", down_signal = "RTMIN+2" }
+        "#,
+    )
+    .start()
+    .ready();
+    let old = m.pids("web");
+    // Far more than the five that the reference queues, of eight kinds.
+    m.held(|| {
+        for _ in 0..40 {
+            m.signal(RTMIN + 1);
+            m.signal(RTMIN + 2);
+            m.signal(RTMIN + 1);
+            m.signal(RTMIN + 9);
+        }
+        for signal in [libc::SIGUSR2, libc::SIGUSR1, libc::SIGHUP, libc::SIGPWR, libc::SIGALRM] {
+            m.signal(signal);
+        }
+    });
+    let new = m.log.wait_until("42 workers, none of them old", || {
+        let now = m.wait_count("web", 42);
+        now.iter().all(|p| !old.contains(p)).then_some(now)
+    });
+    assert_eq!(new.len(), 42, "2 + 80 - 40");
+    // The kernel hands them out by number.
+    let order = ["SIGHUP from pid", "SIGUSR1 from pid", "SIGUSR2 from pid", "scaled from 2 to 42"];
+    let places = m.places(&order);
+    assert!(rising(&places), "{places:?}");
+    for unknown in ["SIGALRM", "SIGPWR", "SIGRTMIN+9"] {
+        let told = m.log.wait_for(&format!("{unknown} from pid "), 1);
+        assert!(told.contains("ignored"), "{told}");
+    }
+    // None of these ended it.
+    m.ok(&["status"]);
+}
+
+#[test]
+fn five_hundred_scale_signals_are_exactly_five_hundred_workers() {
+    let mut m = setup(
+        r#"
+        [pool.web]
+        command = "sleep 1000"
+        workers = 3
+        settle = "0s"
+        scale = { up_signal = "RTMIN+1", down_signal = "RTMIN+2" }
+        [pool.other]
+        command = "sleep 1000"
+        "#,
+    )
+    .master("log = { level = \"info\" }")
+    .start()
+    .ready();
+    let other = m.pids("other");
+    for _ in 0..500 {
+        m.signal(RTMIN + 1);
+    }
+    m.log.wait_until("503 are wanted", || (m.pool("web")["target"] == 503).then_some(()));
+    let up = m.wait_count("web", 503);
+    assert_eq!(children(m.pid()).len(), 504, "and no more processes than that");
+    // Down while the master cannot read: all 500 wait in the kernel.
+    m.held(|| (0..500).for_each(|_| m.signal(RTMIN + 2)));
+    m.log.wait_until("3 are wanted", || (m.pool("web")["target"] == 3).then_some(()));
+    let down = m.wait_count("web", 3);
+    assert!(down.iter().all(|pid| up.contains(pid)), "none was restarted on the way");
+    m.log.wait_until("the others are gone", || (children(m.pid()).len() == 4).then_some(()));
+    assert_eq!(m.log.count("cut to"), 0);
+    assert_eq!(m.log.count("queue of pending signals is full"), 0);
+    assert_eq!(m.pids("other"), other);
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn the_kill_lines_of_signals_work_in_a_shell() {
+    let m = setup(
+        r#"
+        [pool.web]
+        command = "sleep 1000"
+        settle = "0s"
+        scale = { up_signal = "RTMIN+1", down_signal = "RTMIN+2", restart_signal = "RTMAX-1" }
+        "#,
+    )
+    .start()
+    .ready();
+    let table = m.ok(&["signals"]);
+    // What a person does: find the line, paste its first column.
+    let paste = |pool: &str, effect: &str| {
+        let line = table.lines().find(|l| l.contains(pool) && l.contains(effect)).unwrap_or_else(|| panic!("{effect}: {table}"));
+        let command = line.trim().split("  ").next().unwrap();
+        assert!(command.starts_with("kill -"), "{line}");
+        let status = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).status().unwrap();
+        assert!(status.success(), "{command}");
+    };
+    let up: Vec<&str> = table.lines().filter(|l| l.contains("one worker more")).collect();
+    assert_eq!(up.len(), 2, "TTIN and the pool's own: {table}");
+    paste("SIGRTMIN+1", "one worker more");
+    m.wait_count("web", 2);
+    paste("TTIN", "one worker more");
+    m.wait_count("web", 3);
+    paste("SIGRTMIN+2", "one worker fewer");
+    let before = m.wait_count("web", 2);
+    paste("web", "replace all workers");
+    m.log.wait_until("two others", || {
+        let now = m.wait_count("web", 2);
+        now.iter().all(|p| !before.contains(p)).then_some(())
+    });
+    paste("TERM", "stop gracefully");
+    wait_gone(m.pid(), Instant::now() + PATIENCE);
 }
