@@ -205,6 +205,10 @@ fn retry_tries_now_and_tells_what_came_of_it() {
     m.log.wait_for("absent failed", 1);
     assert!(m.pool("web")["retry_in_ms"].as_u64().unwrap() > 600_000);
     // Still broken: one try, and its end is the answer.
+    m.log.wait_until("no try is under way", || {
+        let ended = m.log.count("exited with code 1 after") == m.log.count(" started (pid");
+        (m.pool("web")["live"] == 0 && ended).then_some(())
+    });
     let before = m.log.count(" started (pid");
     let words = m.code(1, &["retry", "web"]);
     assert!(words.contains("backing off") && words.contains("exited with code 1"), "{words}");
