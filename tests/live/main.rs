@@ -25,6 +25,7 @@ mod recording;
 #[allow(dead_code, reason = "what only the simulator can ask for")]
 mod shadow;
 
+mod adhoc;
 mod basics;
 mod control_clients;
 mod faults_host;
@@ -34,6 +35,7 @@ mod faults_log;
 mod faults_notify;
 mod faults_output;
 mod faults_panic;
+mod listeners;
 mod scenarios;
 mod scenarios_change;
 mod scenarios_life;
