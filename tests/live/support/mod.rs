@@ -25,12 +25,16 @@ use serde_json::Value;
 mod ends;
 mod helper;
 mod host;
+mod scenes;
 mod talk;
+mod turns;
 
 pub use ends::*;
 pub use helper::helper;
 pub use host::*;
+pub use scenes::*;
 pub use talk::*;
+pub use turns::*;
 
 /// The longest any single wait takes before the test fails: generous, for two busy cores.
 pub const PATIENCE: Duration = Duration::from_secs(30);
