@@ -25,6 +25,7 @@ mod recording;
 #[allow(dead_code, reason = "what only the simulator can ask for")]
 mod shadow;
 
+mod adhoc;
 mod basics;
 mod boot;
 mod control_clients;
@@ -35,6 +36,7 @@ mod faults_log;
 mod faults_notify;
 mod faults_output;
 mod faults_panic;
+mod listeners;
 mod order;
 mod parity_birth;
 mod parity_exits;

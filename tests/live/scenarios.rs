@@ -71,6 +71,7 @@ fn a_stop_sequence_goes_step_by_step_and_ends_with_kill() {
     );
     m.out.wait_for("up", 1);
     m.ok(&["stop", "a"]);
+    m.out.wait_for("told to end", 1);
     assert_eq!(m.out.all(), ["up", "told to quit", "told to end"]);
     let r = ended(m);
     assert_eq!(r.story(&[]), "spawn a0.1, QUIT a0.1, TERM a0.1, KILL a0.1, exit 0");

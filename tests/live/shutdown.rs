@@ -19,7 +19,7 @@ fn families(port: u16, times: &str) -> Setup {
         command = "POOLMASTER worker --spawn-child --ignore-term"
         ready = "notify"
         [pool.leaver]
-        command = ["sh", "-c", "(trap '' TERM QUIT; while :; do sleep 1; done) & trap 'exit 0' TERM QUIT; echo up; while :; do sleep 0.05; done"]
+        command = ["sh", "-c", "(trap '' TERM QUIT; echo deaf; while :; do sleep 1; done) & trap 'exit 0' TERM QUIT; echo up; while :; do sleep 0.05; done"]
         "#
     ))
     .marked()
@@ -28,8 +28,14 @@ fn families(port: u16, times: &str) -> Setup {
 fn start(s: Setup) -> Master {
     let m = s.start().ready();
     m.out.wait_for("up", 1);
-    // The master, 3 workers with a child each, the shell with its child; their sleeps come and go.
-    m.log.wait_until("all families are complete", || (m.processes().len() >= 9).then_some(()));
+    m.out.wait_for("deaf", 1);
+    // The child of a sample worker has to be as deaf as it will be.
+    let deaf = m.pids("deaf")[0];
+    m.log.wait_until("its child holds TERM off", || {
+        let status = proc_status(*children(deaf).first()?);
+        let has = |set: &str| u64::from_str_radix(&status[set], 16).unwrap() & 1 << (libc::SIGTERM - 1) != 0;
+        ["SigBlk", "SigIgn", "SigCgt"].into_iter().any(has).then_some(())
+    });
     m
 }
 

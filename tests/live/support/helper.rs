@@ -51,6 +51,17 @@ fn worker() {
                 std::thread::park();
             }
         }
+        // Takes one client after the other and tells what the socket to it is like.
+        "tell-nodelay" => {
+            // SAFETY: the first listener, by the contract; owned by nobody else here.
+            let listener = unsafe { std::os::fd::FromRawFd::from_raw_fd(3) };
+            let listener: std::net::TcpListener = listener;
+            listener.set_nonblocking(false).unwrap();
+            loop {
+                let (mut client, _) = listener.accept().unwrap();
+                client.write_all(format!("nodelay {}", client.nodelay().unwrap()).as_bytes()).unwrap();
+            }
+        }
         other => panic!("no such job: {other}"),
     }
 }
