@@ -30,8 +30,14 @@ pub(super) const ALONE: [&str; 4] = ["run", "check", "config", "worker"];
 
 /// The whole command line, with grouped help. The flags that find a master may stand before a verb and after it.
 pub fn command() -> clap::Command {
-    let command =
-        Cli::command().mut_subcommands(|verb| if ALONE.contains(&verb.get_name()) { verb } else { Reach::augment_args(verb) });
+    let command = Cli::command().mut_subcommands(|verb| {
+        if ALONE.contains(&verb.get_name()) {
+            return verb;
+        }
+        // The flags bring the text of their struct along, which is about the flags.
+        let about = verb.get_about().cloned();
+        Reach::augment_args(verb).about(about.unwrap_or_default())
+    });
     let mut verbs = String::new();
     for (group, names) in GROUPS {
         verbs.push_str(&title(group));
@@ -71,6 +77,15 @@ mod tests {
         for name in grouped {
             assert!(name == "help" || command.find_subcommand(name).is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn every_verb_says_what_it_does_itself() {
+        let command = command();
+        let abouts: std::collections::BTreeSet<String> =
+            command.get_subcommands().map(|verb| verb.get_about().expect("a text").to_string()).collect();
+        assert_eq!(abouts.len(), command.get_subcommands().count(), "{abouts:#?}");
+        assert!(abouts.contains("Change how many workers a pool has"), "{abouts:#?}");
     }
 
     #[test]

@@ -37,8 +37,8 @@ impl Master {
             pool = process.run.config.spec.name,
             slot = process.id.slot,
             pid = process.pid,
-            "its last {} lines of output:\n    {}",
-            lines.len(),
+            "its last {} of output:\n    {}",
+            crate::supervisor::count(lines.len(), "line"),
             lines.join("\n    ")
         );
     }

@@ -19,7 +19,7 @@ impl Pool {
             if probe {
                 self.failed_probe(cx, id, words);
             }
-            return if self.phase == Phase::BackingOff { Next::AwaitProbe } else { Next::Nothing };
+            return if self.phase == Phase::BackingOff { Next::AwaitProbe } else { Next::PoolFailed };
         }
         let budget = self.spec.restart.budget;
         self.early.push_back(cx.now);
@@ -43,7 +43,7 @@ impl Pool {
         if !self.ever_good && self.spec.boot == OnBootFailure::Fail {
             let within = super::super::human(budget.within);
             self.fail(cx, 3, format!("{count} early deaths within {within} and no worker was ever good; the last one: {words}"));
-            return Next::Nothing;
+            return Next::PoolFailed;
         }
         let healthy = self.closed_at.is_none_or(|at| cx.now - at >= self.spec.restart.backoff.reset_after);
         self.level = if healthy { failures.max(FIRST_PROBE) } else { self.level.saturating_add(1).max(failures) };

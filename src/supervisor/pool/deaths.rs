@@ -118,7 +118,7 @@ impl Pool {
             && let Some(code) = self.boot_error(death)
         {
             self.fail(cx, code, format!("its first workers cannot boot: {}", death.words()));
-            return Next::Nothing;
+            return Next::PoolFailed;
         }
         let well = facts.leaving.is_none_or(|r| r == Reason::Announced) && self.is_success(death);
         let again = match self.spec.restart.policy {
@@ -131,7 +131,7 @@ impl Pool {
                 slot.finished = Some(well);
             }
             self.index(id.slot);
-            return Next::PolicyForbids;
+            return Next::Nothing;
         }
         self.restarts += 1;
         // A wait between replacements beside it does not hold back the one in its place.
@@ -189,7 +189,9 @@ impl Pool {
         let asked = facts.leaving;
         match death {
             Death::Exit(status) => {
-                let calm = asked.is_some_and(Reason::was_asked) || (status == ExitStatus::Code(0) && !facts.early);
+                // A job that is done may well be done early.
+                let done = self.slots.get(&id.slot).is_some_and(|s| s.finished == Some(true));
+                let calm = asked.is_some_and(Reason::was_asked) || done || (status == ExitStatus::Code(0) && !facts.early);
                 let level = if calm { Level::Info } else { Level::Warn };
                 cx.note(level, Some(id.pool), Some(id), What::Exited { status, asked, age: facts.age, next });
             }
@@ -198,7 +200,7 @@ impl Pool {
                     Next::Restart => Some(std::time::Duration::ZERO),
                     Next::RestartIn(d) => Some(d),
                     Next::AwaitProbe => self.probe_at.map(|at| at - cx.now),
-                    Next::Replaced | Next::PolicyForbids | Next::Nothing => None,
+                    Next::Replaced | Next::Nothing | Next::PoolFailed | Next::RollHalted => None,
                 };
                 cx.note(Level::Error, Some(id.pool), Some(id), What::SpawnFailed { error, retry_in });
             }

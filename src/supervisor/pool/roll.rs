@@ -140,7 +140,7 @@ impl Pool {
         self.roll_retry(id.slot);
         self.roll_failed(cx);
         if self.roll.is_none() {
-            return Next::Nothing;
+            return Next::RollHalted;
         }
         let wait = self.spec.restart.backoff.wait(failures, draw_for(cx.seed, id));
         if wait.is_zero() {
