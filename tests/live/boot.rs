@@ -46,7 +46,7 @@ fn the_cause_that_a_worker_prints_is_in_the_log() {
     let mut m = setup("[pool.web]\ncommand = [\"sh\", \"-c\", \"echo cannot import name app >&2; exit 4\"]\n").start();
     assert_eq!(m.ends(), 4);
     m.log.assert_order(&[
-        "web:0 its last 1 lines of output",
+        "web:0 its last 1 line of output",
         "    cannot import name app",
         "web:0 exited with code 4",
         "web failed",
@@ -118,6 +118,7 @@ fn a_pool_that_cannot_boot_harms_no_other_until_none_is_left() {
     m.ok(&["health", "web"]);
     m.ok(&["scale", "web", "+1"]);
     m.ok(&["scale", "web", "-1"]);
+    m.log.wait_for("asked by", 2);
     assert_eq!(m.log.count("web:0 started") + m.log.count("web:1 started"), 2, "{}", m.log.text());
     assert!(web.iter().any(|pid| is_alive(*pid)));
     // The program comes, and an order gives the pool another chance.

@@ -128,7 +128,7 @@ fn a_moved_log_file_is_opened_anew_by_usr1_and_by_reopen() {
 }
 
 #[test]
-fn ends_are_told_in_words() {
+fn row_13_ends_are_told_in_words() {
     let m = setup(
         r#"
         [defaults]

@@ -1,134 +1,130 @@
-//! The prefork arbiter's behaviours, by their rows in the list of parity: how workers and masters end, and what is left of them.
+//! Workers that hang, cannot boot or end, and the end of the master: rows 11, 12, 17, 32 and 35 of the parity table. Row 13 is in
+//! `faults_log`, row 27 in `faults_panic`.
 
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
 use super::support::*;
 
 #[test]
-fn row_11_a_worker_that_stops_beating_gets_abrt_and_is_replaced() {
-    let m = setup(
-        "[pool.a]\ncommand = \"POOLMASTER worker --hang-after 1s\"\ntimeout = \"500ms\"\nready = \"notify\"\nsettle = \"100ms\"\n",
-    )
-    .start()
-    .ready();
-    let first = m.pids("a");
-    m.log.wait_for("no heartbeat for 500ms (timeout): sending SIGABRT, then SIGKILL", 1);
-    m.log.wait_for("killed by SIGABRT", 1);
-    let second = m.log.wait_until("it is replaced", || Some(m.pids("a")).filter(|p| p.len() == 1 && *p != first));
-    assert_ne!(first, second);
-}
-
-#[test]
-fn row_11_kill_follows_when_abrt_does_not_help() {
-    let mut m = setup(&format!(
-        "[pool.a]\n{}timeout = \"300ms\"\nabort_grace = \"200ms\"\nready = \"notify\"\ngraceful_timeout = \"100ms\"\n",
-        helper("beat-once-then-deaf")
-    ))
-    .start()
-    .ready();
-    assert!(m.log.wait_for("a:0 still there after 2", 1).contains("sending SIGKILL"));
-    let told = m.log.wait_for("killed by SIGKILL", 1);
-    assert!(told.contains("heartbeat") && !told.contains("memory"), "{told}");
-    // It is deaf to the signal of a killed master as well: nothing may be left of it.
-    assert_eq!(m.stop(), 0);
-}
-
-#[test]
-fn row_11_without_timeout_or_without_a_first_beat_nobody_is_killed() {
-    // The first never beats; the second stops beating, but has no timeout.
+fn row_11_a_silent_worker_gets_abrt_then_kill_and_timeout_0_switches_it_off() {
     let m = setup(
         r#"
+        [defaults]
+        settle = "0s"
+        [pool.web]
+        command = "POOLMASTER worker --hang-after 600ms"
+        timeout = "400ms"
+        [pool.deaf]
+        command = ["sh", "-c", "trap '' ABRT; exec sleep 1000"]
+        timeout = "400ms"
+        abort_grace = "200ms"
+        [pool.off]
+        command = "sleep 1000"
+        timeout = "0s"
         [pool.silent]
         command = "sleep 1000"
-        timeout = "200ms"
-        [pool.off]
-        command = "POOLMASTER worker --hang-after 200ms"
-        ready = "notify"
-        timeout = "0"
+        timeout = "400ms"
         "#,
     )
     .start()
     .ready();
-    let before = (m.pids("silent"), m.pids("off"));
-    watch_for(m.pid(), std::time::Duration::from_secs(1));
-    assert_eq!((m.pids("silent"), m.pids("off")), before);
-    assert_eq!(m.log.count("SIGABRT"), 0);
+    let [web, deaf, off, silent] = ["web", "deaf", "off", "silent"].map(|pool| m.pids(pool)[0]);
+    for pid in [deaf, off] {
+        Notifier::of(pid).send(b"WATCHDOG=1");
+    }
+    let beaten = Instant::now();
+    let told = m.log.wait_for("deaf:0 no heartbeat for 400ms (timeout): sending SIGABRT, then SIGKILL", 1);
+    assert!(told.contains(&format!("pid {deaf}")), "{told}");
+    assert!(beaten.elapsed() >= Duration::from_millis(390), "not before its time: {:?}", beaten.elapsed());
+    assert!(m.log.wait_for("deaf:0 still there after 2", 1).contains("sending SIGKILL"));
+    m.log.wait_for("deaf:0 killed by SIGKILL", 1);
+    m.log.wait_for("deaf:0 started", 2);
+    // As long as the sample worker beats it is left alone; once it hangs, ABRT is enough.
+    m.log.wait_for("web:0 no heartbeat for 400ms (timeout)", 1);
+    let end = m.log.wait_for("web:0 killed by SIGABRT", 1);
+    assert!(end.contains(&format!("pid {web}")) && end.contains("heartbeat"), "{end}");
+    let age = end.split(" after ").nth(1).and_then(|rest| rest.split_once("ms")?.0.parse::<u64>().ok());
+    assert!(age.is_none_or(|ms| ms >= 600), "it beat for 600 ms: {end}");
+    m.log.wait_for("web:0 started", 2);
+    assert_eq!(m.log.count("web:0 still there"), 0);
+    // One that is not watched, and one that never began to beat.
+    assert_eq!((m.pids("off"), m.pids("silent")), (vec![off], vec![silent]));
+    assert!(!environ(off).contains_key("WATCHDOG_USEC"));
+    assert_eq!(m.worker("off", 0)["heartbeat_timeout_ms"], serde_json::Value::Null);
 }
 
-fn boot_failure(flag: &str, code: i32) {
+/// A master beside whose healthy workers one pool cannot boot: its exit code, its log, and how often it tried.
+fn cannot_boot(command: &str) -> (Option<i32>, Master) {
     let mut m = setup(&format!(
         r#"
         [pool.healthy]
-        command = ["sh", "-c", "trap 'echo bye >&2; exit 0' TERM; while :; do sleep 0.05; done"]
-        [pool.bad]
-        command = "POOLMASTER worker {flag}"
-        ready = "notify"
+        command = ["sh", "-c", "trap 'echo stopped gracefully; exit 0' TERM; echo up; while :; do sleep 0.05; done"]
+        workers = 2
+        [pool.app]
+        {command}
+        workers = 3
         required = true
         after = ["healthy"]
         "#
     ))
     .start();
-    assert_eq!(m.wait().code(), Some(code), "{}", m.log.text());
-    m.log.wait_for("healthy:0 | bye", 1);
-    let last = m.log.wait_for("stopped: ", 1);
-    assert!(last.contains("pool bad failed") && last.contains(&format!("exit code {code}")), "{last}");
-    assert_eq!(m.log.count("bad:0 started"), 1, "started once, not for ever");
+    m.out.wait_for("up", 2);
+    std::fs::write(m.setup.path("go"), "").unwrap();
+    let code = m.wait().code();
+    m.log.wait_for("stopped: ", 1);
+    m.out.wait_for("stopped gracefully", 2);
     m.assert_nothing_left();
+    (code, m)
 }
 
 #[test]
-fn row_12_a_worker_that_cannot_boot_ends_the_master_with_its_code_3() {
-    boot_failure("--fail-boot", 3);
+fn row_12_a_worker_that_cannot_boot_ends_the_master_with_3_instead_of_restarting_for_ever() {
+    let wait = "while [ ! -e DIR/go ]; do sleep 0.02; done";
+    let (code, m) = cannot_boot(&format!(r#"command = ["sh", "-c", "{wait}; echo no such table >&2; exit 3"]"#));
+    assert_eq!(code, Some(3));
+    assert_eq!(m.log.count("app:0 started"), 1, "never a second time");
+    assert_eq!(m.log.count("restart.policy"), 0, "which is not the reason");
+    m.log.wait_for("app failed: its first workers cannot boot: exited with code 3", 1);
+    assert!(m.log.wait_for("stopped: required pool app failed", 1).contains("exit code 3"));
 }
 
 #[test]
-fn row_12_an_app_that_cannot_be_loaded_ends_the_master_with_its_code_4() {
-    boot_failure("--fail-load", 4);
+fn row_12_an_app_that_cannot_be_loaded_ends_the_master_with_4() {
+    let wait = "while [ ! -e DIR/go ]; do sleep 0.02; done";
+    let (code, m) = cannot_boot(&format!(r#"command = ["sh", "-c", "{wait}; exit 4"]"#));
+    assert_eq!(code, Some(4));
+    assert!(m.log.wait_for("stopped: required pool app failed", 1).contains("exit code 4"));
+    assert_eq!(m.log.count("restarting it"), 0);
 }
 
 #[test]
-fn row_12_once_a_worker_was_good_the_same_code_is_the_pools_affair() {
+fn row_12_once_a_worker_was_good_the_same_codes_are_a_matter_of_the_pool() {
     let m = setup(
         r#"
-        [pool.a]
-        command = "POOLMASTER worker --exit-after 500ms:3"
-        ready = "notify"
-        settle = "50ms"
+        [pool.app]
+        command = ["sh", "-c", "[ -e DIR/broken ] && exit 3; while [ ! -e DIR/crash ]; do sleep 0.02; done; rm DIR/crash; exit 4"]
         required = true
-        [pool.b]
+        settle = "100ms"
+        restart = { budget = { failures = 3, within = "60s" }, backoff = { base = "50ms", max = "50ms" } }
+        [pool.other]
         command = "sleep 1000"
         "#,
     )
     .start()
     .ready();
-    let b = m.pids("b");
-    m.log.wait_for("a:0 exited with code 3", 2);
-    m.log.wait_for("a:0 ready", 3);
-    assert_eq!(m.pids("b"), b);
-}
-
-#[test]
-fn row_13_exits_are_told_in_words_and_a_strangers_kill_hints_at_memory() {
-    let m = setup(
-        r#"
-        [pool.code]
-        command = ["sh", "-c", "sleep 0.2; exit 7"]
-        [pool.fault]
-        command = ["sh", "-c", "sleep 0.2; kill -SEGV $$"]
-        [pool.realtime]
-        command = ["sh", "-c", "sleep 0.2; kill -36 $$"]
-        [pool.killed]
-        command = "sleep 1000"
-        "#,
-    )
-    .start();
-    m.log.wait_for("code:0 exited with code 7", 1);
-    m.log.wait_for("fault:0 killed by SIGSEGV", 1);
-    m.log.wait_for("realtime:0 killed by SIGRTMIN+2", 1);
-    m.wait_count("killed", 1);
-    kill(m.pids("killed")[0], libc::SIGKILL);
-    let told = m.log.wait_for("killed:0 killed by SIGKILL", 1);
-    assert!(told.contains("out of memory"), "{told}");
+    m.log.wait_until("it is good", || (m.worker("app", 0)["state"] == "good").then_some(()));
+    let other = m.pids("other");
+    std::fs::write(m.setup.path("broken"), "").unwrap();
+    std::fs::write(m.setup.path("crash"), "").unwrap();
+    m.log.wait_for("app:0 exited with code 4", 1);
+    m.log.wait_for("app backing off: 3 early deaths", 1);
+    m.log.wait_for("app:0 exited with code 3", 5);
+    assert_eq!((&m.pool("app")["phase"], m.pids("other")), (&"backing-off".into(), other));
+    // And it comes back by itself.
+    std::fs::remove_file(m.setup.path("broken")).unwrap();
+    m.log.wait_for("app a probe is good: back to normal", 1);
+    m.wait_count("app", 1);
 }
 
 #[test]
@@ -156,117 +152,50 @@ fn row_17_the_pid_file_is_held_kept_across_reloads_and_removed() {
     assert_eq!(next.stop(), 0);
 }
 
-/// Two releases, each with a program that tells which one it is, and `current`, a link to one of them.
-fn releases(s: &Setup) {
-    for name in ["one", "two"] {
-        let dir = s.path(name);
-        std::fs::create_dir(&dir).unwrap();
-        let program = dir.join("server");
-        std::fs::write(&program, format!("#!/bin/sh\necho release {name}, $(cat note) >&2\nexec sleep 1000\n")).unwrap();
-        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        std::fs::write(dir.join("note"), format!("note {name}\n")).unwrap();
-    }
-    symlink("one", s.path("current")).unwrap();
-}
-
-fn deploy(m: &Master) {
-    symlink("two", m.setup.path("next")).unwrap();
-    std::fs::rename(m.setup.path("next"), m.setup.path("current")).unwrap();
-}
-
 #[test]
-fn row_29_the_working_directory_follows_pwd_through_a_new_release() {
-    let s = setup("[pool.a]\ncommand = \"./server\"\nsettle = \"50ms\"\n");
-    releases(&s);
-    let current = s.path("current");
-    let here = std::ffi::CString::new(current.to_str().unwrap()).unwrap();
-    let m = s
-        .env("PWD", current.to_str().unwrap())
-        .pre_exec(move || {
-            // SAFETY: a valid string.
-            if unsafe { libc::chdir(here.as_ptr()) } == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-        })
-        .start()
-        .ready();
-    m.log.wait_for("a:0 | release one, note one", 1);
-    deploy(&m);
-    m.ok(&["restart", "a"]);
-    m.log.wait_for("a:0 | release two, note two", 1);
-    // A release that is gone altogether is no reason not to start: its directory is still the master's.
-    std::fs::remove_file(m.setup.path("current")).unwrap();
-    kill(m.pids("a")[0], libc::SIGKILL);
-    m.log.wait_for("a:0 | release one, note one", 2);
-}
-
-#[test]
-fn row_29_a_pwd_that_names_another_place_is_not_believed() {
-    let s = setup("[pool.a]\ncommand = [\"sh\", \"-c\", \"echo in $(pwd -P) >&2; exec sleep 1000\"]\n");
-    releases(&s);
-    let elsewhere = s.path("two").display().to_string();
-    let m = s.env("PWD", &elsewhere).start().ready();
-    let here = m.setup.dir.path().canonicalize().unwrap();
-    m.log.wait_for(&format!("a:0 | in {}", here.display()), 1);
-}
-
-#[test]
-fn row_29_arguments_and_environment_are_the_original_ones_byte_for_byte() {
-    // No other program than a shell puts such bytes there.
-    let script = r#"export ODD="$(printf '\377\376 =x')" LINES_="a
-b"; exec "$@""#;
-    let mut m = setup("[pool.web]\ncommand = \"sleep 1000\"\nsettle = \"0s\"\n")
-        .under(&["sh", "-c", script, "sh"])
-        .env("EMPTY", "")
-        .start()
-        .ready();
-    let bytes = |pid: i32, file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap();
-    let variables = |pid: i32| -> Vec<Vec<u8>> { bytes(pid, "environ").split(|b| *b == 0).map(<[u8]>::to_vec).collect() };
-    let (arguments, original) = (bytes(m.pid(), "cmdline"), variables(m.pid()));
-    let first = m.pids("web")[0];
-    let of_first = variables(first);
-    m.rewrite("[pool.web]\ncommand = \"sleep 1000\"\nsettle = \"0s\"\nenv = { NEW = \"1\" }\n");
-    m.signal(libc::SIGHUP);
-    let second = m.log.wait_until("another worker", || m.pids("web").into_iter().find(|pid| *pid != first));
-    let of_second = variables(second);
-    for worker in [&of_first, &of_second] {
-        for wanted in [&b"ODD=\xff\xfe =x"[..], b"LINES_=a\nb", b"EMPTY="] {
-            assert!(original.iter().any(|v| v == wanted) && worker.iter().any(|v| v == wanted), "{wanted:?}");
-        }
-        // All of the master's own, but for what is meant for masters.
-        let missing: Vec<String> = original
-            .iter()
-            .filter(|v| !worker.contains(v) && !v.is_empty())
-            .map(|v| String::from_utf8_lossy(v).into_owned())
-            .filter(|v| !["POOLMASTER", "NOTIFY_SOCKET", "LISTEN_"].iter().any(|p| v.starts_with(p)))
-            .collect();
-        assert_eq!(missing, Vec::<String>::new());
-    }
-    let has_new = |variables: &[Vec<u8>]| variables.iter().any(|v| v == b"NEW=1");
-    assert!(!has_new(&of_first) && has_new(&of_second));
-    assert_eq!(bytes(m.pid(), "cmdline"), arguments, "the master's own arguments are as they were");
-    assert_eq!(bytes(second, "cmdline"), b"sleep\x001000\0");
-}
-
-#[test]
-fn row_32_the_worker_knows_how_often_to_beat_and_a_failed_boot_shows_its_cause() {
+fn row_32_the_worker_is_told_how_often_to_beat_and_the_master_hears_that_it_booted() {
     let m = setup(
         r#"
-        [pool.a]
-        command = ["sh", "-c", "echo beat within $WATCHDOG_USEC, pid ok: $(test $WATCHDOG_PID = $$ && echo yes) >&2; exec sleep 1000"]
-        timeout = "20s"
-        [pool.bad]
-        command = ["sh", "-c", "echo cannot reach the database >&2; exit 3"]
+        [pool.web]
+        command = "POOLMASTER worker --slow-start 200ms"
+        ready = "notify"
+        timeout = "1s"
+        settle = "0s"
         "#,
     )
-    .start();
-    m.log.wait_for("a:0 | beat within 20000000, pid ok: yes", 1);
-    m.log.wait_for("bad:0 | cannot reach the database", 1);
-    // The report of the end has it once more: whoever looks there need not search.
-    let report = m.log.wait_until("the last words are in the report", || {
-        let lines = m.log.all();
-        let at = lines.iter().position(|l| l.contains("bad:0") && l.contains("last"))?;
-        Some(lines[at..].iter().take(3).cloned().collect::<Vec<_>>().join("\n"))
-    });
-    assert!(report.contains("cannot reach the database"), "{report}");
+    .start()
+    .ready();
+    let ready = m.log.wait_for("web:0 ready after ", 1);
+    let pid = m.pids("web")[0];
+    assert!(!ready.contains("ready after 0ms"), "it is the worker that says so: {ready}");
+    let env = environ(pid);
+    assert_eq!((env["WATCHDOG_USEC"].as_str(), env["WATCHDOG_PID"].clone()), ("1000000", pid.to_string()));
+    assert_eq!(m.worker("web", 0)["heartbeat_timeout_ms"], 1000);
+    // It beats twice in that time: over two seconds its last beat is never a whole second old.
+    let (start, mut beats, mut last) = (Instant::now(), 0, u64::MAX);
+    while start.elapsed() < Duration::from_millis(2100) {
+        m.log.wait_until("a moment", || (m.worker("web", 0)["beat_ago_ms"].as_u64()? != last).then_some(()));
+        let ago = m.worker("web", 0)["beat_ago_ms"].as_u64().unwrap();
+        assert!(ago < 1000, "{ago} ms ago");
+        beats += u32::from(ago < last);
+        last = ago;
+    }
+    assert!((3..=7).contains(&beats), "{beats} beats in 2.1 s");
+    assert_eq!(m.pids("web"), [pid]);
+}
+
+#[test]
+fn row_32_a_worker_that_cannot_boot_tells_its_cause() {
+    for (flag, code, cause) in [("--fail-boot", 3, "failed to boot"), ("--fail-load", 4, "cannot be loaded")] {
+        let mut m = setup(&format!("[pool.web]\ncommand = \"POOLMASTER worker {flag}\"\n")).start();
+        assert_eq!(m.wait().code(), Some(code));
+        m.log.wait_for("stopped: ", 1);
+        let log = m.log.all();
+        // As it is written, and again in the report of its end.
+        assert!(log.iter().any(|l| l.starts_with("web:0 | ") && l.contains(cause)), "{}", m.log.text());
+        let report = log.iter().position(|l| l.contains("of output: ")).expect("a report");
+        assert!(log[report..].iter().any(|l| !l.starts_with("web:0 | ") && l.contains(cause)), "{}", m.log.text());
+    }
 }
 
 #[test]

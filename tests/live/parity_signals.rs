@@ -1,10 +1,9 @@
-//! The prefork arbiter's behaviours, by their rows in the list of parity: what signals to the master do.
+//! The reference's signals, for pools of any program: rows 5 to 9 of the parity table, and the real-time signals.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::support::*;
 
@@ -98,34 +97,6 @@ fn row_06_usr1_reopens_logs_and_is_passed_to_the_workers_that_want_it() {
 }
 
 #[test]
-fn row_07_winch_is_ignored_on_a_terminal() {
-    // Whoever makes the window larger must not stop the site.
-    // SAFETY: opens a new terminal.
-    let pty = unsafe { OwnedFd::from_raw_fd(libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC)) };
-    let fd = pty.as_raw_fd();
-    let mut name = [0; 64];
-    // SAFETY: a terminal of our own, and a buffer of the size given.
-    let ok =
-        unsafe { libc::grantpt(fd) == 0 && libc::unlockpt(fd) == 0 && libc::ptsname_r(fd, name.as_mut_ptr(), name.len()) == 0 };
-    assert!(ok, "{}", std::io::Error::last_os_error());
-    let m = setup("[pool.a]\ncommand = \"sleep 1000\"\n")
-        .pre_exec(move || {
-            // SAFETY: the first terminal that the leader of a session opens becomes its own.
-            unsafe {
-                libc::setsid();
-                libc::open(name.as_ptr(), libc::O_RDWR);
-            }
-            Ok(())
-        })
-        .start()
-        .ready();
-    let a = m.pids("a");
-    m.signal(libc::SIGWINCH);
-    m.log.wait_for("SIGWINCH ignored: the master has a controlling terminal", 1);
-    assert_eq!(m.pids("a"), a);
-}
-
-#[test]
 fn row_07_winch_parks_all_pools_and_hup_brings_the_numbers_back() {
     let port = free_port();
     let mut m = setup(&format!(
@@ -173,60 +144,67 @@ fn row_07_winch_parks_all_pools_and_hup_brings_the_numbers_back() {
 }
 
 #[test]
-fn row_08_term_lets_a_request_finish() {
-    let port = free_port();
-    let mut m = setup(&format!("[pool.web]\ncommand = \"POOLMASTER worker\"\nlisten = \"127.0.0.1:{port}\"\n")).start().ready();
-    let slow = slow_request(port, 600);
-    m.signal(libc::SIGTERM);
-    let answer = slow.join().unwrap();
-    assert_eq!(answer.matches("HTTP/1.1 200").count(), 2, "the one before, and the slow one: {answer}");
-    assert_eq!(m.wait().code(), Some(0));
-    m.assert_nothing_left();
+fn row_07_winch_is_ignored_on_a_terminal_with_a_debug_line() {
+    let (setup, _terminal) = on_a_terminal(setup("[pool.web]\ncommand = \"sleep 1000\"\n"));
+    let m = setup.start().ready();
+    let before = m.wait_count("web", 1);
+    m.signal(libc::SIGWINCH);
+    let told = m.log.wait_for("SIGWINCH ignored", 1);
+    assert!(told.contains("DEBUG") && told.contains("controlling terminal"), "{told}");
+    assert_eq!(m.pids("web"), before);
+    assert_eq!(m.pool("web")["phase"], "running");
 }
 
-#[test]
-fn row_08_int_and_quit_use_the_quick_signal() {
-    for signal in [libc::SIGINT, libc::SIGQUIT] {
-        let worker =
-            r#"command = ["sh", "-c", "trap 'echo quickly >&2; exit 0' USR2; echo here >&2; while :; do sleep 0.05; done"]"#;
-        let mut m = setup(&format!("[pool.a]\n{worker}\nquick_signal = \"USR2\"\n")).start().ready();
-        m.log.wait_for("a:0 | here", 1);
-        m.signal(signal);
-        assert_eq!(m.wait().code(), Some(0));
-        m.log.wait_for("a:0 stopping with SIGUSR2", 1);
-        m.log.wait_for("a:0 | quickly", 1);
-    }
-}
-
-#[test]
-fn row_08_kill_follows_when_the_graceful_timeout_is_over() {
-    let mut m =
-        setup("[pool.a]\ncommand = \"POOLMASTER worker --ignore-term\"\nready = \"notify\"\ngraceful_timeout = \"300ms\"\n")
-            .start()
-            .ready();
-    m.signal(libc::SIGTERM);
-    assert_eq!(m.wait().code(), Some(0));
-    let told = m.log.wait_for("killed by SIGKILL", 1);
-    assert!(told.contains("(shutdown)") && !told.contains("memory"), "{told}");
-    m.assert_nothing_left();
-}
-
-#[test]
-fn row_08_a_second_and_a_third_term_hurry() {
-    // Left to themselves the workers would take an hour.
-    let mut m = setup(
-        "[pool.a]\ncommand = \"POOLMASTER worker --ignore-term\"\nready = \"notify\"\ngraceful_timeout = \"1h\"\nquick_timeout = \"1h\"\n",
+/// One pool that stops in its time and says by which signal, one that never does.
+fn stubborn() -> Master {
+    let m = setup(
+        r#"
+        [defaults]
+        graceful_timeout = "400ms"
+        quick_signal = "QUIT"
+        quick_timeout = "200ms"
+        [pool.polite]
+        command = ["sh", "-c", "trap 'echo polite TERM; sleep 0.1; exit 0' TERM; trap 'echo polite QUIT; exit 0' QUIT; echo up; while :; do sleep 0.05; done"]
+        [pool.deaf]
+        command = ["sh", "-c", "trap 'echo deaf TERM' TERM; trap 'echo deaf QUIT' QUIT; echo up; while :; do sleep 0.05; done"]
+        "#,
     )
     .start()
     .ready();
-    m.signal(libc::SIGTERM);
-    m.log.wait_for("shutting down (gracefully)", 1);
-    m.signal(libc::SIGTERM);
-    m.log.wait_for("shutting down (quickly)", 1);
-    m.signal(libc::SIGTERM);
-    assert_eq!(m.wait().code(), Some(0));
-    m.log.wait_for("killed by SIGKILL", 1);
+    m.out.wait_for("up", 2);
+    m
+}
+
+#[test]
+fn row_08_term_stops_gracefully_then_kills_after_the_graceful_timeout() {
+    let mut m = stubborn();
+    let start = Instant::now();
+    assert_eq!(m.stop(), 0);
+    assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
+    m.out.wait_for("polite TERM", 1);
+    m.out.wait_for("deaf TERM", 1);
+    assert_eq!(m.out.count("QUIT"), 0);
+    m.log.wait_for("polite:0 exited with code 0", 1);
+    let told = m.log.wait_for("deaf:0 still there after", 1);
+    assert!(told.contains("sending SIGKILL"), "{told}");
+    m.log.wait_for("deaf:0 killed by SIGKILL", 1);
+    assert_eq!(m.log.count("polite:0 still there"), 0);
     m.assert_nothing_left();
+}
+
+#[test]
+fn row_08_int_and_quit_stop_quickly() {
+    for signal in [libc::SIGINT, libc::SIGQUIT] {
+        let mut m = stubborn();
+        m.signal(signal);
+        assert_eq!(m.wait().code(), Some(0));
+        m.out.wait_for("polite QUIT", 1);
+        m.out.wait_for("deaf QUIT", 1);
+        assert_eq!(m.out.count("TERM"), 0, "the quick signal takes the place of the stop signal");
+        let told = m.log.wait_for("deaf:0 still there after", 1);
+        assert!(told.contains("sending SIGKILL"), "{told}");
+        m.assert_nothing_left();
+    }
 }
 
 #[test]
@@ -301,7 +279,7 @@ fn five_hundred_scale_signals_are_exactly_five_hundred_workers() {
     let down = m.wait_count("web", 3);
     assert!(down.iter().all(|pid| up.contains(pid)), "none was restarted on the way");
     m.log.wait_until("the others are gone", || (children(m.pid()).len() == 4).then_some(()));
-    assert_eq!(m.log.count("WARN"), 0);
+    assert_eq!(m.log.count("WARN"), 0, "nothing cut, nothing merged");
     assert_eq!(m.pids("other"), other);
     assert_eq!(m.stop(), 0);
 }

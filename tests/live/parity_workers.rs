@@ -1,4 +1,4 @@
-//! The prefork arbiter's behaviours, by their rows in the list of parity: how many workers there are, which ones, and when.
+//! Keeping workers alive and counted: rows 1, 10, 14, 15, 16, 31 and 34 of the parity table.
 
 use std::time::{Duration, Instant};
 
@@ -64,33 +64,9 @@ fn row_01_each_pool_keeps_its_number_alive_whatever_kills_them() {
     assert!(get(port, "/").unwrap().contains("web"));
 }
 
-/// Ready workers by slot, with the time each was forked (clock ticks since boot).
-fn forked_at(pids: &[i32]) -> Vec<u64> {
-    pids.iter().map(|pid| proc_stat(*pid)[19].parse().unwrap()).collect()
-}
-
 #[test]
-fn row_10_the_master_wakes_at_once_for_a_death_and_for_nothing_else() {
-    let m = setup("[pool.a]\ncommand = \"sleep 1000\"\nworkers = 2\nsettle = \"0s\"\n").start().ready();
-    let a = m.pids("a");
-    // What was logged is written: both threads have come to rest.
-    m.log.wait_until("the master is at rest", || {
-        let before = switches(m.pid());
-        watch_for(m.pid(), Duration::from_millis(100));
-        (switches(m.pid()) == before).then_some(())
-    });
-    let before = switches(m.pid());
-    watch_for(m.pid(), Duration::from_millis(300));
-    assert_eq!(switches(m.pid()), before, "nothing happened, and yet it woke up");
-    kill(a[0], libc::SIGKILL);
-    // No request meanwhile: the death alone wakes it.
-    let told = m.log.wait_for("killed by SIGKILL", 1);
-    assert!(told.contains("restarting it now"), "{told}");
-    m.log.wait_for("a:0 ready", 2);
-}
-
-#[test]
-fn row_10_thirty_wake_ups_in_a_row_wait_for_no_tick() {
+fn row_10_the_master_wakes_up_at_once() {
+    // That it wakes up for nothing else is shown by `an_idle_master_makes_no_system_call`.
     let m = setup("[pool.web]\ncommand = \"sleep 1000\"\nsettle = \"0s\"\nscale = { up_signal = 40, down_signal = 41, remove = \"highest-slot\" }\n")
         .start()
         .ready();
@@ -130,42 +106,54 @@ fn row_14_scale_down_stops_the_oldest_first() {
 }
 
 #[test]
-fn row_15_starts_are_spread_out_without_the_loop_standing_still() {
-    let m = setup("[pool.a]\ncommand = \"sleep 1000\"\nworkers = 4\nspawn_interval = \"200ms\"\n").start();
-    // The first worker is there, the others are yet to come: the master answers.
-    m.log.wait_for("a:0 started", 1);
-    let then = m.pool("a");
-    assert!(then["live"].as_u64().unwrap() < 4, "{then}");
-    let pids = m.wait_count("a", 4);
-    let ticks = forked_at(&pids);
-    for pair in ticks.windows(2) {
-        // A tick is 10 ms; each end is cut down to a whole one.
-        assert!(pair[1] - pair[0] >= 19, "{ticks:?}");
-    }
-}
-
-#[test]
-fn row_15_no_more_than_max_starting_start_at_a_time() {
+fn row_15_starts_are_spread_and_the_loop_is_not_deaf_meanwhile() {
     let m = setup(
         r#"
-        [pool.a]
-        command = "POOLMASTER worker --slow-start 300ms"
-        ready = "notify"
+        [pool.paced]
+        command = "sleep 1000"
+        workers = 5
+        settle = "0s"
+        spawn_interval = "250ms"
+        [pool.few]
+        command = "sleep 1000"
         workers = 4
+        ready = "delay:150ms"
         max_starting = 2
+        [pool.other]
+        command = "sleep 1000"
         "#,
     )
     .start();
-    m.log.wait_for("a:1 started", 1);
-    let mut most = 0;
-    m.log.wait_until("all are ready", || {
-        let pool = m.pool("a");
-        most = most.max(pool["live"].as_u64().unwrap() - pool["ready"].as_u64().unwrap());
-        (pool["ready"] == 4).then_some(())
-    });
-    assert_eq!(most, 2);
-    let ticks = forked_at(&m.pids("a"));
-    assert!(ticks[2] - ticks[0] >= 29 && ticks[3] - ticks[1] >= 29, "{ticks:?}");
+    m.log.wait_for("other 1 of 1 workers ready", 1);
+    // While the others wait for their turn, everything else is done at once.
+    let mut answers = 0;
+    let mut slowest = Duration::ZERO;
+    loop {
+        let start = Instant::now();
+        let (paced, few) = (m.pool("paced"), m.pool("few"));
+        slowest = slowest.max(start.elapsed());
+        assert!(few["starting"].as_u64().unwrap() <= 2, "{few}");
+        if answers == 3 {
+            let other = m.pids("other")[0];
+            kill(other, libc::SIGKILL);
+            m.log.wait_for("other:0 ready after", 2);
+            assert!(m.pool("paced")["live"].as_u64().unwrap() < 5, "too late to show anything");
+        }
+        answers += 1;
+        if paced["ready"] == 5 {
+            break;
+        }
+        m.log.wait_until("a moment", || (start.elapsed() > Duration::from_millis(5)).then_some(()));
+    }
+    assert!(answers > 10 && slowest < Duration::from_millis(200), "{answers} answers, {slowest:?}");
+    // Their own start times, oldest first.
+    let mut ages: Vec<i64> = by_slot(&m, "paced").iter().map(|(.., age)| *age).collect();
+    ages.sort_unstable();
+    let gaps: Vec<i64> = ages.windows(2).map(|w| w[1] - w[0]).collect();
+    assert!(gaps.iter().all(|gap| (249..1250).contains(gap)), "{gaps:?}");
+    m.wait_count("few", 4);
+    let ready = m.places(&["few:0 ready", "few:1 ready", "few:2 started", "few:3 started"]);
+    assert!(ready[0] < ready[2] && ready[0].max(ready[1]) < ready[3], "{ready:?}");
 }
 
 #[test]
@@ -254,24 +242,6 @@ fn row_31_a_signal_to_a_worker_that_is_gone_is_no_error() {
     m.assert_nothing_left();
 }
 
-#[test]
-fn row_34_new_workers_start_before_surplus_ones_stop() {
-    let m = setup("[pool.a]\ncommand = \"sleep 1000\"\nworkers = 2\nsettle = \"50ms\"\n").start().ready();
-    let old = m.pids("a");
-    m.signal(libc::SIGHUP);
-    m.log.wait_until("both are replaced", || {
-        let now = m.pids("a");
-        (now.len() == 2 && now.iter().all(|pid| !old.contains(pid))).then_some(())
-    });
-    let lines = m.log.all();
-    let at = |what: &str, n: usize| lines.iter().enumerate().filter(|(_, l)| l.contains(what)).nth(n).unwrap().0;
-    // Lines 0 and 1 of each kind are the first start.
-    assert!(at("a:0 ready", 1) < at("a:0 stopping", 0), "{}", m.log.text());
-    assert!(at("a:1 ready", 1) < at("a:1 stopping", 0), "{}", m.log.text());
-    // One at a time: the second new one starts when the first old one is on its way out.
-    assert!(at("a:0 stopping", 0) < at("a:1 started", 1), "{}", m.log.text());
-}
-
 /// With each config, what is started comes before what is stopped. Gives how many configs have both.
 fn starts_come_first(m: &Master) -> usize {
     let mut both = 0;
@@ -288,7 +258,7 @@ fn starts_come_first(m: &Master) -> usize {
 }
 
 #[test]
-fn row_34_across_pools_too_starts_come_before_stops() {
+fn row_34_new_workers_are_started_before_surplus_ones_are_stopped() {
     let pools = |a: &str, b: &str| {
         format!(
             r#"

@@ -178,7 +178,7 @@ fn ctrl_c_on_a_terminal_stops_the_quick_start() {
         terminal.press(keys);
         assert_eq!(m.wait().code(), Some(0), "{}", m.log.text());
         assert!(begun.elapsed() < Duration::from_secs(5), "within the quick timeout");
-        assert!(m.log.text().contains("from the kernel or a terminal"), "{}", m.log.text());
+        m.log.wait_for("from the kernel or a terminal", 1);
         assert!(!m.log.text().contains("SIGKILL"), "nobody had to be killed: {}", m.log.text());
         m.assert_all_gone();
         assert!(TcpStream::connect(("127.0.0.1", port)).is_err());

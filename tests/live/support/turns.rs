@@ -1,8 +1,12 @@
-//! What the master does in one turn: holding it still while things pile up, and reading its trace.
+//! What the master does in one turn: holding it still while things pile up, and reading its trace. And a terminal for it.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use serde_json::Value;
 
-use super::{Master, kill, proc_stat};
+use super::{Master, Setup, kill, proc_stat};
 
 impl Master {
     /// Stops the master (SIGSTOP) while `pile_up` runs: it is all there at once when the master goes on.
@@ -41,4 +45,24 @@ impl Master {
 /// Do these come in this order?
 pub fn rising(places: &[usize]) -> bool {
     places.is_sorted_by(|a, b| a < b)
+}
+
+/// Gives the master a controlling terminal, which is there as long as the file is open.
+pub fn on_a_terminal(setup: Setup) -> (Setup, File) {
+    // SAFETY: system calls; the name is written into a buffer of the size that is told.
+    let (file, slave) = unsafe {
+        let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
+        assert!(master >= 0 && libc::grantpt(master) == 0 && libc::unlockpt(master) == 0);
+        let mut name = [0; 64];
+        assert_eq!(libc::ptsname_r(master, name.as_mut_ptr(), name.len()), 0);
+        let slave = libc::open(name.as_ptr(), libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
+        assert!(slave >= 0, "{:?}", CStr::from_ptr(name.as_ptr()));
+        (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave))
+    };
+    let setup = setup.pre_exec(move || {
+        // SAFETY: system calls without memory of ours. The new session is the one that takes the terminal.
+        let done = unsafe { libc::setsid() != -1 && libc::ioctl(slave.as_raw_fd(), libc::TIOCSCTTY, 0) == 0 };
+        if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    });
+    (setup, file)
 }
