@@ -31,6 +31,7 @@ fn row_01_each_pool_keeps_its_number_alive_whatever_kills_them() {
     ))
     .start()
     .ready();
+    let others = m.pids("jobs");
     // One after the other, by many deaths; the crash is the worker's own.
     let signals = [libc::SIGKILL, libc::SIGTERM, libc::SIGFPE, libc::SIGABRT];
     for (n, signal) in signals.into_iter().enumerate() {
@@ -38,6 +39,7 @@ fn row_01_each_pool_keeps_its_number_alive_whatever_kills_them() {
         kill(before[n % 3], signal);
         m.log.wait_until("another one in its place", || (!m.wait_count("web", 3).contains(&before[n % 3])).then_some(()));
     }
+    assert_eq!(m.pids("jobs"), others, "the other pool is not touched");
     let restarts = m.pool("web")["restarts"].as_u64().unwrap();
     assert_eq!(restarts, 4);
     let _ = get(port, "/crash");
