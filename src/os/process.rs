@@ -42,6 +42,11 @@ pub fn raise_nofile() -> (u64, u64) {
     (soft, hard)
 }
 
+/// How many descriptors this process may have open now.
+pub fn most_descriptors() -> u64 {
+    limit(libc::RLIMIT_NOFILE).0
+}
+
 #[cfg(target_env = "gnu")]
 pub(crate) type Resource = libc::__rlimit_resource_t;
 #[cfg(not(target_env = "gnu"))]

@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::fs::OpenOptions;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,8 @@ use crate::supervisor::{SpawnError, SpawnFault, WorkerId};
 pub(super) struct Common {
     /// Limits that the master raised for itself, as they were.
     pub(super) nofile: Option<(u64, u64)>,
+    /// The master's own limit of descriptors.
+    pub(super) most_descriptors: u64,
     pub(super) sigpending: Option<(u64, u64)>,
     /// Signals whose disposition the master changed, or was started with changed.
     pub(super) reset_signals: Vec<i32>,
@@ -34,6 +36,21 @@ pub(super) struct Common {
     pub(super) directory: Option<CString>,
     /// The running binary.
     pub(super) own_binary: PathBuf,
+}
+
+/// Descriptors that no worker's start may take, counted from the limit down: a master that is full must still be told what to do.
+const RESERVE: u64 = 8;
+
+impl Common {
+    /// The kernel gives the lowest free numbers: one near the limit says that few are left.
+    fn keep_reserve<'fd>(&self, made: impl Iterator<Item = BorrowedFd<'fd>>) -> Result<(), SpawnError> {
+        let highest = made.map(|fd| fd.as_raw_fd()).max().unwrap_or(0);
+        if u64::from(highest.unsigned_abs()) + RESERVE < self.most_descriptors {
+            return Ok(());
+        }
+        let full = std::io::Error::from_raw_os_error(libc::EMFILE);
+        Err(lack(&format!("start another worker: the last {RESERVE} descriptors are kept for orders to the master"), &full))
+    }
 }
 
 /// Starts a worker. The child may still fail on its way to exec: its exec pipe tells.
@@ -49,6 +66,8 @@ pub(super) fn launch(
     let argv: Vec<String> = launch.argv.iter().map(|a| words.fill(a)).collect();
     let program = argv.first().cloned().unwrap_or_default();
     let (stdout, stderr) = (End::open(&launch.stdout)?, End::open(&launch.stderr)?);
+    let made = [notify.as_ref().map(AsFd::as_fd), stdout.read.as_ref().map(AsFd::as_fd), stderr.read.as_ref().map(AsFd::as_fd)];
+    common.keep_reserve(made.into_iter().flatten())?;
     let fds: Vec<BorrowedFd<'_>> = run.sockets.iter().map(|s| s.listening.as_fd()).collect();
     let plan = Plan {
         programs: programs(&program, run, common)?,

@@ -113,7 +113,10 @@ impl Heard {
     /// The facts, and the signals that mean nothing.
     pub(super) fn finish(self) -> (Vec<Event>, Vec<(i32, Sender)>) {
         let mut events = self.events;
-        events.extend(self.sums.into_iter().map(|(pool, (by, sender))| Event::ScaleSignals { pool, by, sender }));
+        // New workers are started before surplus ones are stopped.
+        let (grow, shrink): (Vec<_>, Vec<_>) = self.sums.into_iter().partition(|(_, (by, _))| *by > 0);
+        let sums = grow.into_iter().chain(shrink);
+        events.extend(sums.map(|(pool, (by, sender))| Event::ScaleSignals { pool, by, sender }));
         (events, self.unknown)
     }
 }

@@ -152,6 +152,8 @@ fn assemble(
     };
     let common = Common {
         nofile: Some(process::raise_nofile()),
+        // After it was raised.
+        most_descriptors: process::most_descriptors(),
         sigpending: Some(raise_sigpending()),
         reset_signals,
         death_signal: config.master.stop_with_master.then_some(libc::SIGTERM),

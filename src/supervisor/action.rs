@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CommandId, ExitStatus, KILL, MasterSignal, Phase, PoolId, Sender, SpawnError, SpawnFault, WorkerId, signal_name};
+use super::{CommandId, ExitStatus, MasterSignal, Phase, PoolId, Sender, SpawnError, WorkerId};
 
 /// One thing the driver has to do. Each fallible one is followed by exactly one event of success or failure, never from
 /// within the call that handed it out.
@@ -389,114 +389,4 @@ pub enum Next {
     PoolFailed,
     /// None: the old worker that it was to replace stays.
     RollHalted,
-}
-
-/// A duration for people: `1.5s`, `250ms`, `2m 5s`.
-pub fn human(d: Duration) -> String {
-    let ms = d.as_millis();
-    match ms {
-        0..1_000 => format!("{ms}ms"),
-        1_000..60_000 if ms.is_multiple_of(1000) => format!("{}s", ms / 1000),
-        1_000..60_000 => format!("{}.{}s", ms / 1000, ms % 1000 / 100),
-        60_000..3_600_000 => format!("{}m {}s", ms / 60_000, ms / 1000 % 60),
-        3_600_000..86_400_000 => format!("{}h {}m", ms / 3_600_000, ms / 60_000 % 60),
-        _ => format!("{}d {}h", ms / 86_400_000, ms / 3_600_000 % 24),
-    }
-}
-
-impl fmt::Display for Next {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Next::Restart => f.write_str("restarting it now"),
-            Next::RestartIn(d) => write!(f, "restarting it in {}", human(*d)),
-            Next::AwaitProbe => f.write_str("the pool is backing off, one probe at a time"),
-            Next::Replaced => f.write_str("its replacement is already running"),
-            Next::Nothing => f.write_str("not restarted (restart.policy)"),
-            Next::PoolFailed => f.write_str("not restarted, the pool failed"),
-            Next::RollHalted => f.write_str("the old worker stays"),
-        }
-    }
-}
-
-impl fmt::Display for Sender {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.pid {
-            0 => f.write_str("the kernel or a terminal"),
-            pid => write!(f, "pid {pid} (uid {})", self.uid),
-        }
-    }
-}
-
-impl fmt::Display for What {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            What::Started => f.write_str("started"),
-            What::Ready { after } => write!(f, "ready after {}", human(*after)),
-            What::AssumedReady => f.write_str(
-                "still alive at start_timeout but never seen accepting on its listeners: taken as ready; \
-                 if the program tells its readiness in another way, set ready = \"notify\", \"exec\" or \"delay:2s\"",
-            ),
-            What::SpawnFailed { error, retry_in } => {
-                write!(f, "{}", error.message)?;
-                match (error.fault, retry_in) {
-                    (SpawnFault::Resources, Some(d)) => write!(f, "; this is no fault of the worker; next try in {}", human(*d)),
-                    (_, Some(d)) => write!(f, "; next try in {}", human(*d)),
-                    (_, None) => Ok(()),
-                }
-            }
-            What::Stopping { reason, signal } => write!(f, "stopping with {}: {reason}", signal_name(*signal)),
-            What::Escalated { signal, waited } => {
-                write!(f, "still there after {}: sending {}", human(*waited), signal_name(*signal))
-            }
-            What::HeartbeatLost { timeout } => {
-                write!(f, "no heartbeat for {} (timeout): sending SIGABRT, then SIGKILL", human(*timeout))
-            }
-            What::Triggered => f.write_str("reports itself sick (WATCHDOG=trigger): sending SIGABRT, then SIGKILL"),
-            What::Announced => f.write_str("announces its own stop (STOPPING=1)"),
-            What::StartTimeout { timeout } => write!(f, "not ready within start_timeout ({}): stopping it", human(*timeout)),
-            What::Exited { status, asked, age, next } => match asked {
-                Some(reason) => write!(f, "{status} after {} ({reason})", human(*age)),
-                None => {
-                    // Nobody here sent it: the kernel's out-of-memory killer is the likeliest to have.
-                    let killed = matches!(status, ExitStatus::Signal { signal: KILL, .. });
-                    let hint = if killed { " (perhaps out of memory: see the kernel log)" } else { "" };
-                    write!(f, "{status}{hint} after {}; {next}", human(*age))
-                }
-            },
-            What::Unkillable { waited } => write!(
-                f,
-                "still there {} after SIGKILL: it hangs in the kernel (state D in ps?); nothing but the kernel can end it",
-                human(*waited)
-            ),
-            What::SignalFailed { signal, errno } => write!(f, "cannot send {}: errno {errno}", signal_name(*signal)),
-            What::Stale { fact } => write!(f, "dropped: {fact}"),
-            What::ReadyCount { ready, target } => write!(f, "{ready} of {target} workers ready"),
-            What::Scaled { from, to, by } => write!(f, "scaled from {from} to {to} workers by {by}"),
-            What::Clamped { wish, to, bound } => write!(f, "wish for {wish} workers cut to {to} ({bound})"),
-            What::WaitingFor { pools } => write!(f, "waits until {} is ready (after)", pools.join(", ")),
-            What::BackingOff { failures, within, retry_in } => write!(
-                f,
-                "backing off: {failures} early deaths within {}; one probe at a time, the next in {}",
-                human(*within),
-                human(*retry_in)
-            ),
-            What::Recovered => f.write_str("a probe is good: back to normal"),
-            What::PoolFailed { why } => write!(f, "failed: {why}"),
-            What::PoolCompleted => f.write_str("completed: all its workers ended well"),
-            What::PoolHalted { phase: Phase::Stopped, reason } => write!(f, "stopping its workers: {reason}"),
-            What::PoolHalted { phase, reason } => write!(f, "stopping its workers: {reason}; it is {} from now on", phase.word()),
-            What::RollStarted { workers } => write!(f, "replacing {workers} workers one by one"),
-            What::RollDone => f.write_str("all workers replaced"),
-            What::RollHalted { why } => write!(f, "replacing stopped: {why}; the remaining old workers keep serving"),
-            What::Signal { signal, sender, effect } => write!(f, "SIG{} from {sender}: {effect}", signal.name()),
-            What::Configured { revision, pools } => write!(f, "config {revision} in force: {pools} pools"),
-            What::ConfigRejected { reason } => {
-                write!(f, "the new config cannot be used, the old one stays in force and nothing was restarted: {reason}")
-            }
-            What::Commanded { command, sender } => write!(f, "{command}, asked by {sender}"),
-            What::AllReady { pools, workers } => write!(f, "ready: {pools} pools, {workers} workers"),
-            What::ShuttingDown { how, why } => write!(f, "shutting down ({how}): {why}"),
-            What::Late { by } => write!(f, "woken {} late (suspended or stopped?): heartbeats get a grace period", human(*by)),
-        }
-    }
 }

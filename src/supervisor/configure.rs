@@ -48,16 +48,6 @@ impl Supervisor {
         let count = u32::try_from(pools.len()).unwrap_or(u32::MAX);
         self.cx(now, out).note(Level::Info, None, None, What::Configured { revision, pools: count });
         self.order = pools.iter().map(|p| p.id).collect();
-        for id in self.pools.keys().copied().collect::<Vec<_>>() {
-            if !self.order.contains(&id) {
-                self.fail_pending_of(id, "the pool left the config", out);
-                self.on_pool(now, id, out, |p, cx| {
-                    // Should its name come back before it is gone, it comes back as the file has it.
-                    p.operator = None;
-                    p.halt(cx, Phase::Removed, Reason::Removed);
-                });
-            }
-        }
         let mut known = BTreeMap::new();
         for spec in pools {
             let id = spec.id;
@@ -75,8 +65,23 @@ impl Supervisor {
         for (id, stays) in self.order.clone().into_iter().map(|id| (id, known.get(&id) == Some(&true))) {
             if stays && !first { self.refresh(now, id, out) } else { self.introduce(now, id, out) }
         }
+        self.remove_others(now, out);
         self.reload_rolled(out);
         self.config_was_read(out);
+    }
+
+    /// Pools that left the config. After those that stay and come: new workers are started before surplus ones are stopped.
+    fn remove_others(&mut self, now: Time, out: &mut Vec<Action>) {
+        for id in self.pools.keys().copied().collect::<Vec<_>>() {
+            if !self.order.contains(&id) {
+                self.fail_pending_of(id, "the pool left the config", out);
+                self.on_pool(now, id, out, |p, cx| {
+                    // Should its name come back before it is gone, it comes back as the file has it.
+                    p.operator = None;
+                    p.halt(cx, Phase::Removed, Reason::Removed);
+                });
+            }
+        }
     }
 
     /// A pool that is new in the config.

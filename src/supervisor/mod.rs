@@ -23,9 +23,10 @@ mod supervisor;
 mod time;
 mod timers;
 mod view;
+mod words;
 mod worker;
 
-pub use action::{Action, Level, Next, Note, Outcome, Reason, Scope, What, human};
+pub use action::{Action, Level, Next, Note, Outcome, Reason, Scope, What};
 pub use event::{
     Command, CommandId, Condition, Event, MasterSignal, Notification, ScaleChange, Sender, SpawnError, SpawnFault, Target,
 };
@@ -38,3 +39,4 @@ pub use status::{ABRT, ExitStatus, KILL, signal_name, signal_number};
 pub use supervisor::Supervisor;
 pub use time::Time;
 pub use view::{Phase, PoolView, WorkerState, WorkerView};
+pub use words::{count, human};

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use super::commands::reply;
 use super::pool::Pool;
 use super::timers::Key;
-use super::{Action, CommandId, Condition, Outcome, Phase, PoolId, Reason, Supervisor, Time, WorkerId, WorkerState, signal_name};
+use super::{
+    Action, CommandId, Condition, Outcome, Phase, PoolId, Reason, Supervisor, Time, WorkerId, WorkerState, count, signal_name,
+};
 
 /// An order under way.
 #[derive(Debug)]
@@ -200,7 +202,7 @@ impl Supervisor {
             Goal::Condition { pool, until } => self.condition(*pool, *until),
             Goal::Retried { pool, since } => retried(self.pools.get(pool)?, *since),
             Goal::Signalled { signal, waiting, sent, failed } => waiting.is_empty().then(|| match failed.first() {
-                None => Outcome::Done(format!("{} sent to {sent} workers", signal_name(*signal))),
+                None => Outcome::Done(format!("{} sent to {}", signal_name(*signal), count(*sent, "worker"))),
                 Some(errno) => Outcome::Failed(format!(
                     "{} could not be sent to {} of {sent} workers (errno {errno})",
                     signal_name(*signal),
@@ -230,7 +232,7 @@ impl Supervisor {
         match p.phase {
             Phase::Running => {
                 let settled = p.all_ready() && !p.has_leaving(|r| r == Reason::ScaleDown) && !p.has_surplus();
-                settled.then(|| Outcome::Done(format!("{name}: {} workers ready", p.ready_count())))
+                settled.then(|| Outcome::Done(format!("{name}: {} ready", count(p.ready_count(), "worker"))))
             }
             Phase::BackingOff | Phase::Failed => {
                 Some(Outcome::Failed(format!("{name}: the number is set, but {}", state_words(p))))
@@ -243,7 +245,7 @@ impl Supervisor {
 
     fn started(&self, p: &Pool) -> Option<Outcome> {
         match p.phase {
-            Phase::Running => p.all_ready().then(|| Outcome::Done(format!("{} workers ready", p.ready_count()))),
+            Phase::Running => p.all_ready().then(|| Outcome::Done(format!("{} ready", count(p.ready_count(), "worker")))),
             Phase::Completed => Some(Outcome::Done("completed".to_owned())),
             Phase::BackingOff | Phase::Failed | Phase::Stopped | Phase::Parked | Phase::Removed => {
                 Some(Outcome::Failed(state_words(p)))
@@ -281,7 +283,8 @@ fn rolled(p: &Pool) -> Option<Outcome> {
                 return Some(Outcome::Failed(state_words(p)));
             }
             let old_gone = !p.has_leaving(|r| matches!(r, Reason::Replaced | Reason::Superseded | Reason::ScaleDown));
-            (!p.is_rolling() && old_gone && p.all_ready()).then(|| Outcome::Done(format!("{} workers ready", p.ready_count())))
+            (!p.is_rolling() && old_gone && p.all_ready())
+                .then(|| Outcome::Done(format!("{} ready", count(p.ready_count(), "worker"))))
         }
         Phase::Failed => Some(Outcome::Failed(state_words(p))),
         Phase::Stopped | Phase::Parked | Phase::Completed | Phase::Removed => Some(Outcome::Done(p.phase.word().to_owned())),
@@ -291,7 +294,9 @@ fn rolled(p: &Pool) -> Option<Outcome> {
 
 fn retried(p: &Pool, since: Time) -> Option<Outcome> {
     match p.phase {
-        Phase::Running => p.all_ready().then(|| Outcome::Done(format!("{}: {} workers ready", p.spec.name, p.ready_count()))),
+        Phase::Running => {
+            p.all_ready().then(|| Outcome::Done(format!("{}: {} ready", p.spec.name, count(p.ready_count(), "worker"))))
+        }
         Phase::BackingOff => {
             // The probe of this retry has died when there is none left and its successor waits for later.
             let trying = p.worker_views().iter().any(|w| !matches!(w.state, WorkerState::Lingering) && w.started >= since);

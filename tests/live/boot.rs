@@ -46,7 +46,7 @@ fn the_cause_that_a_worker_prints_is_in_the_log() {
     let mut m = setup("[pool.web]\ncommand = [\"sh\", \"-c\", \"echo cannot import name app >&2; exit 4\"]\n").start();
     assert_eq!(m.ends(), 4);
     m.log.assert_order(&[
-        "web:0 its last 1 lines of output",
+        "web:0 its last 1 line of output",
         "    cannot import name app",
         "web:0 exited with code 4",
         "web failed",

@@ -91,7 +91,7 @@ fn signals_are_as_in_a_fresh_process() {
 }
 
 #[test]
-fn only_its_own_descriptors_are_open() {
+fn row_28_only_its_own_descriptors_are_open() {
     let m = pools();
     assert!(fds(m.pid()).contains_key(&77), "the master was born with one too many");
     let master = fds(m.pid());
@@ -213,7 +213,7 @@ fn limits_that_the_master_raised_for_itself_are_put_back() {
 }
 
 #[test]
-fn workers_started_later_inherit_nothing_of_clients_and_siblings() {
+fn row_28_workers_started_later_inherit_nothing_of_clients_and_siblings() {
     let m = pools();
     let clients: Vec<RawClient> = (0..20).map(|_| m.client()).collect();
     m.ok(&["scale", "jobs", "4"]);

@@ -52,7 +52,7 @@ fn json_lines_parse_whatever_workers_write() {
     assert_eq!((&said["pool"], &said["stream"]), (&"web".into(), &"stderr".into()));
     assert!(
         find("exited with code 7")["pool"] == "bad"
-            && find("its last 1 lines")["message"].as_str().unwrap().contains("my last words")
+            && find("its last 1 line")["message"].as_str().unwrap().contains("my last words")
     );
 }
 
@@ -93,7 +93,7 @@ fn routine_lines(m: &Master) -> usize {
 #[test]
 fn a_moved_log_file_is_opened_anew_by_usr1_and_by_reopen() {
     let mut m = setup("[pool.web]\ncommand = \"sleep 1000\"\n").master(r#"log = { file = "DIR/log" }"#).start().answering();
-    wait_in(&m, "log", "ready: 1 pools");
+    wait_in(&m, "log", "ready: 1 pool");
     let rename = |m: &Master, to: &str| std::fs::rename(m.setup.path("log"), m.setup.path(to)).unwrap();
     rename(&m, "log.1");
     m.ok(&["scale", "web", "2"]);
@@ -128,7 +128,7 @@ fn a_moved_log_file_is_opened_anew_by_usr1_and_by_reopen() {
 }
 
 #[test]
-fn ends_are_told_in_words() {
+fn row_13_ends_are_told_in_words() {
     let m = setup(
         r#"
         [defaults]

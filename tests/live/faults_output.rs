@@ -140,5 +140,5 @@ fn the_report_of_an_end_has_the_last_20_lines() {
     let lines: Vec<&str> = log[report + 1..report + 21].iter().map(|l| l.trim()).collect();
     let wanted: Vec<String> = (11..=30).map(|n| format!("line-{n}-")).collect();
     assert_eq!(lines, wanted);
-    assert_eq!(m.log.count("lines of output"), 1, "a good end needs no report");
+    assert_eq!(m.log.count("of output:"), 1, "a good end needs no report");
 }

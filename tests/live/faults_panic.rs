@@ -35,7 +35,7 @@ fn panicking(order: &str) -> Option<Master> {
 }
 
 #[test]
-fn a_panic_in_the_loop_stops_the_workers_and_leaves_nothing_behind() {
+fn row_27_a_panic_in_the_loop_stops_the_workers_and_leaves_nothing_behind() {
     let Some(mut m) = panicking("PWR") else { return };
     let family = family(&m);
     m.signal(libc::SIGPWR);
@@ -51,7 +51,7 @@ fn a_panic_in_the_loop_stops_the_workers_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_second_panic_kills_the_workers() {
+fn row_27_a_second_panic_kills_the_workers() {
     let Some(mut m) = panicking("PWR,again") else { return };
     let family = family(&m);
     m.signal(libc::SIGPWR);

@@ -11,6 +11,20 @@
 
 mod support;
 
+// What the simulator holds the core to, for runs that are recorded here.
+#[path = "../sim/facts.rs"]
+mod facts;
+#[path = "../sim/invariants.rs"]
+#[allow(dead_code, reason = "what only the simulator can ask for")]
+mod invariants;
+#[path = "../sim/judge.rs"]
+mod judge;
+#[path = "../replay/recording.rs"]
+mod recording;
+#[path = "../sim/shadow.rs"]
+#[allow(dead_code, reason = "what only the simulator can ask for")]
+mod shadow;
+
 mod basics;
 mod boot;
 mod control_clients;
@@ -22,6 +36,14 @@ mod faults_notify;
 mod faults_output;
 mod faults_panic;
 mod order;
+mod parity_birth;
+mod parity_exits;
+mod parity_signals;
+mod parity_workers;
 mod readiness;
 mod scaling;
+mod scenarios;
+mod scenarios_change;
+mod scenarios_life;
+mod shutdown;
 mod verbs;

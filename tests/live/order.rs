@@ -134,7 +134,7 @@ fn max_starting_is_the_most_that_start_at_once() {
         ready += 1;
         m.log.wait_for(" ready after", ready);
     }
-    m.log.wait_for("ready: 1 pools, 5 workers", 1);
+    m.log.wait_for("ready: 1 pool, 5 workers", 1);
 }
 
 /// When the kernel started a process, since boot; in steps of 10 ms.

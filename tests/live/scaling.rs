@@ -18,7 +18,7 @@ fn each_form_of_a_number_is_real_when_the_verb_returns() {
         .ready();
     for (change, count) in [("+1", 3), ("-2", 1), ("6", 6), ("50%", 7), ("100%", 13), ("-12", 1), ("+0", 1), ("config", 2)] {
         let words = m.ok(&["scale", "web", change]);
-        assert!(words.contains(&format!("web: {count} workers ready")), "{change}: {words}");
+        assert!(words.contains(&format!("web: {count} worker{} ready", if count == 1 { "" } else { "s" })), "{change}: {words}");
         // Real processes, ready ones, and no others: without waiting for anything.
         let pids = m.all_pids("web");
         assert_eq!((pids.len(), m.pids("web").len()), (count, count), "{change}");

@@ -7,48 +7,21 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use poolmaster::supervisor::{Action, Event, Supervisor, Time};
-use serde::{Deserialize, Serialize};
+use poolmaster::supervisor::Action;
 
-/// The first line.
-#[derive(Clone, Serialize, Deserialize)]
-struct Head {
-    poolmaster: String,
-    seed: u64,
-}
+use recording::Recording;
 
-/// Each further line.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct Turn {
-    now: Time,
-    event: Event,
-    actions: Vec<Action>,
-}
-
-fn read(text: &str) -> Result<(Head, Vec<Turn>), serde_json::Error> {
-    let mut lines = text.lines();
-    let head = serde_json::from_str(lines.next().unwrap_or_default())?;
-    Ok((head, lines.map(serde_json::from_str).collect::<Result<_, _>>()?))
-}
-
-fn written(head: &Head, turns: &[Turn]) -> Result<String, serde_json::Error> {
-    let mut text = serde_json::to_string(head)? + "\n";
-    for turn in turns {
-        text += &(serde_json::to_string(turn)? + "\n");
-    }
-    Ok(text)
-}
-
-/// What the core does today with these events.
-fn replayed(head: &Head, turns: &[Turn]) -> Vec<Turn> {
-    let mut core = Supervisor::new(head.seed);
-    let replay = |turn: &Turn| {
-        let mut actions = Vec::new();
-        core.handle(turn.now, turn.event.clone(), &mut actions);
-        Turn { actions, ..turn.clone() }
-    };
-    turns.iter().map(replay).collect()
-}
+#[path = "../sim/facts.rs"]
+mod facts;
+#[path = "../sim/invariants.rs"]
+#[allow(dead_code, reason = "what only the simulator can ask for")]
+mod invariants;
+#[path = "../sim/judge.rs"]
+mod judge;
+mod recording;
+#[path = "../sim/shadow.rs"]
+#[allow(dead_code, reason = "what only the simulator can ask for")]
+mod shadow;
 
 fn traces() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/replay/traces");
@@ -59,30 +32,39 @@ fn traces() -> Vec<PathBuf> {
     files
 }
 
+fn read(file: &Path) -> Recording {
+    let text = fs::read_to_string(file).expect("a readable trace");
+    Recording::read(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
+}
+
 #[test]
 fn every_recorded_run_replays_to_the_same_actions() {
     let files = traces();
     assert!(!files.is_empty(), "no traces to replay");
     for file in files {
-        let text = fs::read_to_string(&file).expect("a readable trace");
-        let (head, turns) = read(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        assert!(turns.len() > 10, "{}: too short to prove anything", file.display());
-        let now = replayed(&head, &turns);
+        let recording = read(&file);
+        assert!(recording.turns.len() > 10, "{}: too short to prove anything", file.display());
         if std::env::var_os("BLESS").is_some() {
-            fs::write(&file, written(&head, &now).expect("JSON")).expect("a writable trace");
+            fs::write(&file, recording.replayed().written().expect("JSON")).expect("a writable trace");
             continue;
         }
-        for (i, (then, now)) in turns.iter().zip(&now).enumerate() {
-            assert_eq!(then.actions, now.actions, "{}:{}: at {} after {:?}", file.display(), i + 2, then.now, then.event);
-        }
+        recording.replays().unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    }
+}
+
+#[test]
+fn every_recorded_run_keeps_the_promises_that_the_simulator_holds_the_core_to() {
+    for file in traces() {
+        let recording = read(&file);
+        recording.facts_are_in_order().unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        recording.keeps_its_promises().unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     }
 }
 
 #[test]
 fn a_recorded_run_ends_as_it_did_and_shows_what_happened_in_it() {
     let file = traces().into_iter().find(|f| f.ends_with("scale-crash-restart-reload-term.jsonl")).expect("the trace");
-    let (head, turns) = read(&fs::read_to_string(file).expect("a readable trace")).expect("a trace");
-    let actions: Vec<Action> = replayed(&head, &turns).into_iter().flat_map(|t| t.actions).collect();
+    let actions: Vec<Action> = read(&file).replayed().turns.into_iter().flat_map(|t| t.actions).collect();
     let count = |is: fn(&Action) -> bool| actions.iter().filter(|a| is(a)).count();
     assert!(count(|a| matches!(a, Action::Spawn { .. })) >= 8, "three, one by scale, a crash, the jobs, a reload");
     assert_eq!(count(|a| matches!(a, Action::ReadConfig)), 1);
@@ -90,10 +72,25 @@ fn a_recorded_run_ends_as_it_did_and_shows_what_happened_in_it() {
 }
 
 #[test]
+fn a_changed_recording_is_noticed() {
+    // What the tests above would miss is worth nothing: an exit that is left out, one that comes twice, an action of another kind.
+    let whole = read(&traces()[0]);
+    let with = |change: &dyn Fn(&mut Vec<recording::Turn>)| {
+        let mut turns = whole.turns.clone();
+        change(&mut turns);
+        Recording { head: whole.head.clone(), turns }
+    };
+    let exit = whole.turns.iter().position(|t| matches!(t.event, poolmaster::supervisor::Event::Exited { .. })).expect("an exit");
+    assert!(with(&|t| drop(t.remove(exit))).facts_are_in_order().is_err());
+    assert!(with(&|t| t.insert(exit, whole.turns[exit].clone())).facts_are_in_order().is_err());
+    assert!(with(&|t| t[exit].actions.clear()).replays().is_err());
+    assert!(with(&|t| drop(t.remove(exit))).replays().is_err());
+}
+
+#[test]
 fn what_is_written_reads_back_the_same() {
     for file in traces() {
         let text = fs::read_to_string(&file).expect("a readable trace");
-        let (head, turns) = read(&text).expect("a trace");
-        assert_eq!(written(&head, &turns).expect("JSON"), text, "{}", file.display());
+        assert_eq!(read(&file).written().expect("JSON"), text, "{}", file.display());
     }
 }

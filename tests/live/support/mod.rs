@@ -22,15 +22,19 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+mod ends;
 mod helper;
 mod host;
 mod scenes;
 mod talk;
+mod turns;
 
+pub use ends::*;
 pub use helper::helper;
 pub use host::*;
 pub use scenes::*;
 pub use talk::*;
+pub use turns::*;
 
 /// The longest any single wait takes before the test fails: generous, for two busy cores.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -117,6 +121,7 @@ pub struct Setup {
     program: String,
     no_log: bool,
     file: Option<PathBuf>,
+    no_file: bool,
 }
 
 /// A config whose master keeps everything in a directory of its own. `pools` is TOML below the `[master]` table.
@@ -135,6 +140,7 @@ pub fn setup(pools: &str) -> Setup {
         program: POOLMASTER.to_owned(),
         no_log: false,
         file: None,
+        no_file: false,
     }
 }
 
@@ -225,7 +231,8 @@ impl Setup {
             from = self.dir.path();
         }
         let mut argv: Vec<String> = self.before.clone();
-        argv.extend([self.program.clone(), "run".to_owned(), config.display().to_string()]);
+        argv.extend([self.program.clone(), "run".to_owned()]);
+        argv.extend((!self.no_file).then(|| config.display().to_string()));
         argv.extend(self.args.iter().cloned());
         let mut command = Command::new(&argv[0]);
         command.args(&argv[1..]).current_dir(from);

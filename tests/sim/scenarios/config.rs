@@ -9,7 +9,7 @@ use crate::specs::{USR1, master, pool};
 fn hup_adds_drops_and_rolls() {
     let mut s = Scene::of(vec![pool(0, 1), pool(1, 1)]);
     s.settled().signal(MasterSignal::Hup).expect("1 read-config");
-    s.configure(master(), vec![pool(0, 1), pool(2, 1)]).expect("1 TERM b0.1, spawn a0.2, spawn c0.1");
+    s.configure(master(), vec![pool(0, 1), pool(2, 1)]).expect("1 spawn a0.2, spawn c0.1, TERM b0.1");
     assert_eq!(s.phase(1), Phase::Removed);
     s.exit("b0.1", 0).expect("1 gone b");
     s.bring_up().to(2.0).expect("2 TERM a0.1");

@@ -1,0 +1,186 @@
+//! The end of a master, for whole families of processes: graceful, quick, at once; by signal, by Ctrl-C, by SIGKILL to the master itself.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::support::*;
+
+/// A child beside each worker, some of them deaf; a shell that leaves its deaf child to itself; and all kinds of files.
+fn families(port: u16, times: &str) -> Setup {
+    setup(&format!(
+        r#"
+        [defaults]
+        {times}
+        [pool.web]
+        command = "POOLMASTER worker --spawn-child"
+        workers = 2
+        listen = ["127.0.0.1:{port}", "unix:DIR/web.sock"]
+        [pool.deaf]
+        command = "POOLMASTER worker --spawn-child --ignore-term"
+        ready = "notify"
+        [pool.leaver]
+        command = ["sh", "-c", "(trap '' TERM QUIT; while :; do sleep 1; done) & trap 'exit 0' TERM QUIT; echo up; while :; do sleep 0.05; done"]
+        "#
+    ))
+    .marked()
+}
+
+fn start(s: Setup) -> Master {
+    let m = s.start().ready();
+    m.out.wait_for("up", 1);
+    // The master, 3 workers with a child each, the shell with its child; their sleeps come and go.
+    m.log.wait_until("all families are complete", || (m.processes().len() >= 9).then_some(()));
+    m
+}
+
+#[test]
+fn term_lets_a_request_finish_and_ends_whole_families() {
+    let port = free_port();
+    let mut m = start(families(port, "graceful_timeout = \"700ms\""));
+    let slow = slow_request(port, 500);
+    let begun = Instant::now();
+    m.signal(libc::SIGTERM);
+    let answers = slow.join().unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
+    assert_eq!(m.wait().code(), Some(0));
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(700), "the deaf have the whole graceful timeout: {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    m.assert_all_gone();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "the listener is closed");
+}
+
+#[test]
+fn int_and_quit_cut_off_what_takes_longer_than_the_quick_timeout() {
+    for signal in [libc::SIGINT, libc::SIGQUIT] {
+        let port = free_port();
+        let mut m = start(families(port, "graceful_timeout = \"1h\"\nquick_timeout = \"300ms\""));
+        let slow = slow_request(port, 60_000);
+        let begun = Instant::now();
+        m.signal(signal);
+        assert_eq!(m.wait().code(), Some(0));
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5), "{took:?}");
+        let answers = slow.join().unwrap();
+        assert_eq!(answers.matches("HTTP/1.1").count(), 1, "the second one is cut off: {answers}");
+        m.assert_all_gone();
+    }
+}
+
+#[test]
+fn each_further_term_is_one_step_harder() {
+    let port = free_port();
+    let mut m = start(families(port, "graceful_timeout = \"1h\"\nquick_timeout = \"1h\"\nquick_signal = \"QUIT\""));
+    let deaf = m.pids("deaf")[0];
+    m.signal(libc::SIGTERM);
+    m.log.wait_for("shutting down (gracefully)", 1);
+    m.log.wait_for("deaf:0 stopping with SIGTERM", 1);
+    m.signal(libc::SIGTERM);
+    m.log.wait_for("shutting down (quickly)", 1);
+    m.log.wait_for("SIGQUIT", 1);
+    // Neither the deaf worker nor what the shell left behind is killed while there is time.
+    let left = m.log.wait_until("the others are gone", || {
+        let left = m.processes();
+        let shells = left.iter().filter(|p| comm(**p) != "poolmaster").count();
+        (left.len() - shells == 3 && (1..=2).contains(&shells)).then_some(left)
+    });
+    assert!(is_alive(deaf) && left.contains(&deaf) && left.contains(&m.pid()));
+    m.signal(libc::SIGTERM);
+    assert_eq!(m.wait().code(), Some(0), "it was an orderly end all the same");
+    m.log.wait_for("shutting down (at once, with SIGKILL)", 1);
+    m.assert_all_gone();
+}
+
+fn comm(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+#[test]
+fn int_hurries_a_graceful_stop_but_gives_no_worker_more_time_than_it_had() {
+    let port = free_port();
+    let mut m = start(families(port, "graceful_timeout = \"600ms\"\nquick_timeout = \"1h\""));
+    let begun = Instant::now();
+    m.signal(libc::SIGTERM);
+    m.log.wait_for("shutting down (gracefully)", 1);
+    m.signal(libc::SIGINT);
+    assert_eq!(m.wait().code(), Some(0));
+    assert!(begun.elapsed() >= Duration::from_millis(600) && begun.elapsed() < Duration::from_secs(5));
+    m.assert_all_gone();
+
+    let mut m = start(families(port, "graceful_timeout = \"1h\"\nquick_timeout = \"200ms\""));
+    m.signal(libc::SIGTERM);
+    m.log.wait_for("shutting down (gracefully)", 1);
+    m.signal(libc::SIGINT);
+    assert_eq!(m.wait().code(), Some(0));
+    m.assert_all_gone();
+}
+
+#[test]
+fn the_master_has_a_bound_of_its_own() {
+    let port = free_port();
+    let mut m = start(families(port, "graceful_timeout = \"1h\"").master("graceful_timeout = \"400ms\""));
+    let begun = Instant::now();
+    assert_eq!(m.stop(), 0);
+    assert!(begun.elapsed() >= Duration::from_millis(400) && begun.elapsed() < Duration::from_secs(5));
+    m.log.wait_for("master.graceful_timeout is over", 1);
+    m.assert_all_gone();
+}
+
+#[test]
+fn a_killed_master_takes_its_workers_with_it_and_the_next_one_takes_over() {
+    let port = free_port();
+    let mut m = setup(&format!(
+        r#"
+        [pool.web]
+        command = "POOLMASTER worker"
+        workers = 3
+        listen = ["127.0.0.1:{port}", "unix:DIR/web.sock"]
+        [pool.sleeper]
+        command = "sleep 1000"
+        "#
+    ))
+    .master("pidfile = \"DIR/t.pid\"")
+    .marked()
+    .start()
+    .ready();
+    m.wait_processes(5);
+    m.signal(libc::SIGKILL);
+    assert_eq!(m.wait().code(), None);
+    // By the parent-death signal: nobody is left to send another.
+    m.wait_processes(0);
+    let (socket, pidfile) = (m.setup.path("web.sock"), m.setup.path("t.pid"));
+    assert!(socket.exists() && m.socket.exists() && pidfile.exists(), "nobody was left to remove them");
+    assert_eq!(std::fs::read_to_string(&pidfile).unwrap().trim(), m.pid().to_string());
+
+    let mut next = m.another().ready();
+    assert_eq!(std::fs::read_to_string(&pidfile).unwrap().trim(), next.pid().to_string());
+    assert!(get(port, "/").unwrap().contains("web"));
+    assert!(output_of("curl", &["-s", "--unix-socket", socket.to_str().unwrap(), "http://t/"]).unwrap().contains("web"));
+    assert_eq!(next.pids("web").len(), 3);
+    assert_eq!(next.stop(), 0);
+    m.assert_all_gone();
+}
+
+#[test]
+fn ctrl_c_on_a_terminal_stops_the_quick_start() {
+    for keys in [Terminal::CTRL_C, Terminal::CTRL_BACKSLASH] {
+        let mut terminal = Terminal::new();
+        let (port, s) = (free_port(), example("quickstart.toml").marked());
+        // Its own addresses may be in use on this machine.
+        let admin = s.path("admin.sock");
+        let s = s.arg("--set").arg(&format!("pool.web.listen=127.0.0.1:{port}"));
+        let s = s.arg("--set").arg(&format!("pool.admin.listen=unix:{}", admin.display()));
+        let mut m = terminal.run(s).ready();
+        assert!(get(port, "/").unwrap().contains("web"));
+        let workers = [m.pids("web"), m.pids("admin"), m.pids("jobs")].concat();
+        assert_eq!(workers.len(), 6);
+        let begun = Instant::now();
+        terminal.press(keys);
+        assert_eq!(m.wait().code(), Some(0), "{}", m.log.text());
+        assert!(begun.elapsed() < Duration::from_secs(5), "within the quick timeout");
+        m.log.wait_for("from the kernel or a terminal", 1);
+        assert!(!m.log.text().contains("SIGKILL"), "nobody had to be killed: {}", m.log.text());
+        m.assert_all_gone();
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    }
+}
