@@ -216,7 +216,7 @@ fn retry_tries_now_and_tells_what_came_of_it() {
     std::fs::remove_file(m.setup.path("broken")).unwrap();
     assert_eq!(m.log.count(" started (pid"), before + 1, "{}", m.log.text());
     let words = m.ok(&["retry", "web"]);
-    assert!(words.contains("1 workers ready"), "{words}");
+    assert!(words.contains("1 worker ready"), "{words}");
     assert_eq!(m.pids("web").len(), 1);
     m.ok(&["health", "web"]);
     // A failed pool gets another chance as well.
