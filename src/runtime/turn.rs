@@ -19,8 +19,9 @@ const DATAGRAMS: usize = 32;
 const LAST_DATAGRAMS: usize = 4096;
 /// Signals read in one go. A full read is where a full kernel queue can be noticed.
 const SIGNALS: usize = 128;
-/// Woken this much later than the deadline: the host was suspended, or the master stopped.
-const LATE: Duration = Duration::from_secs(1);
+/// Woken this much later than the deadline: the host was suspended or overloaded, or the master stopped. Workers' heartbeats may be late for
+/// the same reason, by as much.
+const LATE: Duration = Duration::from_millis(50);
 
 /// Reused from turn to turn.
 #[derive(Default)]

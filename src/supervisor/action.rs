@@ -233,6 +233,9 @@ pub enum What {
         status: ExitStatus,
         /// Why it was stopped; `None`: nobody asked for it.
         asked: Option<Reason>,
+        /// It was the signal of an operator's `kill`.
+        #[serde(default)]
+        by_order: bool,
         /// Time since the fork.
         age: Duration,
         /// What follows, when nobody asked for it.

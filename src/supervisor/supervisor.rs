@@ -1,6 +1,7 @@
 //! Owns the entry points of the core: one event in, actions out, one computed deadline.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::pending::Pending;
 use super::pool::{Cx, Pool};
@@ -8,6 +9,9 @@ use super::shutdown::Ending;
 use super::timers::{Key, Timers};
 use super::view::{PoolView, WorkerView};
 use super::{Action, CommandId, Event, Level, MasterSpec, PoolId, Time, What, WorkerId};
+
+/// An absence that people should hear of; a shorter one is what a busy host does.
+const LONG_ABSENCE: Duration = Duration::from_secs(1);
 
 /// Everything the core knows.
 #[derive(Debug)]
@@ -84,7 +88,8 @@ impl Supervisor {
             Event::Abandoned { id } => self.abandon(id),
             Event::Tick => self.tick(now, out),
             Event::Late { by } => {
-                self.cx(now, out).note(Level::Warn, None, None, What::Late { by });
+                let level = if by >= LONG_ABSENCE { Level::Warn } else { Level::Debug };
+                self.cx(now, out).note(level, None, None, What::Late { by });
                 for id in self.order.clone() {
                     self.on_pool(now, id, out, |p, cx| p.grant_grace(cx, by));
                 }

@@ -75,12 +75,16 @@ impl fmt::Display for What {
             What::Triggered => f.write_str("reports itself sick (WATCHDOG=trigger): sending SIGABRT, then SIGKILL"),
             What::Announced => f.write_str("announces its own stop (STOPPING=1)"),
             What::StartTimeout { timeout } => write!(f, "not ready within start_timeout ({}): stopping it", human(*timeout)),
-            What::Exited { status, asked, age, next } => match asked {
+            What::Exited { status, asked, by_order, age, next } => match asked {
                 Some(reason) => write!(f, "{status} after {} ({reason})", human(*age)),
                 None => {
                     // Nobody here sent it: the kernel's out-of-memory killer is the likeliest to have.
                     let killed = matches!(status, ExitStatus::Signal { signal: KILL, .. });
-                    let hint = if killed { " (perhaps out of memory: see the kernel log)" } else { "" };
+                    let hint = match (by_order, killed) {
+                        (true, _) => " (by an order to kill it)",
+                        (false, true) => " (perhaps out of memory: see the kernel log)",
+                        (false, false) => "",
+                    };
                     write!(f, "{status}{hint} after {}; {next}", human(*age))
                 }
             },

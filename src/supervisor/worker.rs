@@ -40,6 +40,8 @@ pub(super) struct Worker {
     pub(super) stop_step: usize,
     /// Stop signals it was sent, as bits, so that none is sent twice.
     sent: u64,
+    /// The last signal that an operator sent to it.
+    pub(super) ordered: Option<i32>,
     /// A quick stop may not be extended by the worker.
     pub(super) quick: bool,
     pub(super) status: Option<String>,
@@ -68,6 +70,7 @@ impl Worker {
             probe: false,
             stop_step: 0,
             sent: 0,
+            ordered: None,
             quick: false,
             status: None,
             armed: None,

@@ -146,6 +146,9 @@ fn kill_signals_whom_it_names_and_nobody_else() {
     m.log.wait_for("web:2 killed by SIGTERM", 1);
     m.log.wait_for("web:2 ready after", 2);
     assert_eq!(m.wait_count("web", 3)[..2], before[..2]);
+    // Who did it is known: nobody has to guess at memory.
+    m.ok(&["kill", "-s", "KILL", "web:0"]);
+    m.log.wait_for("web:0 killed by SIGKILL (by an order to kill it) after", 1);
     for (args, code, words) in [
         (&["kill", "web:9"][..], 1, "no such worker"),
         (&["kill", "down"], 1, "no such worker"),

@@ -70,6 +70,7 @@ impl Pool {
         let Some(worker) = self.worker(id) else { return };
         let facts = Facts {
             leaving: worker.leaving,
+            ordered: worker.ordered,
             early: !worker.has_settled(cx.now, self.spec.settle),
             probe: worker.probe,
             healthy: worker.ready_at.is_some_and(|at| cx.now - at >= self.spec.restart.backoff.reset_after),
@@ -193,7 +194,8 @@ impl Pool {
                 let done = self.slots.get(&id.slot).is_some_and(|s| s.finished == Some(true));
                 let calm = asked.is_some_and(Reason::was_asked) || done || (status == ExitStatus::Code(0) && !facts.early);
                 let level = if calm { Level::Info } else { Level::Warn };
-                cx.note(level, Some(id.pool), Some(id), What::Exited { status, asked, age: facts.age, next });
+                let by_order = matches!(status, ExitStatus::Signal { signal, .. } if Some(signal) == facts.ordered);
+                cx.note(level, Some(id.pool), Some(id), What::Exited { status, asked, by_order, age: facts.age, next });
             }
             Death::Unspawned(error) => {
                 let retry_in = match next {
@@ -221,6 +223,7 @@ impl Death {
 /// What is known of a worker at its end.
 struct Facts {
     leaving: Option<Reason>,
+    ordered: Option<i32>,
     /// It was never good.
     early: bool,
     probe: bool,

@@ -1,5 +1,6 @@
 //! Owns the phases of a pool: started, stopped, parked, failed, completed, removed; and the count that was asked for.
 
+use super::super::worker::Worker;
 use super::super::{Action, Level, Phase, PoolSpec, Reason, RestartPolicy, Scope, Time, What, WorkerId, WorkerState};
 use super::{Cx, Pool};
 
@@ -119,10 +120,12 @@ impl Pool {
 
     /// Sends a signal to the living workers of one slot or all; what follows is up to them. Gives those it goes to.
     pub(in super::super) fn send_signal(&mut self, cx: &mut Cx<'_>, slot: Option<u32>, signal: i32) -> Vec<WorkerId> {
-        let living = self.workers.values().filter(|w| w.state != WorkerState::Lingering && slot.is_none_or(|s| s == w.id.slot));
-        let ids: Vec<WorkerId> = living.map(|w| w.id).collect();
-        for worker in &ids {
-            cx.out.push(Action::Signal { worker: *worker, signal, scope: Scope::Leader });
+        let mut ids = Vec::new();
+        let meant = |w: &&mut Worker| w.state != WorkerState::Lingering && slot.is_none_or(|s| s == w.id.slot);
+        for worker in self.workers.values_mut().filter(meant) {
+            worker.ordered = Some(signal);
+            cx.out.push(Action::Signal { worker: worker.id, signal, scope: Scope::Leader });
+            ids.push(worker.id);
         }
         ids
     }
