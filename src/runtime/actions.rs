@@ -148,6 +148,18 @@ impl Master {
         }
     }
 
+    /// Logs at once what the core has said so far, for a line that has to come after it.
+    pub(super) fn tell_notes_now(&mut self) {
+        self.tell_notes();
+        let actions = std::mem::take(&mut self.actions);
+        for action in actions {
+            match action {
+                Action::Note(note) => self.note(&note),
+                deed => self.actions.push_back(deed),
+            }
+        }
+    }
+
     /// Logs what the core has to say. After the deeds: a worker that is missing comes first, and the thread that writes does not take a
     /// processor from its start.
     pub(super) fn tell_notes(&mut self) {

@@ -75,6 +75,10 @@ impl Processes {
         self.by_number.insert(number, process);
     }
 
+    pub(super) fn get(&self, number: u64) -> Option<&Process> {
+        self.by_number.get(&number)
+    }
+
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Process> {
         self.by_number.get_mut(&number)
     }

@@ -2,6 +2,7 @@
 
 use super::master::Master;
 use super::output::{Capture, Drained, Label};
+use super::processes::Process;
 use crate::supervisor::ExitStatus;
 
 impl Master {
@@ -28,10 +29,13 @@ impl Master {
 
     /// The last lines of a worker that ended badly, together, for whoever reads the log afterwards.
     pub(super) fn tell_last_lines(&mut self, number: u64, status: ExitStatus) {
-        let Some(process) = self.processes.get_mut(number) else { return };
-        if status == ExitStatus::Code(0) || process.tail.is_empty() || process.told_to_stop {
+        let to_tell = |p: &Process| status != ExitStatus::Code(0) && !p.tail.is_empty() && !p.told_to_stop;
+        if !self.processes.get(number).is_some_and(to_tell) {
             return;
         }
+        // That it was started, perhaps in this very turn, comes first.
+        self.tell_notes_now();
+        let Some(process) = self.processes.get(number) else { return };
         let lines: Vec<&str> = process.tail.lines().collect();
         tracing::warn!(
             pool = process.run.config.spec.name,

@@ -183,11 +183,30 @@ fn with_boot_retry_a_pool_probes_until_what_it_waits_for_is_there() {
 
 #[test]
 fn a_boot_error_code_later_in_life_is_an_exit_like_any_other() {
-    let m = setup("[pool.web]\ncommand = \"POOLMASTER worker --exit-after 300ms:3\"\nsettle = \"50ms\"\n").start();
+    let m = setup(
+        r#"
+        [pool.web]
+        command = "POOLMASTER worker --exit-after 300ms:3"
+        settle = "50ms"
+        [pool.early]
+        command = ["sh", "-c", "test -e DIR/broken && exit 3; exec sleep 1000"]
+        settle = "50ms"
+        restart = { backoff = { first = "0s", base = "20ms", max = "40ms" }, budget = { failures = 3, within = "60s" } }
+        "#,
+    )
+    .start();
     m.log.wait_for("web:0 exited with code 3", 2);
     m.log.wait_for("web:0 ready after", 3);
     assert_eq!(m.pool("web")["phase"], "running");
-    assert_eq!(m.log.count("restarting it now"), 2);
+    assert_eq!(m.log.count("web:0 exited with code 3 after"), m.log.count("restarting it now"));
+    // Even one that dies before it is good fails no pool that had a good worker once.
+    let early = m.wait_state("early", 0, "good");
+    std::fs::write(m.setup.path("broken"), "").unwrap();
+    kill(early, libc::SIGKILL);
+    m.log.wait_for("early backing off: 3 early deaths", 1);
+    std::fs::remove_file(m.setup.path("broken")).unwrap();
+    m.log.wait_for("early a probe is good", 1);
+    assert_eq!(m.log.count("failed: "), 0);
 }
 
 #[test]

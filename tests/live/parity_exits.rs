@@ -1,6 +1,7 @@
-//! Workers that hang, cannot boot or end, and the end of the master: rows 11, 12, 32 and 35 of the parity table. Row 13 is in
+//! Workers that hang, cannot boot or end, and the end of the master: rows 11, 12, 17, 32 and 35 of the parity table. Row 13 is in
 //! `faults_log`, row 27 in `faults_panic`.
 
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use super::support::*;
@@ -127,6 +128,31 @@ fn row_12_once_a_worker_was_good_the_same_codes_are_a_matter_of_the_pool() {
 }
 
 #[test]
+fn row_17_the_pid_file_is_held_kept_across_reloads_and_removed() {
+    let mut m = setup("[pool.a]\ncommand = \"sleep 1000\"\nsettle = \"0s\"\n").master("pidfile = \"DIR/pm.pid\"").start().ready();
+    let path = m.setup.path("pm.pid");
+    assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), m.pid().to_string());
+    let file = std::fs::metadata(&path).unwrap().ino();
+    // Another master, under another name, wants the same pid file.
+    let mut other = setup("[pool.a]\ncommand = \"sleep 1000\"\n").master(&format!("pidfile = \"{}\"", path.display())).start();
+    assert_eq!(other.wait().code(), Some(1));
+    let told = other.log.wait_for("pid file", 1);
+    assert!(told.contains(&m.pid().to_string()), "{told}");
+    let old = m.pids("a");
+    m.signal(libc::SIGHUP);
+    m.log.wait_until("it is replaced", || Some(m.pids("a")).filter(|p| p.len() == 1 && *p != old));
+    assert_eq!(std::fs::metadata(&path).unwrap().ino(), file, "the very same file");
+    assert_eq!(m.stop(), 0);
+    assert!(!path.exists());
+    // A stale one is taken over.
+    std::fs::write(&path, format!("{}\n", m.pid())).unwrap();
+    let mut next =
+        setup("[pool.a]\ncommand = \"sleep 1000\"\n").master(&format!("pidfile = \"{}\"", path.display())).start().ready();
+    assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), next.pid().to_string());
+    assert_eq!(next.stop(), 0);
+}
+
+#[test]
 fn row_32_the_worker_is_told_how_often_to_beat_and_the_master_hears_that_it_booted() {
     let m = setup(
         r#"
@@ -167,7 +193,8 @@ fn row_32_a_worker_that_cannot_boot_tells_its_cause() {
         let log = m.log.all();
         // As it is written, and again in the report of its end.
         assert!(log.iter().any(|l| l.starts_with("web:0 | ") && l.contains(cause)), "{}", m.log.text());
-        let report = log.iter().position(|l| l.contains("lines of output")).expect("a report");
+        let report = log.iter().position(|l| l.contains("web:0 its last 1 line of output")).expect("a report");
+        assert!(log.iter().position(|l| l.contains("web:0 started")).unwrap() < report, "{}", m.log.text());
         assert!(log[report..].iter().any(|l| !l.starts_with("web:0 | ") && l.contains(cause)), "{}", m.log.text());
     }
 }

@@ -279,8 +279,7 @@ fn five_hundred_scale_signals_are_exactly_five_hundred_workers() {
     let down = m.wait_count("web", 3);
     assert!(down.iter().all(|pid| up.contains(pid)), "none was restarted on the way");
     m.log.wait_until("the others are gone", || (children(m.pid()).len() == 4).then_some(()));
-    assert_eq!(m.log.count("cut to"), 0);
-    assert_eq!(m.log.count("queue of pending signals is full"), 0);
+    assert_eq!(m.log.count("WARN"), 0, "nothing cut, nothing merged");
     assert_eq!(m.pids("other"), other);
     assert_eq!(m.stop(), 0);
 }

@@ -31,6 +31,7 @@ fn row_01_each_pool_keeps_its_number_alive_whatever_kills_them() {
     ))
     .start()
     .ready();
+    let others = m.pids("jobs");
     // One after the other, by many deaths; the crash is the worker's own.
     let signals = [libc::SIGKILL, libc::SIGTERM, libc::SIGFPE, libc::SIGABRT];
     for (n, signal) in signals.into_iter().enumerate() {
@@ -38,6 +39,7 @@ fn row_01_each_pool_keeps_its_number_alive_whatever_kills_them() {
         kill(before[n % 3], signal);
         m.log.wait_until("another one in its place", || (!m.wait_count("web", 3).contains(&before[n % 3])).then_some(()));
     }
+    assert_eq!(m.pids("jobs"), others, "the other pool is not touched");
     let restarts = m.pool("web")["restarts"].as_u64().unwrap();
     assert_eq!(restarts, 4);
     let _ = get(port, "/crash");
@@ -276,9 +278,11 @@ fn row_34_new_workers_are_started_before_surplus_ones_are_stopped() {
     let mut m = setup(&pools("a", "b")).arg("--trace").arg("trace").start().ready();
     // One pool grows and the other shrinks in the same turn, both ways round.
     m.held(|| [41, 42].map(|signal| m.signal(signal)));
-    (m.wait_count("a", 1), m.wait_count("b", 3));
+    m.wait_count("a", 1);
+    m.wait_count("b", 3);
     m.held(|| [40, 43].map(|signal| m.signal(signal)));
-    (m.wait_count("a", 2), m.wait_count("b", 2));
+    m.wait_count("a", 2);
+    m.wait_count("b", 2);
     let places = m.places(&["b scaled from 2 to 3", "a scaled from 2 to 1", "a scaled from 1 to 2", "b scaled from 3 to 2"]);
     assert!(rising(&places), "{places:?}");
     // A config in which one pool takes the place of another.

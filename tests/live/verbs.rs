@@ -132,7 +132,7 @@ fn kill_signals_whom_it_names_and_nobody_else() {
         m.log.wait_for(&format!("| {slot} up"), 1);
     }
     let before = m.wait_count("web", 3);
-    assert!(m.ok(&["kill", "-s", "USR1", "web:1"]).contains("SIGUSR1 sent to 1 workers"));
+    assert!(m.ok(&["kill", "-s", "USR1", "web:1"]).contains("SIGUSR1 sent to 1 worker"));
     m.log.wait_for("| 1 got it", 1);
     m.ok(&["kill", "--signal", "SIGUSR1", "web"]);
     for slot in [0, 2] {
@@ -194,9 +194,11 @@ fn wait_returns_when_it_is_so_and_at_once_when_it_cannot_be() {
 
 #[test]
 fn retry_tries_now_and_tells_what_came_of_it() {
-    let slow = BREAKABLE.replace("base = \"20ms\", max = \"40ms\"", "base = \"1h\", max = \"1h\"");
+    let slow = BREAKABLE
+        .replace("base = \"20ms\", max = \"40ms\"", "base = \"1h\", max = \"1h\"")
+        .replace("failures = 3", "failures = 2");
     let m = setup(&format!(
-        "[pool.web]\n{slow}boot = \"retry\"\nworkers = 2\n[pool.absent]\n{}{}",
+        "[pool.web]\n{slow}boot = \"retry\"\n[pool.absent]\n{}{}",
         "command = \"DIR/program 1000\"\n", "ready = \"exec\"\n"
     ));
     std::fs::write(m.path("broken"), "").unwrap();
@@ -205,6 +207,10 @@ fn retry_tries_now_and_tells_what_came_of_it() {
     m.log.wait_for("absent failed", 1);
     assert!(m.pool("web")["retry_in_ms"].as_u64().unwrap() > 600_000);
     // Still broken: one try, and its end is the answer.
+    m.log.wait_until("no try is under way", || {
+        let ended = m.log.count("exited with code 1 after") == m.log.count(" started (pid");
+        (m.pool("web")["live"] == 0 && ended).then_some(())
+    });
     let before = m.log.count(" started (pid");
     let words = m.code(1, &["retry", "web"]);
     assert!(words.contains("backing off") && words.contains("exited with code 1"), "{words}");
@@ -214,8 +220,8 @@ fn retry_tries_now_and_tells_what_came_of_it() {
     std::fs::remove_file(m.setup.path("broken")).unwrap();
     assert_eq!(m.log.count(" started (pid"), before + 1, "{}", m.log.text());
     let words = m.ok(&["retry", "web"]);
-    assert!(words.contains("2 workers ready"), "{words}");
-    assert_eq!(m.pids("web").len(), 2);
+    assert!(words.contains("1 worker ready"), "{words}");
+    assert_eq!(m.pids("web").len(), 1);
     m.ok(&["health", "web"]);
     // A failed pool gets another chance as well.
     assert!(m.code(1, &["retry", "absent"]).contains("cannot execute"));
@@ -345,19 +351,28 @@ fn a_timeout_is_code_5_and_the_work_goes_on() {
     open_gate(&m.setup.path("gate"));
     let old = m.wait_count("web", 1);
     late(&["restart", "web"]);
+    let mut client = m.client();
+    client.send(b"{\"method\":\"restart\",\"parameters\":{\"targets\":[\"web\"]}}\n");
+    m.log.wait_for("| up", 4);
     gets_ready(1, 2);
-    m.log.wait_for("| draining", 2);
+    m.log.wait_for("web:1 stopping with SIGTERM: replaced", 1);
+    m.log.wait_for("| draining", 3);
+    m.ok(&["status"]);
+    client.stream.set_nonblocking(true).unwrap();
+    let early = client.stream.read(&mut [0; 1]).map_err(|e| e.kind());
+    assert_eq!(early, Err(std::io::ErrorKind::WouldBlock), "no answer as long as the old worker drains");
+    client.stream.set_nonblocking(false).unwrap();
     open_gate(&m.setup.path("gate"));
+    assert_eq!(client.reply().unwrap()["parameters"]["code"], 0);
     assert_ne!(m.wait_count("web", 1), old);
-    m.log.wait_for("| up", 3);
     late(&["stop", "web"]);
     open_gate(&m.setup.path("gate"));
     m.ok(&["wait", "web", "--for", "stopped"]);
     assert_eq!(m.log.count("killed by"), 0, "nothing was cut short: {}", m.log.text());
     m.ok(&["start", "web", "--no-wait"]);
-    m.log.wait_for("| up", 4);
+    m.log.wait_for("| up", 5);
     late(&["shutdown"]);
-    m.log.wait_for("| draining", 4);
+    m.log.wait_for("| draining", 5);
     open_gate(&m.setup.path("gate"));
     assert_eq!(m.ends(), 0);
 }

@@ -26,18 +26,6 @@ fn worker() {
             // SAFETY: ends this process at once.
             unsafe { libc::_exit(9) }
         }
-        // One heartbeat, then silence, deaf to all that can be ignored.
-        "beat-once-then-deaf" => {
-            for signal in [libc::SIGABRT, libc::SIGTERM] {
-                // SAFETY: ignoring a signal runs no code.
-                unsafe { libc::signal(signal, libc::SIG_IGN) };
-            }
-            let socket = UnixDatagram::unbound().unwrap();
-            socket.send_to(b"READY=1\nWATCHDOG=1", std::env::var("NOTIFY_SOCKET").unwrap()).unwrap();
-            loop {
-                std::thread::park();
-            }
-        }
         // 100 MB to stderr, in lines of 100 bytes, then silence.
         "loud" => {
             let lines = format!("{}\n", "y".repeat(99)).repeat(1000);
