@@ -9,7 +9,7 @@ fn a_command_becomes_a_pool_without_a_file() {
     let port = free_port();
     let address = format!("127.0.0.1:{port}");
     let s = adhoc(&["--listen", &address, "--listen", "unix:a.sock", "--workers", "2"], &[POOLMASTER, "worker"]);
-    let mut m = s.marked().start().ready();
+    let mut m = s.start().ready();
     assert_eq!(m.pids("main").len(), 2);
     assert!(get(port, "/").unwrap().contains("main"));
     UnixStream::connect(m.setup.path("a.sock")).unwrap();

@@ -290,7 +290,7 @@ fn an_address_of_another_master_is_refused_naming_it() {
 
 #[test]
 fn a_second_master_of_the_same_name_is_refused_naming_the_first() {
-    let mut m = setup("[pool.a]\ncommand = \"POOLMASTER worker\"\nlisten = \"unix:DIR/a.sock\"\n").marked().start().ready();
+    let mut m = setup("[pool.a]\ncommand = \"POOLMASTER worker\"\nlisten = \"unix:DIR/a.sock\"\n").start().ready();
     let files: Vec<u64> = ["run/t.sock", "run/t.pid", "run/t.lock", "a.sock"].map(|f| inode(&m.setup.path(f))).to_vec();
     let a = m.pids("a");
     let mut other = m.another();

@@ -106,7 +106,7 @@ fn a_stop_while_starting_is_no_failure() {
 #[test]
 fn no_grandchild_is_left_after_a_crash() {
     let m = recording(
-        setup(&format!("{PATIENT}[pool.a]\ncommand = [\"sh\", \"-c\", \"trap '' TERM; sleep 1000 & exec sleep 1000\"]\nquick_timeout = \"200ms\"\n")).marked(),
+        setup(&format!("{PATIENT}[pool.a]\ncommand = [\"sh\", \"-c\", \"trap '' TERM; sleep 1000 & exec sleep 1000\"]\nquick_timeout = \"200ms\"\n")),
     )
     .ready();
     m.wait_processes(3);

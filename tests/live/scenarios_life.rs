@@ -59,9 +59,8 @@ fn a_recorded_life_with_all_that_happens_replays_to_the_same_actions() {
 /// Orders and faults in a row, faster than their effects: no waiting in between but for the answers.
 #[test]
 fn a_storm_of_orders_and_deaths_keeps_every_promise_and_calms_down() {
-    let m = recording(
-        setup(
-            r#"
+    let m = recording(setup(
+        r#"
             [defaults]
             settle = "20ms"
             graceful_timeout = "500ms"
@@ -79,9 +78,7 @@ fn a_storm_of_orders_and_deaths_keeps_every_promise_and_calms_down() {
             command = ["sh", "-c", "sleep 0.0$(({slot} + 1)); exit {generation}"]
             workers = 2
             "#,
-        )
-        .marked(),
-    )
+    ))
     .ready();
     let mut client = m.client();
     let mut chance: u64 = 7;

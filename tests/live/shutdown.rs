@@ -22,7 +22,6 @@ fn families(port: u16, times: &str) -> Setup {
         command = ["sh", "-c", "(trap '' TERM QUIT; echo deaf; while :; do sleep 1; done) & trap 'exit 0' TERM QUIT; echo up; while :; do sleep 0.05; done"]
         "#
     ))
-    .marked()
 }
 
 fn start(s: Setup) -> Master {
@@ -146,7 +145,6 @@ fn a_killed_master_takes_its_workers_with_it_and_the_next_one_takes_over() {
         "#
     ))
     .master("pidfile = \"DIR/t.pid\"")
-    .marked()
     .start()
     .ready();
     m.wait_processes(5);
@@ -171,7 +169,7 @@ fn a_killed_master_takes_its_workers_with_it_and_the_next_one_takes_over() {
 fn ctrl_c_on_a_terminal_stops_the_quick_start() {
     for keys in [Terminal::CTRL_C, Terminal::CTRL_BACKSLASH] {
         let mut terminal = Terminal::new();
-        let (port, s) = (free_port(), example("quickstart.toml").marked());
+        let (port, s) = (free_port(), example("quickstart.toml"));
         // Its own addresses may be in use on this machine.
         let admin = s.path("admin.sock");
         let s = s.arg("--set").arg(&format!("pool.web.listen=127.0.0.1:{port}"));

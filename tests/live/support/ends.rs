@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 
 use super::{Lines, Master, PATIENCE, Setup, setup};
 
-/// In the environment of a master made with [`Setup::marked`], and so of all that comes from it.
-const MARK: &str = "PM_TEST_MARK";
+/// In the environment of every master here, and so of all that comes from it: wherever it hides, it is found.
+pub(super) const MARK: &str = "PM_TEST_MARK";
 
 /// A master without a config file: `run ARGUMENTS -- COMMAND`.
 pub fn adhoc(arguments: &[&str], command: &[&str]) -> Setup {
@@ -20,14 +20,6 @@ pub fn adhoc(arguments: &[&str], command: &[&str]) -> Setup {
     let own = ["--set", "master.name=t", "--log-level", "debug", "--runtime-dir", &run];
     s.args = own.iter().chain(arguments).chain(&["--"]).chain(command).map(|a| (*a).to_owned()).collect();
     s
-}
-
-impl Setup {
-    /// Every process that will come from this master can be found, wherever it hides: see [`Master::processes`].
-    pub fn marked(self) -> Setup {
-        let mark = self.dir.path().display().to_string();
-        self.env(MARK, &mark)
-    }
 }
 
 impl Master {
@@ -40,16 +32,33 @@ impl Master {
         other
     }
 
-    /// All living processes that come from this master (itself included), which was [`Setup::marked`].
+    /// All living processes that come from this master, itself included.
     pub fn processes(&self) -> Vec<i32> {
-        let mark = format!("{MARK}={}", self.setup.dir.path().display());
-        let is_marked = |pid: &i32| {
-            // Gone meanwhile, or somebody else's: not ours. Of a zombie this is empty.
-            let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environ.split(|b| *b == 0).any(|entry| entry == mark.as_bytes())
-        };
         let entries = std::fs::read_dir("/proc").unwrap();
-        entries.filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok()).filter(is_marked).collect()
+        entries.filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok()).filter(|pid| self.is_ours(*pid)).collect()
+    }
+
+    /// Ends all that are left. By pidfd: a number that was used again meanwhile is not ours.
+    pub(super) fn kill_all(&self) {
+        for pid in self.processes() {
+            // SAFETY: no memory is involved.
+            let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+            if fd >= 0 && self.is_ours(pid) {
+                // SAFETY: no memory is involved.
+                unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, libc::SIGKILL, 0, 0) };
+            }
+            if let Ok(fd @ 0..) = i32::try_from(fd) {
+                // SAFETY: just opened, not used again.
+                unsafe { libc::close(fd) };
+            }
+        }
+    }
+
+    fn is_ours(&self, pid: i32) -> bool {
+        let mark = format!("{MARK}={}", self.setup.dir.path().display());
+        // Gone meanwhile, or somebody else's: not ours. Of a zombie this is empty.
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environ.split(|b| *b == 0).any(|entry| entry == mark.as_bytes())
     }
 
     /// Waits until so many processes come from this master.

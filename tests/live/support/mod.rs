@@ -240,6 +240,7 @@ impl Setup {
             command.env_remove(name);
         }
         command.envs(self.env.iter().cloned());
+        command.env(MARK, self.dir.path());
         for hook in self.pre_exec.drain(..) {
             // SAFETY: the tests that give one see to it.
             unsafe { command.pre_exec(hook) };
@@ -385,6 +386,8 @@ impl Drop for Master {
             kill(self.pid(), libc::SIGKILL);
             let _ = self.child.wait();
         }
+        // A test that fails, or a master that is killed, leaves nobody running.
+        self.kill_all();
         // A killed one leaves it to the next of its name.
         if self.setup.path("run").exists() {
             let _ = std::fs::remove_dir_all(self.setup.notify_home());
