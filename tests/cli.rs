@@ -584,10 +584,10 @@ fn listeners_and_signals_are_tables() {
     shows(
         &ran,
         r#"
-POOL   NAME  ADDRESS                     QUEUE  SHARING  FD   INODE
-web    http  tcp://0.0.0.0:8000         3/4096  shared    7  123456
+POOL   NAME   QUEUE  SHARING  FD   INODE  ADDRESS
+web    http  3/4096  shared    7  123456  tcp://0.0.0.0:8000
     backlog 8192 is cut to 4096 by net.core.somaxconn
-admin  main  unix:/run/shop/admin.sock   ?/128  shared    8      99
+admin  main   ?/128  shared    8      99  unix:/run/shop/admin.sock
     its path was removed by somebody else
 "#,
     );

@@ -34,11 +34,12 @@ fn render(reply: &ListenersReply, colours: bool) -> String {
         &[
             ("POOL", Side::Left),
             ("NAME", Side::Left),
-            ("ADDRESS", Side::Left),
             ("QUEUE", Side::Right),
             ("SHARING", Side::Left),
             ("FD", Side::Right),
             ("INODE", Side::Right),
+            // Last: it may be long.
+            ("ADDRESS", Side::Left),
         ],
     );
     let plain = |text: String| (text, Tone::Plain);
@@ -53,11 +54,11 @@ fn render(reply: &ListenersReply, colours: bool) -> String {
         table.row(vec![
             plain(l.pool.clone()),
             plain(l.name.clone()),
-            plain(l.address.clone()),
             (format!("{waiting}/{limit}"), tone),
             plain(l.sharing.clone()),
             plain(l.fd.to_string()),
             plain(l.inode.to_string()),
+            plain(l.address.clone()),
         ]);
         if limit < l.backlog {
             table.remark(&format!("backlog {} is cut to {limit} by net.core.somaxconn", l.backlog));

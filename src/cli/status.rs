@@ -62,6 +62,8 @@ fn pools(pools: &[PoolStatus], verbose: bool, colours: bool) -> String {
             ("LISTENERS", Side::Left),
         ],
     );
+    let widest = |text: &dyn Fn(&PoolStatus) -> usize| pools.iter().map(text).max().unwrap_or(0);
+    let room = 80_usize.saturating_sub(widest(&|p| p.name.len().max(4)) + widest(&|p| pool_state(p).0.len().max(5)) + 41);
     for pool in pools {
         let (word, tone) = pool_state(pool);
         let figure = |n: u32| (n.to_string(), if n == 0 { Tone::Faint } else { Tone::Caution });
@@ -70,6 +72,8 @@ fn pools(pools: &[PoolStatus], verbose: bool, colours: bool) -> String {
             [one] => one.clone(),
             [first, more @ ..] => format!("{first} (+{})", more.len()),
         };
+        // Too wide for a terminal: on lines of their own.
+        let below = listeners.chars().count() > room;
         table.row(vec![
             (pool.name.clone(), Tone::Plain),
             (word.to_owned(), tone),
@@ -77,8 +81,11 @@ fn pools(pools: &[PoolStatus], verbose: bool, colours: bool) -> String {
             figure(pool.starting),
             figure(pool.stopping),
             (pool.restarts.to_string(), if pool.restarts == 0 { Tone::Faint } else { Tone::Plain }),
-            (listeners, Tone::Plain),
+            (if below { String::new() } else { listeners }, Tone::Plain),
         ]);
+        if below {
+            table.remark(&format!("listens on {}", pool.listeners.join(", ")));
+        }
         for remark in on_pool(pool) {
             table.remark(&remark);
         }

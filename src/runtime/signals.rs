@@ -8,15 +8,15 @@ use crate::supervisor::{Event, MasterSignal, PoolId, Sender};
 
 /// The classic signals, with what each does, in the words of `poolmaster signals`.
 pub(super) const CLASSIC: [(i32, MasterSignal, &str); 9] = [
-    (1, MasterSignal::Hup, "read the config again, then replace workers one by one"),
+    (1, MasterSignal::Hup, "re-read the config, replace workers one by one"),
     (2, MasterSignal::Int, "stop quickly; again: SIGKILL to all"),
     (3, MasterSignal::Quit, "as SIGINT"),
-    (10, MasterSignal::Usr1, "reopen log files, pass it on to workers with a reopen_signal"),
+    (10, MasterSignal::Usr1, "reopen log files (and reopen_signal)"),
     (12, MasterSignal::Usr2, "(a second master: not in this version yet)"),
-    (15, MasterSignal::Term, "stop gracefully; again: quickly; a third time: SIGKILL to all"),
+    (15, MasterSignal::Term, "stop gracefully; again: quickly; then SIGKILL"),
     (21, MasterSignal::Ttin, "one worker more"),
     (22, MasterSignal::Ttou, "one worker fewer, never below one"),
-    (28, MasterSignal::Winch, "park all pools (ignored with a controlling terminal)"),
+    (28, MasterSignal::Winch, "park all pools (ignored on a terminal)"),
 ];
 
 /// SIGCHLD's number.
