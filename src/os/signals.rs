@@ -119,6 +119,13 @@ pub struct SignalInfo {
     pub code: i32,
 }
 
+impl SignalInfo {
+    /// Sent by the kernel itself: for SIGHUP, the terminal is gone.
+    pub fn from_kernel(&self) -> bool {
+        self.code == libc::SI_KERNEL
+    }
+}
+
 /// The descriptor at which blocked signals arrive. Nonblocking.
 #[derive(Debug)]
 pub struct SignalFd(OwnedFd);

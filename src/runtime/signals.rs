@@ -19,6 +19,10 @@ pub(super) const CLASSIC: [(i32, MasterSignal, &str); 9] = [
     (28, MasterSignal::Winch, "park all pools (ignored on a terminal)"),
 ];
 
+/// SIGHUP's number.
+pub(super) const HUP: i32 = 1;
+/// SIGTERM's number.
+pub(super) const TERM: i32 = 15;
 /// SIGCHLD's number.
 pub(super) const CHLD: i32 = 17;
 /// SIGWINCH's number.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::master::Master;
 use super::reap;
-use super::signals::{Heard, WINCH};
+use super::signals::{HUP, Heard, TERM, WINCH};
 use super::token::Token;
 use crate::os::clock;
 use crate::os::epoll::Ready;
@@ -159,7 +159,16 @@ impl Master {
                     tracing::debug!("SIGWINCH ignored: the master has a controlling terminal");
                     continue;
                 }
-                heard.add(info.signo, Sender { pid: info.pid, uid: info.uid }, &self.signal_map);
+                let mut signal = info.signo;
+                if signal == HUP && info.from_kernel() && self.has_terminal {
+                    if self.common.reset_signals.contains(&HUP) {
+                        tracing::info!("the terminal is gone: going on without it, as nohup asks for");
+                        continue;
+                    }
+                    tracing::warn!("the terminal is gone: stopping gracefully (start the master by nohup or setsid to keep it)");
+                    signal = TERM;
+                }
+                heard.add(signal, Sender { pid: info.pid, uid: info.uid }, &self.signal_map);
             }
             if drained {
                 break;

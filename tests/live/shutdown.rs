@@ -188,3 +188,35 @@ fn ctrl_c_on_a_terminal_stops_the_quick_start() {
         assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     }
 }
+
+#[test]
+fn a_terminal_that_goes_away_stops_the_master_unless_it_was_started_by_nohup() {
+    let log_of = |m: &Master| std::fs::read_to_string(m.setup.path("log")).unwrap_or_default();
+    for nohup in [false, true] {
+        let terminal = Terminal::new();
+        let mut s = setup("[pool.a]\ncommand = \"sleep 1000\"\n").master("log = { file = \"DIR/log\", level = \"debug\" }");
+        if nohup {
+            s = s.pre_exec(|| {
+                // SAFETY: ignoring a signal runs no code.
+                unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+                Ok(())
+            });
+        }
+        let mut m = terminal.run_unread(s);
+        m.log.wait_until("ready", || log_of(&m).contains("ready: ").then_some(()));
+        drop(terminal);
+        if nohup {
+            m.log.wait_until("it heard of it", || log_of(&m).contains("going on without it").then_some(()));
+            assert_eq!(m.pids("a").len(), 1);
+            // A signal by hand is obeyed all the same.
+            m.signal(libc::SIGHUP);
+            m.log.wait_until("the reload", || log_of(&m).contains("config 2 in force").then_some(()));
+            assert_eq!(m.stop(), 0);
+        } else {
+            assert_eq!(m.wait().code(), Some(0));
+            assert!(log_of(&m).contains("the terminal is gone: stopping gracefully"), "{}", log_of(&m));
+        }
+        std::fs::remove_file(m.setup.path("log")).unwrap();
+        m.assert_all_gone();
+    }
+}

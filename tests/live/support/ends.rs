@@ -115,6 +115,13 @@ impl Terminal {
 
     /// A master in the foreground of this terminal, with all three of its streams.
     pub fn run(&self, s: Setup) -> Master {
+        let mut m = self.run_unread(s);
+        m.log = Lines::follow(self.keyboard.try_clone().unwrap());
+        m
+    }
+
+    /// The same, with nobody before the screen: the terminal goes away with this value.
+    pub fn run_unread(&self, s: Setup) -> Master {
         let mut name = [0; 64];
         // SAFETY: a buffer of the size given.
         assert_eq!(unsafe { libc::ptsname_r(self.keyboard.as_raw_fd(), name.as_mut_ptr(), name.len()) }, 0);
@@ -133,9 +140,7 @@ impl Terminal {
             }
             Ok(())
         });
-        let mut m = s.start();
-        m.log = Lines::follow(self.keyboard.try_clone().unwrap());
-        m
+        s.start()
     }
 
     pub fn press(&mut self, keys: &[u8]) {
