@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::errno::{check, retry};
 use super::io::own;
-use super::socket_file::{self, FileId, unlink_if};
+use super::socket_file;
 
 /// Asked for as the receive buffer, in bytes: a burst of messages must not block the worker that sends them.
 const BUFFER: i32 = 256 * 1024;
@@ -33,7 +33,6 @@ pub struct Datagram {
 pub struct NotifySocket {
     fd: OwnedFd,
     path: PathBuf,
-    file: FileId,
 }
 
 impl NotifySocket {
@@ -46,16 +45,17 @@ impl NotifySocket {
         // Before bind: the file is born with this mode (less the umask), and never open to others for a moment.
         // SAFETY: sets the mode of an open socket.
         check(unsafe { libc::fchmod(fd.as_raw_fd(), mode) })?;
-        match fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
+        match socket_file::bind(&fd, path) {
+            Err(e) if e.raw_os_error() == Some(libc::EADDRINUSE) => {
+                fs::remove_file(path)?;
+                socket_file::bind(&fd, path)?;
+            }
+            bound => bound?,
         }
-        socket_file::bind(&fd, path)?;
         if mode & 0o077 != 0 {
             fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         }
-        let file = FileId::of(path)?;
-        Ok(NotifySocket { fd, path: path.to_owned(), file })
+        Ok(NotifySocket { fd, path: path.to_owned() })
     }
 
     /// Where it is: the value of NOTIFY_SOCKET.
@@ -71,9 +71,9 @@ impl NotifySocket {
         receive(&self.fd, buf, &mut control)
     }
 
-    /// Removes the file, if it is still ours. (Dropping leaves it: an adopted worker goes on reporting to the path.)
+    /// Removes the file: the directory is ours alone. (Dropping leaves it: an adopted worker goes on reporting to the path.)
     pub fn unlink(&self) -> io::Result<()> {
-        unlink_if(&self.path, self.file).map(drop)
+        fs::remove_file(&self.path)
     }
 }
 

@@ -48,17 +48,28 @@ enum Target {
 pub(super) struct Sink {
     target: Target,
     shared: Arc<Shared>,
+    /// Lines that came together are written together.
+    batch: Vec<u8>,
+    /// Their lengths.
+    lengths: Vec<usize>,
     /// Lines lost since the last one that was written, and why.
     gap: Option<(u64, String)>,
 }
 
+/// A batch is written when it has so many bytes, or when no more lines wait.
+const BATCH: usize = 32 * 1024;
+
 impl Sink {
     pub(super) fn stderr(shared: Arc<Shared>) -> Sink {
-        Sink { target: Target::Stderr, shared, gap: None }
+        Sink::to(Target::Stderr, shared)
     }
 
     pub(super) fn file(path: PathBuf, file: File, shared: Arc<Shared>) -> Sink {
-        Sink { target: Target::File { path, file }, shared, gap: None }
+        Sink::to(Target::File { path, file }, shared)
+    }
+
+    fn to(target: Target, shared: Arc<Shared>) -> Sink {
+        Sink { target, shared, batch: Vec::new(), lengths: Vec::new(), gap: None }
     }
 
     /// The new file first; the old one stays in use when that fails.
@@ -79,18 +90,27 @@ impl Sink {
         self.gap = Some((before + lines, why.to_owned()));
     }
 
-    fn put(&mut self, line: &[u8]) -> io::Result<()> {
-        match &mut self.target {
-            Target::Stderr => io::stderr().write_all(line),
-            Target::File { file, .. } => file.write_all(line),
+    /// Writes all of it, or says how much was written before the error.
+    fn put(&mut self, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+        let mut done = 0;
+        while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+            let written = match &mut self.target {
+                Target::Stderr => io::stderr().write(rest),
+                Target::File { file, .. } => file.write(rest),
+            };
+            match written {
+                Ok(0) => return Err((done, io::ErrorKind::WriteZero.into())),
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err((done, e)),
+            }
         }
+        Ok(())
     }
-}
 
-impl Write for Sink {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.shared.reopen.swap(false, Ordering::AcqRel) {
-            self.reopen();
+    fn write_batch(&mut self) {
+        if self.lengths.is_empty() {
+            return;
         }
         let dropped = self.shared.waiting.take_dropped();
         if dropped > 0 {
@@ -102,14 +122,43 @@ impl Write for Sink {
                 self.gap = Some((lost, why));
             }
         }
-        if let Err(e) = self.put(line) {
-            self.lost(1, &e.to_string());
+        let (mut batch, mut lengths) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.lengths));
+        if let Err((written, e)) = self.put(&batch) {
+            let mut end = 0;
+            let cut = |length: &&usize| {
+                end += **length;
+                end > written
+            };
+            let lost = lengths.iter().filter(cut).count();
+            self.lost(lost as u64, &e.to_string());
         }
-        self.shared.waiting.done(line.len());
+        for length in lengths.drain(..) {
+            self.shared.waiting.done(length);
+        }
+        // The room is kept, unless one huge line made it.
+        batch.clear();
+        batch.shrink_to(2 * BATCH);
+        (self.batch, self.lengths) = (batch, lengths);
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.shared.reopen.swap(false, Ordering::AcqRel) {
+            self.write_batch();
+            self.reopen();
+        }
+        self.batch.extend_from_slice(line);
+        self.lengths.push(line.len());
+        if self.batch.len() >= BATCH {
+            self.write_batch();
+        }
         Ok(line.len())
     }
 
+    /// No more lines wait.
     fn flush(&mut self) -> io::Result<()> {
+        self.write_batch();
         Ok(())
     }
 }
@@ -125,13 +174,31 @@ mod tests {
         let full = OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
         let mut sink = Sink::file("/dev/full".into(), full, Arc::clone(&shared));
         sink.write_all(b"one\n").expect("counted, not refused");
+        sink.flush().expect("never an error");
         sink.write_all(b"two\n").expect("counted, not refused");
+        sink.flush().expect("never an error");
         let path = dir.path().join("log");
         sink.target = Target::File { path: path.clone(), file: open(&path).expect("a new file") };
         sink.write_all(b"three\n").expect("written");
+        sink.flush().expect("never an error");
         let text = std::fs::read_to_string(path).expect("the log");
         assert!(text.starts_with("poolmaster: 2 log lines about here are lost: "), "{text}");
         assert!(text.ends_with("three\n"), "{text}");
+    }
+
+    #[test]
+    fn lines_that_come_together_are_written_together_and_counted_one_by_one() {
+        let shared = Arc::new(Shared::default());
+        let full = OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+        let mut sink = Sink::file("/dev/full".into(), full, shared);
+        for _ in 0..3 {
+            sink.write_all(b"line\n").expect("counted, not refused");
+        }
+        assert!(sink.gap.is_none(), "not yet");
+        sink.flush().expect("never an error");
+        assert_eq!(sink.gap.as_ref().map(|(lost, _)| *lost), Some(3));
+        sink.write_all(&vec![b'x'; BATCH]).expect("counted, not refused");
+        assert_eq!(sink.gap.as_ref().map(|(lost, _)| *lost), Some(4), "a full batch goes at once");
     }
 
     #[test]
@@ -141,10 +208,13 @@ mod tests {
         let (path, moved) = (dir.path().join("log"), dir.path().join("log.1"));
         let mut sink = Sink::file(path.clone(), open(&path).expect("a file"), Arc::clone(&shared));
         sink.write_all(b"one\n").expect("written");
+        sink.flush().expect("never an error");
         std::fs::rename(&path, &moved).expect("moved");
         sink.write_all(b"two\n").expect("written");
+        sink.flush().expect("never an error");
         shared.reopen.store(true, Ordering::Release);
         sink.write_all(b"three\n").expect("written");
+        sink.flush().expect("never an error");
         assert_eq!(std::fs::read_to_string(&moved).expect("the old file"), "one\ntwo\n");
         assert_eq!(std::fs::read_to_string(&path).expect("the new file"), "three\n");
         if let Target::File { path, .. } = &mut sink.target {
@@ -152,6 +222,7 @@ mod tests {
         }
         shared.reopen.store(true, Ordering::Release);
         sink.write_all(b"four\n").expect("written");
+        sink.flush().expect("never an error");
         let text = std::fs::read_to_string(&path).expect("the file in use");
         assert!(text.contains("cannot reopen the log file /nonexistent/log") && text.ends_with("four\n"), "{text}");
     }
