@@ -36,6 +36,7 @@ mod faults_log;
 mod faults_notify;
 mod faults_output;
 mod faults_panic;
+mod field_faults;
 mod listeners;
 mod order;
 mod parity_birth;
