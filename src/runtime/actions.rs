@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use super::launch;
 use super::master::Master;
+use super::processes::Process;
 use super::reap::group_gone;
 use super::token::Token;
 use crate::os::accepting::is_accepting;
@@ -100,6 +101,7 @@ impl Master {
             if let Err(e) = self.epoll.add(fd, token.into(), Interest::Read) {
                 // Without its pipes the worker cannot be followed: end it, and tell of it as a fork that failed.
                 let _ = kill(process.pid, libc::SIGKILL);
+                self.unwatch_exec(&process);
                 self.stillborn.insert(process.pid);
                 let message = format!("cannot watch the new worker: {e}");
                 return Err(SpawnError { fault: SpawnFault::Resources, errno: e.raw_os_error().unwrap_or(0), message });
@@ -141,9 +143,19 @@ impl Master {
         }
     }
 
+    /// The pipe of a child that is not yet in its program stays open until the child is done with it: its end must not wake the loop, again and
+    /// again.
+    fn unwatch_exec(&self, process: &Process) {
+        if let Some(exec) = &process.exec {
+            // Not watched at all is as good.
+            let _ = self.epoll.remove(exec.as_fd());
+        }
+    }
+
     /// Forgets a process: its descriptors close, its notify socket goes.
     pub(super) fn forget(&mut self, number: u64) {
         if let Some(process) = self.processes.remove(number) {
+            self.unwatch_exec(&process);
             self.notify_sockets.retire(process.notify);
         }
     }
