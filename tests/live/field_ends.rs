@@ -1,0 +1,90 @@
+//! Known faults of the field's supervisors at the end of processes: what a death is told as, and what a dead process, or the wrong one, takes
+//! along.
+
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+use super::support::*;
+
+#[test]
+fn fault_the_log_pipe_of_a_dead_master_kills_workers() {
+    let s = setup(
+        r#"
+        [pool.a]
+        command = ["sh", "-c", "trap 'echo draining >&2; echo still draining >&2; echo done >DIR/finished; exit 0' TERM; echo up >&2; while :; do read x <DIR/never; done"]
+        "#,
+    );
+    gate(&s.path("never"));
+    let mut m = s.start();
+    m.log.wait_for("| up", 1);
+    let worker = m.wait_count("a", 1)[0];
+    m.signal(libc::SIGKILL);
+    m.wait();
+    // It is told to stop by the kernel, and what it says about that is read by nobody.
+    wait_gone(worker, Instant::now() + PATIENCE);
+    assert_eq!(std::fs::read_to_string(m.setup.path("finished")).ok().as_deref(), Some("done\n"));
+}
+
+#[test]
+fn fault_the_core_bit_changes_the_name_of_the_signal() {
+    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+    if pattern.starts_with(['|', '/', '@', '\n']) || pattern.is_empty() {
+        return skip("the core bit", "cores do not go to the working directory here");
+    }
+    let (mut pools, names) = (String::new(), ["QUIT", "ILL", "ABRT", "FPE", "SEGV", "SYS"]);
+    for name in names {
+        // Without a hard limit that allows a core there is none: the shell says so by its exit.
+        pools.push_str(&format!(
+            "[pool.{}]\ncommand = [\"sh\", \"-c\", \"ulimit -c unlimited || exit 9; kill -{name} $$\"]\nsettle = \"0s\"\n\
+             working_dir = \"DIR\"\nrestart.policy = \"never\"\n",
+            name.to_lowercase()
+        ));
+    }
+    let m = setup(&pools).start();
+    for name in names {
+        let end = m.log.wait_until(&format!("the end of {name}"), || {
+            let lines = m.log.all();
+            let own = |l: &&String| l.contains(&format!(" {}:0 ", name.to_lowercase()));
+            lines.iter().filter(own).find(|l| l.contains("killed by") || l.contains("exited with")).cloned()
+        });
+        if end.contains("exited with code 9") {
+            return skip("the core bit", "cores are limited to nothing here");
+        }
+        assert!(end.contains(&format!("killed by SIG{name}")) && end.contains("core dumped"), "{end}");
+    }
+}
+
+#[test]
+fn fault_a_dying_child_takes_the_masters_files_along() {
+    let m = setup(
+        r#"
+        [defaults]
+        boot = "retry"
+        ready = "exec"
+        settle = "0s"
+        restart = { backoff = { base = "5ms", max = "20ms" }, budget = { failures = 1000, within = "60s" } }
+        [pool.missing]
+        command = "DIR/missing"
+        listen = "unix:DIR/missing.sock"
+        [pool.crashing]
+        command = ["sh", "-c", "kill -KILL $$"]
+        listen = "unix:DIR/crashing.sock"
+        [pool.good]
+        command = "sleep 1000"
+        listen = "unix:DIR/good.sock"
+        "#,
+    )
+    .master("pidfile = \"DIR/pm.pid\"")
+    .start();
+    m.wait_count("good", 1);
+    let files = ["pm.pid", "run/t.sock", "missing.sock", "crashing.sock", "good.sock"].map(|f| m.setup.path(f));
+    let inodes = || files.clone().map(|f| std::fs::metadata(&f).unwrap_or_else(|e| panic!("{f:?}: {e}")).ino());
+    let before = inodes();
+    m.log.wait_for("missing:0 cannot execute", 5);
+    m.log.wait_for("crashing:0 killed by SIGKILL", 5);
+    assert_eq!(inodes(), before);
+    for socket in &files[1..] {
+        UnixStream::connect(socket).unwrap();
+    }
+}
