@@ -156,7 +156,7 @@ impl Master {
     pub(super) fn forget(&mut self, number: u64) {
         if let Some(process) = self.processes.remove(number) {
             self.unwatch_exec(&process);
-            self.notify_sockets.retire(process.notify);
+            self.notify_sockets.retire(process.notify, &self.epoll);
         }
     }
 

@@ -7,6 +7,7 @@ mod clients;
 mod environment;
 mod files;
 mod guard;
+mod janitor;
 mod launch;
 mod master;
 mod notify;

@@ -3,8 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 
+use super::janitor::Janitor;
+use crate::os::epoll::Epoll;
 use crate::os::notify::NotifySocket;
 use crate::supervisor::PoolId;
 
@@ -16,9 +19,18 @@ pub(super) struct NotifySockets {
     ready: BTreeMap<PoolId, NotifySocket>,
     used: BTreeSet<PoolId>,
     gone: Vec<NotifySocket>,
+    janitor: Janitor,
 }
 
+/// So many that have retired are disposed of at once.
+const MANY: usize = 16;
+
 impl NotifySockets {
+    /// With a thread that disposes of what has retired.
+    pub(super) fn new() -> NotifySockets {
+        NotifySockets { janitor: Janitor::start(), ..NotifySockets::default() }
+    }
+
     /// A socket that no worker has had before.
     pub(super) fn take(&mut self, pool: PoolId, dir: &Path) -> io::Result<NotifySocket> {
         self.used.insert(pool);
@@ -33,16 +45,29 @@ impl NotifySockets {
         NotifySocket::bind(&dir.join(format!("n{}", self.next)), 0o600)
     }
 
-    /// The worker has ended, and everything that it said was read.
-    pub(super) fn retire(&mut self, socket: Option<NotifySocket>) {
-        self.gone.extend(socket);
+    /// The worker has ended, and everything that it said was read. Nobody listens to what its descendants may still say.
+    pub(super) fn retire(&mut self, socket: Option<NotifySocket>, epoll: &Epoll) {
+        if let Some(socket) = socket {
+            // Not watched at all is as good.
+            let _ = epoll.remove(socket.as_fd());
+            self.gone.push(socket);
+        }
+        // When many die at once, the first are disposed of while the others are reaped.
+        if self.gone.len() == MANY {
+            self.janitor.take(std::mem::take(&mut self.gone));
+        }
+    }
+
+    /// Waits until what has retired is gone.
+    pub(super) fn finish(&mut self) {
+        self.janitor.take(std::mem::take(&mut self.gone));
+        self.janitor.finish();
     }
 
     /// Removes what is to go, makes what will be needed. A failure is told by the spawn that needs it.
     pub(super) fn tidy<'a>(&mut self, dir_of: impl Fn(PoolId) -> Option<&'a Path>) {
-        for socket in self.gone.drain(..) {
-            // Its directory goes with the master in any case.
-            let _ = socket.unlink();
+        if !self.gone.is_empty() {
+            self.janitor.take(std::mem::take(&mut self.gone));
         }
         for pool in std::mem::take(&mut self.used) {
             if !self.ready.contains_key(&pool)

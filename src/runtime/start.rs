@@ -183,7 +183,7 @@ fn assemble(
         names: BTreeMap::new(),
         runs: BTreeMap::new(),
         processes: Processes::default(),
-        notify_sockets: NotifySockets::default(),
+        notify_sockets: NotifySockets::new(),
         stillborn: BTreeSet::new(),
         common,
         clients: Clients::default(),
@@ -274,6 +274,7 @@ impl Master {
     /// Removes what this master made on the host.
     pub(super) fn close(&mut self) {
         self.runs.clear();
+        self.notify_sockets.finish();
         for problem in self.files.remove() {
             tracing::warn!("{problem}");
         }
