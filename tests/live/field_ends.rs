@@ -37,11 +37,14 @@ fn fault_the_core_bit_changes_the_name_of_the_signal() {
         // Without a hard limit that allows a core there is none: the shell says so by its exit.
         pools.push_str(&format!(
             "[pool.{}]\ncommand = [\"sh\", \"-c\", \"ulimit -c unlimited || exit 9; kill -{name} $$\"]\nsettle = \"0s\"\n\
-             working_dir = \"DIR\"\nrestart.policy = \"never\"\n",
+             working_dir = \"DIR/{name}\"\nrestart.policy = \"never\"\n",
             name.to_lowercase()
         ));
     }
-    let m = setup(&pools).start();
+    let s = setup(&pools);
+    // Each core is made anew, under the same name.
+    names.iter().for_each(|name| std::fs::create_dir(s.path(name)).unwrap());
+    let m = s.start();
     for name in names {
         let end = m.log.wait_until(&format!("the end of {name}"), || {
             let lines = m.log.all();
@@ -77,7 +80,7 @@ fn fault_a_dying_child_takes_the_masters_files_along() {
     )
     .master("pidfile = \"DIR/pm.pid\"")
     .start();
-    m.wait_count("good", 1);
+    m.log.wait_for("good:0 ready", 1);
     let files = ["pm.pid", "run/t.sock", "missing.sock", "crashing.sock", "good.sock"].map(|f| m.setup.path(f));
     let inodes = || files.clone().map(|f| std::fs::metadata(&f).unwrap_or_else(|e| panic!("{f:?}: {e}")).ino());
     let before = inodes();

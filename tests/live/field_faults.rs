@@ -129,7 +129,7 @@ fn fault_each_reload_leaks_a_descriptor() {
         reload();
     }
     let after = settled();
-    assert_eq!(before.len(), after.len(), "{before:?}\n{after:?}");
+    assert!(after.len() <= before.len(), "{before:?}\n{after:?}");
     assert!(rss_kib(m.pid()) < memory + 2048, "from {memory} to {} KiB", rss_kib(m.pid()));
 }
 

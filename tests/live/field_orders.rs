@@ -44,7 +44,7 @@ fn fault_one_slow_order_holds_up_all_others() {
     m.log.wait_for("slow:0 started", 1);
     tell_ready(&m, "slow", 0, 1);
     m.log.wait_for("ready: ", 1);
-    let mut slow = Order::give(&m, r#"{"method":"scale","parameters":{"pool":"slow","amount":"+1"}}"#);
+    let mut slow = Order::give(&m, r#"{"method":"scale","parameters":{"pool":"slow","change":"+1"}}"#);
     m.log.wait_for("slow:1 started", 1);
     for question in [&["status"][..], &["ps"], &["health"], &["signals"], &["listeners"], &["status", "slow", "--json"]] {
         m.ok(question);
