@@ -1,8 +1,12 @@
 //! Owns bytes through descriptors: read, write, pipes, /dev/null. Refuses to loop: one call, one system call (taken up again
 //! only when interrupted), so that a caller's bounds hold.
 
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use super::errno::{check, retry};
@@ -46,6 +50,37 @@ pub(crate) fn pipe_with(flags: i32) -> io::Result<(OwnedFd, OwnedFd)> {
     // SAFETY: as above.
     let write = unsafe { own(ends[1]) };
     Ok((read, write))
+}
+
+/// A pipe for the output of a program that may outlive us: our reading end (nonblocking), and the program's end, open for reading too. So the
+/// pipe never lacks a reader, and a program that still has something to say after our death is not ended by SIGPIPE in the middle of its work;
+/// what it says fills the pipe (64 KiB), and beyond that it waits. The end-of-file comes as ever, once the program's end is closed everywhere.
+pub fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe_with(libc::O_CLOEXEC | libc::O_NONBLOCK)?;
+    // An open file description of its own, and so without O_NONBLOCK.
+    let both = CString::new(format!("/proc/self/fd/{}", write.as_raw_fd()))?;
+    // SAFETY: the path is a C string.
+    match retry(|| unsafe { libc::open(both.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) }) {
+        // SAFETY: just opened, owned by nobody else.
+        Ok(fd) => Ok((read, unsafe { own(fd) })),
+        // Without /proc there is only the usual kind.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            set_nonblocking(&write, false)?;
+            Ok((read, write))
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Opens a file for appending; made with mode 0640 when missing. Never waits: a named pipe that nobody reads is an error.
+pub fn append_to(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = file.map_err(|e| match e.raw_os_error() {
+        Some(libc::ENXIO) => io::Error::new(io::ErrorKind::NotConnected, "it is a named pipe that nobody reads, or a socket"),
+        _ => e,
+    })?;
+    set_nonblocking(&file, false)?;
+    Ok(file)
 }
 
 /// Sets or clears O_NONBLOCK. It belongs to the open file description: every process sharing it sees the change.
@@ -110,6 +145,45 @@ mod tests {
         set_nonblocking(&r, false).unwrap();
         // SAFETY: reads flags.
         let flags = unsafe { libc::fcntl(r.as_raw_fd(), libc::F_GETFL) };
+        assert_eq!(flags & libc::O_NONBLOCK, 0);
+    }
+
+    #[test]
+    fn an_output_pipe_needs_no_reader_and_still_ends() {
+        let (r, w) = output_pipe().unwrap();
+        assert_eq!(read(&r, &mut [0; 1]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        // SAFETY: reads flags.
+        let flags = unsafe { libc::fcntl(w.as_raw_fd(), libc::F_GETFL) };
+        assert_eq!(flags & (libc::O_NONBLOCK | libc::O_ACCMODE), libc::O_RDWR);
+        assert_eq!(write(&w, b"ab").unwrap(), 2);
+        assert_eq!(read(&r, &mut [0; 1]).unwrap(), 1);
+        let other = w.try_clone().unwrap();
+        drop(w);
+        assert_eq!(read(&r, &mut [0; 9]).unwrap(), 1);
+        drop(other);
+        assert_eq!(read(&r, &mut [0; 9]).unwrap(), 0);
+        let (r, w) = output_pipe().unwrap();
+        drop(r);
+        assert_eq!(write(&w, b"nobody reads").unwrap(), 12);
+    }
+
+    #[test]
+    fn a_file_is_appended_to_without_waiting_for_anybody() {
+        let temp = tempfile::tempdir().unwrap();
+        let (path, pipe) = (temp.path().join("file"), temp.path().join("pipe"));
+        for _ in 0..2 {
+            assert_eq!(write(append_to(&path).unwrap(), b"x").unwrap(), 1);
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), b"xx");
+        let name = CString::new(pipe.to_str().unwrap()).unwrap();
+        // SAFETY: the path is a C string.
+        check(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }).unwrap();
+        let told = append_to(&pipe).unwrap_err().to_string();
+        assert!(told.contains("nobody reads"), "{told}");
+        let _reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&pipe).unwrap();
+        let file = append_to(&pipe).unwrap();
+        // SAFETY: reads flags.
+        let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
         assert_eq!(flags & libc::O_NONBLOCK, 0);
     }
 

@@ -2,10 +2,8 @@
 //! the way is told as one error in words, with whose fault it is.
 
 use std::ffi::CString;
-use std::fs::OpenOptions;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -149,13 +147,11 @@ impl End {
         match output {
             Output::Inherit | Output::Null | Output::Stdout | Output::Stderr => Ok(End::default()),
             Output::Capture => {
-                let (read, write) = fdio::pipe_cloexec().map_err(|e| lack("make a pipe for its output", &e))?;
-                fdio::set_nonblocking(read.as_fd(), true).map_err(|e| lack("set up the pipe for its output", &e))?;
+                let (read, write) = fdio::output_pipe().map_err(|e| lack("make a pipe for its output", &e))?;
                 Ok(End { given: Some(write), read: Some(read) })
             }
             Output::File(path) => {
-                let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path);
-                let file = file.map_err(|e| setup(&format!("open its output file {}", path.display()), &e))?;
+                let file = fdio::append_to(path).map_err(|e| setup(&format!("open its output file {}", path.display()), &e))?;
                 Ok(End { given: Some(file.into()), read: None })
             }
         }

@@ -14,7 +14,8 @@ use tracing_subscriber::{Registry, reload};
 
 use super::format::Plain;
 use super::queue::{QUEUED_LINES, Queue};
-use super::sink::{Shared, Sink, open};
+use super::sink::{Shared, Sink};
+use crate::os::io::append_to;
 
 /// How to log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl Log {
         let (sink, colour) = match &options.file {
             None => (Sink::stderr(Arc::clone(&shared)), io::stderr().is_terminal()),
             Some(path) => {
-                let file: File = open(path).map_err(|cause| LogError::Open { path: path.clone(), cause })?;
+                let file: File = append_to(path).map_err(|cause| LogError::Open { path: path.clone(), cause })?;
                 (Sink::file(path.clone(), file, Arc::clone(&shared)), false)
             }
         };

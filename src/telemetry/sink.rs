@@ -1,14 +1,14 @@
 //! Owns the writing end of the log: stderr or a file that can be reopened. A failed write is counted and told later, never an error
 //! for those who log.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::queue::Waiting;
+use crate::os::io::append_to;
 
 /// What the loop and the writing thread share.
 #[derive(Debug, Default)]
@@ -25,11 +25,6 @@ impl Shared {
     pub(super) fn new(json: bool) -> Shared {
         Shared { json, ..Shared::default() }
     }
-}
-
-/// Opens a log file for appending; made with mode 0640 when missing.
-pub(super) fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
 
 /// A line of the writer's own, in the form of the others.
@@ -75,7 +70,7 @@ impl Sink {
     /// The new file first; the old one stays in use when that fails.
     fn reopen(&mut self) {
         if let Target::File { path, file } = &mut self.target {
-            match open(path) {
+            match append_to(path) {
                 Ok(new) => *file = new,
                 Err(e) => {
                     let words = format!("cannot reopen the log file {}: {e}; the old one stays in use", path.display());
@@ -165,6 +160,8 @@ impl Write for Sink {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
 
     #[test]
@@ -178,7 +175,7 @@ mod tests {
         sink.write_all(b"two\n").expect("counted, not refused");
         sink.flush().expect("never an error");
         let path = dir.path().join("log");
-        sink.target = Target::File { path: path.clone(), file: open(&path).expect("a new file") };
+        sink.target = Target::File { path: path.clone(), file: append_to(&path).expect("a new file") };
         sink.write_all(b"three\n").expect("written");
         sink.flush().expect("never an error");
         let text = std::fs::read_to_string(path).expect("the log");
@@ -206,7 +203,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let shared = Arc::new(Shared::default());
         let (path, moved) = (dir.path().join("log"), dir.path().join("log.1"));
-        let mut sink = Sink::file(path.clone(), open(&path).expect("a file"), Arc::clone(&shared));
+        let mut sink = Sink::file(path.clone(), append_to(&path).expect("a file"), Arc::clone(&shared));
         sink.write_all(b"one\n").expect("written");
         sink.flush().expect("never an error");
         std::fs::rename(&path, &moved).expect("moved");
