@@ -33,7 +33,7 @@ pub(super) enum Goal {
     Retried { pool: PoolId, since: Time },
     /// Everything is down: answered by the shutdown itself, as its last act but one.
     Ended,
-    /// The config was read (`None` until then), and these pools have rolled.
+    /// The config was read (`None` until then), and these pools have rolled, or are gone with the old config.
     Reload { rolling: Option<Vec<PoolId>> },
     /// Each signal has gone out, or could not.
     Signalled { signal: i32, waiting: BTreeSet<WorkerId>, sent: usize, failed: Vec<i32> },
@@ -145,7 +145,8 @@ impl Supervisor {
 
     /// The config that was asked for is in force: from now on the orders wait for its pools.
     pub(super) fn reload_rolled(&mut self, out: &mut Vec<Action>) {
-        let pools: Vec<PoolId> = self.order.clone();
+        let leaving = self.pools.keys().copied().filter(|id| !self.order.contains(id));
+        let pools: Vec<PoolId> = self.order.iter().copied().chain(leaving).collect();
         let mut commands = Vec::new();
         for (id, pending) in &mut self.pending {
             if let Goal::Reload { rolling } = &mut pending.goal
@@ -197,7 +198,10 @@ impl Supervisor {
             }
             Goal::Started { pools } => self.each(pools, |p| self.started(p)),
             Goal::Rolled { pools } => self.each(pools, rolled),
-            Goal::Reload { rolling } => self.each(rolling.as_ref()?, rolled),
+            // A pool that left the config is forgotten once it is gone: until then there is something to wait for.
+            Goal::Reload { rolling } => {
+                self.each(rolling.as_ref()?, |p| if p.phase == Phase::Removed { None } else { rolled(p) })
+            }
             Goal::Ended => None,
             Goal::Condition { pool, until } => self.condition(*pool, *until),
             Goal::Retried { pool, since } => retried(self.pools.get(pool)?, *since),

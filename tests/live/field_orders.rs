@@ -72,17 +72,16 @@ fn fault_one_slow_order_holds_up_all_others() {
 
 #[test]
 fn fault_a_reload_that_waits_returns_early() {
-    let s = setup(
-        r#"
-        [pool.web]
-        command = ["sh", "-c", "trap 'echo draining >&2; read x <DIR/gate; exit 0' TERM; echo up >&2; while :; do read y <DIR/never; done"]
-        ready = "notify"
-        settle = "0s"
-        "#,
-    );
+    let pool = |name: &str| {
+        format!(
+            "[pool.{name}]\nready = \"notify\"\nsettle = \"0s\"\ncommand = [\"sh\", \"-c\", \
+             \"trap 'echo draining >&2; read x <DIR/gate; exit 0' TERM; echo up >&2; while :; do read y <DIR/never; done\"]\n"
+        )
+    };
+    let s = setup(&pool("web"));
     gate(&s.path("gate"));
     gate(&s.path("never"));
-    let m = s.start();
+    let mut m = s.start();
     m.log.wait_for("| up", 1);
     tell_ready(&m, "web", 0, 1);
     let mut reload = Order::give(&m, r#"{"method":"reload","parameters":{}}"#);
@@ -96,9 +95,22 @@ fn fault_a_reload_that_waits_returns_early() {
     open_gate(&m.setup.path("gate"));
     assert_eq!(reload.code(), 0);
     assert_eq!(m.all_pids("web").len(), 1);
+    // A pool that comes is there when the verb returns, and one that goes is gone.
+    m.rewrite(&pool("new"));
+    let mut reload = Order::give(&m, r#"{"method":"reload","parameters":{}}"#);
+    m.log.wait_for("web:0 | draining", 2);
+    m.log.wait_for("new:0 | up", 1);
+    m.ok(&["status"]);
+    assert!(reload.is_open());
+    tell_ready(&m, "new", 0, 1);
+    m.ok(&["status"]);
+    assert!(reload.is_open(), "the worker of the pool that goes is still there");
+    open_gate(&m.setup.path("gate"));
+    assert_eq!(reload.code(), 0);
+    assert!(m.pool("web").is_null());
     // Whoever does not want to wait does not.
     m.ok(&["reload", "--no-wait"]);
-    m.log.wait_for("config 3 in force", 1);
+    m.log.wait_for("config 4 in force", 1);
 }
 
 #[test]
