@@ -123,13 +123,15 @@ fn fault_each_reload_leaks_a_descriptor() {
             Some(fds(m.pid())).filter(|f| f.values().filter(|v| v.starts_with("socket:")).count() <= 7)
         })
     };
-    let before = settled();
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", m.pid())).unwrap().count();
+    let (before, before_threads) = (settled(), threads());
     let memory = rss_kib(m.pid());
     for _ in 0..50 {
         reload();
     }
     let after = settled();
     assert!(after.len() <= before.len(), "{before:?}\n{after:?}");
+    assert_eq!(threads(), before_threads);
     assert!(rss_kib(m.pid()) < memory + 2048, "from {memory} to {} KiB", rss_kib(m.pid()));
 }
 
