@@ -33,19 +33,16 @@ fn spec_of(config: &Listener) -> ListenSpec {
     ListenSpec { address, backlog: config.backlog, nonblocking: config.nonblocking, nodelay: config.nodelay, mode: config.mode }
 }
 
-/// Opens the listeners of a pool. One that is open already, in whichever pool, keeps its socket and so its queue; only its options
-/// are set anew.
+/// Opens the listeners of a pool. One that is open already, in whichever pool, keeps its socket and so its queue, and for now its options: the
+/// config may still turn out to be no good.
 pub(super) fn open_all(wanted: &[Listener], open: &mut Vec<Rc<Socket>>) -> Result<Vec<Rc<Socket>>, ListenError> {
     let mut sockets = Vec::with_capacity(wanted.len());
     for config in wanted {
-        let spec = spec_of(config);
         let socket = match open.iter().find(|s| s.address == config.address) {
-            Some(same) => {
-                apply(&same.listening, &spec);
-                Rc::clone(same)
-            }
+            Some(same) => Rc::clone(same),
             None => {
-                let socket = Rc::new(Socket { address: config.address.clone(), listening: Listening::open(&spec)? });
+                let listening = Listening::open(&spec_of(config))?;
+                let socket = Rc::new(Socket { address: config.address.clone(), listening });
                 open.push(Rc::clone(&socket));
                 socket
             }
@@ -53,6 +50,13 @@ pub(super) fn open_all(wanted: &[Listener], open: &mut Vec<Rc<Socket>>) -> Resul
         sockets.push(socket);
     }
     Ok(sockets)
+}
+
+/// Gives the sockets of a pool the options of a config that is in force from now on.
+pub(super) fn apply_all(wanted: &[Listener], sockets: &[Rc<Socket>]) {
+    for (config, socket) in wanted.iter().zip(sockets) {
+        apply(&socket.listening, &spec_of(config));
+    }
 }
 
 /// Other options for a socket that stays open. They are only options: one that cannot be set is told, and the socket serves on.

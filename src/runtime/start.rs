@@ -18,7 +18,7 @@ use super::pools::{Ids, PoolRun};
 use super::processes::Processes;
 use super::sabotage::Sabotage;
 use super::signals::SignalMap;
-use super::sockets::open_all;
+use super::sockets::{apply_all, open_all};
 use super::token::Token;
 use super::trace::Trace;
 use crate::config::spec::Config;
@@ -244,6 +244,7 @@ impl Master {
         self.warn_of_clamped_backlogs(&config);
         // From here on nothing can fail. Pools that left the config keep their last run until their workers are gone.
         for (id, run) in runs {
+            apply_all(&run.config.listeners, &run.sockets);
             self.names.insert(id, run.config.spec.name.clone());
             self.runs.insert(id, run);
         }

@@ -85,9 +85,45 @@ fn fault_a_dying_child_takes_the_masters_files_along() {
     let inodes = || files.clone().map(|f| std::fs::metadata(&f).unwrap_or_else(|e| panic!("{f:?}: {e}")).ino());
     let before = inodes();
     m.log.wait_for("missing:0 cannot execute", 5);
-    m.log.wait_for("crashing:0 killed by SIGKILL", 5);
+    let open = fds(m.pid()).len();
+    m.log.wait_for("missing:0 cannot execute", 55);
+    m.log.wait_for("crashing:0 killed by SIGKILL", 55);
     assert_eq!(inodes(), before);
+    // Some are on their way at any time.
+    let now = fds(m.pid());
+    assert!(now.len() < open + 20, "{open} descriptors became {}: {now:?}", now.len());
     for socket in &files[1..] {
         UnixStream::connect(socket).unwrap();
     }
+}
+
+#[test]
+fn fault_a_pool_that_goes_takes_the_socket_of_the_next_along() {
+    let port = free_port();
+    // The pool gets another name: its addresses stay, its workers take their time to go.
+    let config = |name: &str| {
+        format!(
+            "[pool.{name}]\nready = \"exec\"\nsettle = \"0s\"\nlisten = [\"unix:DIR/a.sock\", \"127.0.0.1:{port}\"]\n\
+             command = [\"sh\", \"-c\", \"trap 'echo draining >&2; read x <DIR/gate; exit 0' TERM; echo up >&2; while :; do read y <DIR/never; done\"]\n"
+        )
+    };
+    let s = setup(&config("old"));
+    gate(&s.path("gate"));
+    gate(&s.path("never"));
+    let mut m = s.start();
+    m.log.wait_for("old:0 | up", 1);
+    let socket = m.setup.path("a.sock");
+    let inode = || std::fs::metadata(&socket).unwrap().ino();
+    let before = inode();
+    m.rewrite(&config("new"));
+    m.signal(libc::SIGHUP);
+    m.log.wait_for("old:0 | draining", 1);
+    m.log.wait_for("new:0 | up", 1);
+    open_gate(&m.setup.path("gate"));
+    m.log.wait_until("the old pool is gone", || m.pool("old").is_null().then_some(()));
+    m.ok(&["reload", "--no-wait"]);
+    m.log.wait_for("config 3 in force", 1);
+    assert_eq!(inode(), before, "it is the same socket, with all that waits in it");
+    UnixStream::connect(&socket).unwrap();
+    std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
 }

@@ -165,3 +165,26 @@ fn fault_a_changed_policy_is_for_those_born_under_it_only() {
     m.log.wait_for("| up", 4);
     m.wait_count("a", 1);
 }
+
+#[test]
+fn fault_a_refused_reload_changes_something() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = |mode: &str, more: &str| {
+        format!(
+            "[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nlisten.main = {{ address = \"unix:DIR/a.sock\", mode = \"{mode}\" }}\n{more}"
+        )
+    };
+    let mut m = setup(&config("0600", "")).start().ready();
+    let socket = m.setup.path("a.sock");
+    let mode = || std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&socket).unwrap().permissions()) & 0o777;
+    assert_eq!(mode(), 0o600);
+    let address = taken.local_addr().unwrap();
+    m.rewrite(&config("0666", &format!("[pool.b]\ncommand = \"sleep 1000\"\nlisten = \"{address}\"\n")));
+    m.signal(libc::SIGHUP);
+    m.log.wait_for("nothing was restarted", 1);
+    assert_eq!(mode(), 0o600, "the socket of the config in force is as that says");
+    m.rewrite(&config("0666", ""));
+    m.signal(libc::SIGHUP);
+    m.log.wait_for("config 2 in force", 1);
+    assert_eq!(mode(), 0o666);
+}

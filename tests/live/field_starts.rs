@@ -26,21 +26,23 @@ fn is_set_up(pid: i32) -> bool {
     status.lines().any(|l| l.strip_prefix("SigBlk:").is_some_and(|mask| mask.trim().trim_matches('0').is_empty()))
 }
 
-/// Stops the next child of this master on its way to its program.
+/// Stops a worker of the slow pool on its way to its program. One that got there unseen is killed: the one that replaces it may not.
 fn caught(m: &Master) -> i32 {
+    let spared = m.pids("other");
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
-        let Some(pid) = children(m.pid()).into_iter().find(|pid| is_on_its_way(*pid) && is_set_up(*pid)) else {
-            std::thread::yield_now();
-            continue;
-        };
-        kill(pid, libc::SIGSTOP);
-        m.log.wait_until("it is stopped", || ["T", "Z"].contains(&proc_stat(pid)[0].as_str()).then_some(()));
-        if is_on_its_way(pid) {
-            return pid;
+        std::thread::yield_now();
+        for pid in children(m.pid()).into_iter().filter(|pid| !spared.contains(pid)) {
+            if !is_on_its_way(pid) {
+                kill(pid, libc::SIGKILL);
+            } else if is_set_up(pid) {
+                kill(pid, libc::SIGSTOP);
+                m.log.wait_until("it is stopped", || ["T", "Z"].contains(&proc_stat(pid)[0].as_str()).then_some(()));
+                if is_on_its_way(pid) {
+                    return pid;
+                }
+            }
         }
-        // It was faster; the one that replaces it may not be.
-        kill(pid, libc::SIGKILL);
     }
     panic!("never met a child on its way\n{}", m.log.text());
 }
