@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use super::launch;
 use super::master::Master;
+use super::processes::Process;
 use super::reap::group_gone;
 use super::token::Token;
 use crate::os::accepting::is_accepting;
@@ -96,14 +97,14 @@ impl Master {
             process.stdout.as_ref().map(|c| (c.fd.as_fd(), Token::Stdout(number))),
             process.stderr.as_ref().map(|c| (c.fd.as_fd(), Token::Stderr(number))),
         ];
-        for (fd, token) in watch.into_iter().flatten() {
-            if let Err(e) = self.epoll.add(fd, token.into(), Interest::Read) {
-                // Without its pipes the worker cannot be followed: end it, and tell of it as a fork that failed.
-                let _ = kill(process.pid, libc::SIGKILL);
-                self.stillborn.insert(process.pid);
-                let message = format!("cannot watch the new worker: {e}");
-                return Err(SpawnError { fault: SpawnFault::Resources, errno: e.raw_os_error().unwrap_or(0), message });
-            }
+        let watched = watch.into_iter().flatten().try_for_each(|(fd, token)| self.epoll.add(fd, token.into(), Interest::Read));
+        if let Err(e) = watched {
+            // Without its pipes the worker cannot be followed: end it, and tell of it as a fork that failed.
+            let _ = kill(process.pid, libc::SIGKILL);
+            self.stillborn.insert(process.pid);
+            self.let_go(process);
+            let message = format!("cannot watch the new worker: {e}");
+            return Err(SpawnError { fault: SpawnFault::Resources, errno: e.raw_os_error().unwrap_or(0), message });
         }
         self.processes.insert(process);
         Ok(())
@@ -144,8 +145,16 @@ impl Master {
     /// Forgets a process: its descriptors close, its notify socket goes.
     pub(super) fn forget(&mut self, number: u64) {
         if let Some(process) = self.processes.remove(number) {
-            self.notify_sockets.retire(process.notify);
+            self.let_go(process);
         }
+    }
+
+    fn let_go(&mut self, process: Process) {
+        if let Some(exec) = &process.exec {
+            // Dropped, it stays open until the child has left our memory, and would wake the loop for nothing at its end.
+            let _ = self.epoll.remove(exec);
+        }
+        self.notify_sockets.retire(process.notify);
     }
 
     /// Logs what the core has to say. After the deeds: a worker that is missing comes first, and the thread that writes does not take a
