@@ -83,13 +83,17 @@ impl Master {
             errno: 0,
             message: format!("config {revision} has no such pool any more"),
         })?;
-        let notify = if run.config.launch.systemd {
+        let mut notify = if run.config.launch.systemd {
             let socket = self.notify_sockets.take(worker.pool, &run.notify_dir);
             Some(socket.map_err(|e| launch::lack(&format!("bind a notify socket in {}", run.notify_dir.display()), &e))?)
         } else {
             None
         };
-        let process = launch::launch(worker, &run, &self.common, notify)?;
+        let launched = launch::launch(worker, &run, &self.common, &mut notify);
+        if let Some(unused) = notify {
+            self.notify_sockets.give_back(worker.pool, unused);
+        }
+        let process = launched?;
         let number = self.processes.next_number();
         let watch = [
             process.exec.as_ref().map(|fd| (fd.as_fd(), Token::Exec(number))),

@@ -27,3 +27,18 @@ fn a_start_that_failed_leaves_an_idle_master() {
     let used = cpu_ticks(m.pid()) - before;
     assert!(used <= 5, "the loop spins: {used} ticks of the processor in a second of rest");
 }
+
+/// What was made for a worker that then could not be started goes again: its notify socket is a file.
+#[test]
+fn a_start_that_failed_leaves_no_notify_socket() {
+    let m = setup("[pool.many]\ncommand = \"sleep 1000\"\nworkers = 100\nready = \"exec\"\n")
+        .under(&["prlimit", "--nofile=80:80"])
+        .start();
+    // Each wait between attempts is longer than the one before.
+    m.log.wait_for("descriptors are kept for orders to the master", 12);
+    let living = children(m.pid()).len();
+    let home = std::path::PathBuf::from(m.setup.notify_home());
+    let home = if std::fs::exists(&home).unwrap() { home } else { m.setup.path("run/t.d") };
+    let files = std::fs::read_dir(home.join("many")).unwrap().count();
+    assert!(files <= living + 1, "{files} sockets for {living} workers");
+}
