@@ -12,7 +12,7 @@ use crate::os::accepting::is_accepting;
 use crate::os::epoll::Interest;
 use crate::os::signals::{kill, kill_group};
 use crate::os::spawn;
-use crate::supervisor::{Action, Event, Level, Note, Scope, SpawnError, SpawnFault, WorkerId};
+use crate::supervisor::{Action, Event, Level, Note, PoolId, Scope, SpawnError, SpawnFault, WorkerId};
 
 /// Forks and looks in one turn; more of them wait for the next, after what has happened meanwhile.
 const EXPENSIVE: u32 = 16;
@@ -64,6 +64,8 @@ impl Master {
                 self.log.reopen();
                 tracing::info!("log file reopened");
             }
+            // Its name came back meanwhile, and what is here is for the new one.
+            Action::PoolGone { pool } if self.is_back(pool) => {}
             Action::PoolGone { pool } => {
                 self.runs.remove(&pool);
                 self.notify_sockets.drop_pool(pool);
@@ -75,6 +77,12 @@ impl Master {
             Action::Note(note) => self.notes.push_back(note),
             Action::Exit { code, reason } => self.exit = Some((code, reason)),
         }
+    }
+
+    /// The core knows the pool, or will hear of it in the next turn.
+    fn is_back(&self, pool: PoolId) -> bool {
+        let announced = |fact: &Event| matches!(fact, Event::Configure { pools, .. } if pools.iter().any(|p| p.id == pool));
+        self.core.pool(pool).is_some() || self.facts.iter().any(announced)
     }
 
     fn spawn(&mut self, worker: WorkerId, revision: u32) -> Result<(), SpawnError> {
