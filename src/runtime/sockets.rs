@@ -33,26 +33,29 @@ fn spec_of(config: &Listener) -> ListenSpec {
     ListenSpec { address, backlog: config.backlog, nonblocking: config.nonblocking, nodelay: config.nodelay, mode: config.mode }
 }
 
-/// Opens the listeners of a pool. One that is open already, in whichever pool, keeps its socket and so its queue; only its options
-/// are set anew.
-pub(super) fn open_all(wanted: &[Listener], open: &mut Vec<Rc<Socket>>) -> Result<Vec<Rc<Socket>>, ListenError> {
-    let mut sockets = Vec::with_capacity(wanted.len());
-    for config in wanted {
-        let spec = spec_of(config);
-        let socket = match open.iter().find(|s| s.address == config.address) {
-            Some(same) => {
-                apply(&same.listening, &spec);
-                Rc::clone(same)
-            }
-            None => {
-                let socket = Rc::new(Socket { address: config.address.clone(), listening: Listening::open(&spec)? });
-                open.push(Rc::clone(&socket));
-                socket
-            }
-        };
-        sockets.push(socket);
+/// Opens a listener. One that is open already, in whichever pool, keeps its socket and so its queue; its options are set anew by
+/// [`Kept::apply`], once the whole config is known to be good.
+pub(super) fn open_one(wanted: &Listener, open: &mut Vec<Rc<Socket>>, kept: &mut Kept) -> Result<Rc<Socket>, ListenError> {
+    let spec = spec_of(wanted);
+    if let Some(same) = open.iter().find(|s| s.address == wanted.address) {
+        kept.0.push((Rc::clone(same), spec));
+        return Ok(Rc::clone(same));
     }
-    Ok(sockets)
+    let socket = Rc::new(Socket { address: wanted.address.clone(), listening: Listening::open(&spec)? });
+    open.push(Rc::clone(&socket));
+    Ok(socket)
+}
+
+/// Sockets that stay open under a new config, with their options by that.
+#[derive(Default)]
+pub(super) struct Kept(Vec<(Rc<Socket>, ListenSpec)>);
+
+impl Kept {
+    pub(super) fn apply(self) {
+        for (socket, spec) in self.0 {
+            apply(&socket.listening, &spec);
+        }
+    }
 }
 
 /// Other options for a socket that stays open. They are only options: one that cannot be set is told, and the socket serves on.

@@ -18,7 +18,7 @@ use super::pools::{Ids, PoolRun};
 use super::processes::Processes;
 use super::sabotage::Sabotage;
 use super::signals::SignalMap;
-use super::sockets::open_all;
+use super::sockets::{Kept, open_one};
 use super::token::Token;
 use super::trace::Trace;
 use crate::config::spec::Config;
@@ -216,17 +216,17 @@ impl Master {
     pub(super) fn install(&mut self, mut config: Config) -> Result<Event, StartError> {
         self.ids.renumber(&mut config);
         let revision = self.revision + 1;
-        let mut open = self.open_sockets();
+        let (mut open, mut kept) = (self.open_sockets(), Kept::default());
         let mut runs = BTreeMap::new();
         for pool in &config.pools {
             let mut sockets = Vec::new();
             for listener in &pool.listeners {
-                let opened = open_all(std::slice::from_ref(listener), &mut open).map_err(|cause| StartError::Listen {
+                let opened = open_one(listener, &mut open, &mut kept).map_err(|cause| StartError::Listen {
                     pool: pool.spec.name.clone(),
                     listener: listener.name.clone(),
                     cause: Box::new(cause),
                 })?;
-                sockets.extend(opened);
+                sockets.push(opened);
             }
             let run = PoolRun {
                 inodes: sockets.iter().map(|s| s.listening.inode()).collect(),
@@ -243,6 +243,7 @@ impl Master {
         }
         self.warn_of_clamped_backlogs(&config);
         // From here on nothing can fail. Pools that left the config keep their last run until their workers are gone.
+        kept.apply();
         for (id, run) in runs {
             self.names.insert(id, run.config.spec.name.clone());
             self.runs.insert(id, run);
