@@ -12,7 +12,7 @@ use crate::os::accepting::is_accepting;
 use crate::os::epoll::Interest;
 use crate::os::signals::{kill, kill_group};
 use crate::os::spawn;
-use crate::supervisor::{Action, Event, Level, Note, Scope, SpawnError, SpawnFault, WorkerId};
+use crate::supervisor::{Action, Event, Level, Note, PoolId, Scope, SpawnError, SpawnFault, WorkerId};
 
 /// Forks and looks in one turn; more of them wait for the next, after what has happened meanwhile.
 const EXPENSIVE: u32 = 16;
@@ -64,6 +64,8 @@ impl Master {
                 self.log.reopen();
                 tracing::info!("log file reopened");
             }
+            // Its name came back meanwhile, and what is here is for the new one.
+            Action::PoolGone { pool } if self.is_back(pool) => {}
             Action::PoolGone { pool } => {
                 self.runs.remove(&pool);
                 self.notify_sockets.drop_pool(pool);
@@ -77,19 +79,29 @@ impl Master {
         }
     }
 
+    /// The core knows the pool, or will hear of it in the next turn.
+    fn is_back(&self, pool: PoolId) -> bool {
+        let announced = |fact: &Event| matches!(fact, Event::Configure { pools, .. } if pools.iter().any(|p| p.id == pool));
+        self.core.pool(pool).is_some() || self.facts.iter().any(announced)
+    }
+
     fn spawn(&mut self, worker: WorkerId, revision: u32) -> Result<(), SpawnError> {
         let run = self.runs.get(&worker.pool).cloned().ok_or_else(|| SpawnError {
             fault: SpawnFault::Setup,
             errno: 0,
             message: format!("config {revision} has no such pool any more"),
         })?;
-        let notify = if run.config.launch.systemd {
+        let mut notify = if run.config.launch.systemd {
             let socket = self.notify_sockets.take(worker.pool, &run.notify_dir);
             Some(socket.map_err(|e| launch::lack(&format!("bind a notify socket in {}", run.notify_dir.display()), &e))?)
         } else {
             None
         };
-        let process = launch::launch(worker, &run, &self.common, notify)?;
+        let launched = launch::launch(worker, &run, &self.common, &mut notify);
+        if let Some(unused) = notify {
+            self.notify_sockets.give_back(worker.pool, unused);
+        }
+        let process = launched?;
         let number = self.processes.next_number();
         let watch = [
             process.exec.as_ref().map(|fd| (fd.as_fd(), Token::Exec(number))),
@@ -97,15 +109,14 @@ impl Master {
             process.stdout.as_ref().map(|c| (c.fd.as_fd(), Token::Stdout(number))),
             process.stderr.as_ref().map(|c| (c.fd.as_fd(), Token::Stderr(number))),
         ];
-        for (fd, token) in watch.into_iter().flatten() {
-            if let Err(e) = self.epoll.add(fd, token.into(), Interest::Read) {
-                // Without its pipes the worker cannot be followed: end it, and tell of it as a fork that failed.
-                let _ = kill(process.pid, libc::SIGKILL);
-                self.unwatch_exec(&process);
-                self.stillborn.insert(process.pid);
-                let message = format!("cannot watch the new worker: {e}");
-                return Err(SpawnError { fault: SpawnFault::Resources, errno: e.raw_os_error().unwrap_or(0), message });
-            }
+        let watched = watch.into_iter().flatten().try_for_each(|(fd, token)| self.epoll.add(fd, token.into(), Interest::Read));
+        if let Err(e) = watched {
+            // Without its pipes the worker cannot be followed: end it, and tell of it as a fork that failed.
+            let _ = kill(process.pid, libc::SIGKILL);
+            self.stillborn.insert(process.pid);
+            self.let_go(process);
+            let message = format!("cannot watch the new worker: {e}");
+            return Err(SpawnError { fault: SpawnFault::Resources, errno: e.raw_os_error().unwrap_or(0), message });
         }
         self.processes.insert(process);
         Ok(())
@@ -143,20 +154,10 @@ impl Master {
         }
     }
 
-    /// The pipe of a child that is not yet in its program stays open until the child is done with it: its end must not wake the loop, again and
-    /// again.
-    fn unwatch_exec(&self, process: &Process) {
-        if let Some(exec) = &process.exec {
-            // Not watched at all is as good.
-            let _ = self.epoll.remove(exec.as_fd());
-        }
-    }
-
     /// Forgets a process: its descriptors close, its notify socket goes.
     pub(super) fn forget(&mut self, number: u64) {
         if let Some(process) = self.processes.remove(number) {
-            self.unwatch_exec(&process);
-            self.notify_sockets.retire(process.notify, &self.epoll);
+            self.let_go(process);
         }
     }
 
@@ -170,6 +171,14 @@ impl Master {
                 deed => self.actions.push_back(deed),
             }
         }
+    }
+
+    fn let_go(&mut self, process: Process) {
+        if let Some(exec) = &process.exec {
+            // Dropped, it stays open until the child has left our memory, and would wake the loop for nothing at its end.
+            let _ = self.epoll.remove(exec);
+        }
+        self.notify_sockets.retire(process.notify, &self.epoll);
     }
 
     /// Logs what the core has to say. After the deeds: a worker that is missing comes first, and the thread that writes does not take a

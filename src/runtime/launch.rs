@@ -51,12 +51,12 @@ impl Common {
     }
 }
 
-/// Starts a worker. The child may still fail on its way to exec: its exec pipe tells.
+/// Starts a worker. The child may still fail on its way to exec: its exec pipe tells. The notify socket is taken by a worker that was started.
 pub(super) fn launch(
     id: WorkerId,
     run: &Rc<PoolRun>,
     common: &Common,
-    notify: Option<NotifySocket>,
+    notify: &mut Option<NotifySocket>,
 ) -> Result<Process, SpawnError> {
     let launch = &run.config.launch;
     let notify_path = notify.as_ref().map(|socket| socket.path().as_os_str());
@@ -89,7 +89,7 @@ pub(super) fn launch(
     drop(plan);
     let mut process = Process::new(id, child.pid, Rc::clone(run));
     process.exec = Some(child.exec);
-    process.notify = notify;
+    process.notify = notify.take();
     process.stdout = stdout.read.map(|fd| Capture::new(fd, launch.max_line, "stdout"));
     process.stderr = stderr.read.map(|fd| Capture::new(fd, launch.max_line, "stderr"));
     Ok(process)

@@ -47,6 +47,8 @@ mod parity_exits;
 mod parity_signals;
 mod parity_workers;
 mod readiness;
+mod review_reload;
+mod review_starts;
 mod scaling;
 mod scenarios;
 mod scenarios_change;

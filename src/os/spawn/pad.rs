@@ -80,7 +80,7 @@ pub(super) fn stay(sources: Vec<RawFd>) -> Placed {
     Placed { sources, end: None, pad: None, used: Vec::new() }
 }
 
-/// Puts the sources on the pad: those that are passed on at the very numbers they will have, if these are on it.
+/// Puts the sources on the pad, all but the master's own 0, 1 and 2: those that are passed on at the very numbers they will have, if these are on it.
 pub(super) fn place(sources: Vec<RawFd>) -> Placed {
     let mut pad = pad();
     pad.settle();
@@ -90,7 +90,8 @@ pub(super) fn place(sources: Vec<RawFd>) -> Placed {
     let Some(last) = free.iter().copied().max() else { return placed };
     let mut sources = placed.sources.clone();
     for (source, wanted) in sources.iter_mut().zip(0..) {
-        if *source > last {
+        // Also one that lies low: it may be closed, or its number another's, before the child has its own table.
+        if *source > libc::STDERR_FILENO {
             let at = free.iter().position(|slot| *slot == wanted).or(free.len().checked_sub(1));
             let Some(slot) = at.map(|at| free.remove(at)) else { return placed };
             // SAFETY: the slot is the pad's own number; what it held is /dev/null.

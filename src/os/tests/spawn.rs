@@ -112,6 +112,11 @@ fn descriptors_are_passed_in_any_order() {
 }
 
 #[test]
+fn descriptors_may_lie_below_the_launch_pad() {
+    in_own_process("descriptors_below_the_launch_pad_reach_the_child");
+}
+
+#[test]
 fn one_descriptor_may_be_passed_twice() {
     let (r, w) = pipe_cloexec().unwrap();
     let mut plan = shell("echo 3 >&3; echo 4 >&4");

@@ -2,10 +2,10 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::support::{DEADLINE, c, ended, outcome, output, pidfd, readable_within, shell};
+use super::support::{DEADLINE, c, ended, outcome, output, pidfd, plan, readable_within, shell};
 use crate::os::io::{open_null, own, pipe_cloexec, read};
 use crate::os::reap::{self, RawStatus};
-use crate::os::spawn::{Source, spawn};
+use crate::os::spawn::{self, Source, spawn, start};
 use crate::os::unix::{self, Accepted, ControlListener};
 use crate::os::{process, signals};
 
@@ -160,4 +160,31 @@ fn limits_are_raised_and_given_back() {
         text.split_ascii_whitespace().collect::<Vec<_>>(),
         ["50", "500", "Max", "pending", "signals", "50", "500", "signals"]
     );
+}
+
+/// Numbers that were free again when the launch pad above them was there already: what is put there now belongs to the child as well.
+#[test]
+#[ignore = "in its own process"]
+fn descriptors_below_the_launch_pad_reach_the_child() {
+    let holes: Vec<OwnedFd> = (0..4).map(|_| open_null().unwrap()).collect();
+    spawn::reserve();
+    drop(holes);
+    for round in 0..200 {
+        // The report pipe itself takes the first two holes.
+        let child = start(&plan(&["/nonexistent/program"])).unwrap();
+        let told = outcome(&child);
+        spawn::settle();
+        ended(child.pid);
+        assert!(told.is_err(), "the failure was lost in round {round}");
+    }
+    for round in 0..200 {
+        let (r, w) = pipe_cloexec().unwrap();
+        let mut plan = shell("echo here >&3");
+        plan.fds = vec![w.as_fd()];
+        let child = start(&plan).unwrap();
+        drop(w);
+        spawn::settle();
+        assert_eq!(super::support::read_to_end(r), "here\n", "round {round}");
+        ended(child.pid);
+    }
 }
