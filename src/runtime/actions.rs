@@ -125,7 +125,7 @@ impl Master {
     /// A process that is already gone is no error: its exit is on the way.
     fn signal(&mut self, worker: WorkerId, signal: i32, scope: Scope) {
         if let Some(process) = self.processes.number_of(worker).and_then(|n| self.processes.get_mut(n)) {
-            process.told_to_stop = true;
+            process.told_to_stop |= process.is_stopped_by(signal);
         }
         let Some((pid, exited)) = self.processes.of(worker).map(|p| (p.pid, p.exited)) else {
             return self.facts.push_back(Event::Signalled { worker, signal });

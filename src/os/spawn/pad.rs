@@ -29,10 +29,16 @@ fn pad() -> MutexGuard<'static, Pad> {
 /// Takes the numbers, if they are not taken yet. The lower the better: call it before anything else is opened.
 pub fn reserve() {
     let mut pad = pad();
-    if pad.slots.is_empty() {
+    if pad.slots.is_empty() && close_range_is_permitted() {
         // Without them every start is slower, but works.
         pad.slots = take().unwrap_or_default();
     }
+}
+
+/// Some sandboxes know no close_range, and permit no unshare either: there a child could not make a table of its own.
+fn close_range_is_permitted() -> bool {
+    // SAFETY: closes nothing, as no descriptor has this number.
+    check(unsafe { libc::syscall(libc::SYS_close_range, libc::c_uint::MAX, libc::c_uint::MAX, 0) }).is_ok()
 }
 
 fn take() -> io::Result<Vec<OwnedFd>> {

@@ -117,6 +117,11 @@ fn descriptors_may_lie_below_the_launch_pad() {
 }
 
 #[test]
+fn a_sandbox_may_forbid_to_split_the_table_of_descriptors() {
+    in_own_process("spawning_where_no_table_can_be_split");
+}
+
+#[test]
 fn one_descriptor_may_be_passed_twice() {
     let (r, w) = pipe_cloexec().unwrap();
     let mut plan = shell("echo 3 >&3; echo 4 >&4");

@@ -188,3 +188,34 @@ fn descriptors_below_the_launch_pad_reach_the_child() {
         ended(child.pid);
     }
 }
+
+/// As some sandboxes do: these calls are not permitted.
+fn forbid(calls: [libc::c_long; 2]) {
+    let code = |code: u32| u16::try_from(code).unwrap();
+    let load = libc::sock_filter { code: code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS), jt: 0, jf: 0, k: 0 };
+    let answer = |k| libc::sock_filter { code: code(libc::BPF_RET | libc::BPF_K), jt: 0, jf: 0, k };
+    let is = |call, jt| libc::sock_filter {
+        code: code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K),
+        jt,
+        jf: 0,
+        k: u32::try_from(call).unwrap(),
+    };
+    let refusal = libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EPERM).unwrap();
+    let mut filter = [load, is(calls[0], 2), is(calls[1], 1), answer(libc::SECCOMP_RET_ALLOW), answer(refusal)];
+    let program = libc::sock_fprog { len: 5, filter: filter.as_mut_ptr() };
+    // SAFETY: takes plain numbers.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: the program is valid for reading.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }, 0);
+}
+
+#[test]
+#[ignore = "in its own process"]
+fn spawning_where_no_table_can_be_split() {
+    forbid([libc::SYS_close_range, libc::SYS_unshare]);
+    spawn::reserve();
+    let child = start(&plan(&["/bin/true"])).unwrap();
+    assert_eq!(outcome(&child), Ok(()));
+    spawn::settle();
+    assert_eq!(ended(child.pid).status, RawStatus::Exited(0));
+}
