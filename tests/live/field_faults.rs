@@ -87,8 +87,9 @@ fn fault_strangers_are_taken_for_workers() {
         setup("[pool.a]\ncommand = [\"sh\", \"-c\", \"setsid sh -c 'sleep 0.3; exit 3' & exec sleep 1000\"]\n").start().ready();
     let a = m.pids("a");
     let child = |pid: i32| children(pid).first().copied();
-    let own_session = |pid: &i32| proc_stat(*pid)[3] == pid.to_string();
-    let stranger = m.log.wait_until("the orphan is there", || child(a[0]).filter(own_session));
+    // In a session of its own by now: the end of the worker's group is not its end.
+    let away = |pid: &i32| proc_stat(*pid)[3] == pid.to_string();
+    let stranger = m.log.wait_until("the orphan is there", || child(a[0]).filter(away));
     kill(a[0], libc::SIGKILL);
     m.log.wait_for("a:0 ready", 2);
     let told = m.log.wait_for("reaped a process that is no worker: exited with code 3", 1);
