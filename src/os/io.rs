@@ -37,7 +37,8 @@ pub fn write(fd: impl AsFd, buf: &[u8]) -> io::Result<usize> {
 }
 
 /// A pipe: read end, write end. Both close-on-exec and blocking.
-pub fn pipe_cloexec() -> io::Result<(OwnedFd, OwnedFd)> {
+#[cfg(test)]
+pub(crate) fn pipe_cloexec() -> io::Result<(OwnedFd, OwnedFd)> {
     pipe_with(libc::O_CLOEXEC)
 }
 
