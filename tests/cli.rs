@@ -684,3 +684,25 @@ fn shutdown_returns_once_the_master_is_gone() {
     assert!(!path.exists(), "returned before the socket was gone");
     master.join().unwrap();
 }
+
+#[test]
+fn config_shows_the_file_that_is_named_in_any_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("shop.toml");
+    fs::write(&file, "[pool.web]\ncommand = \"x\"\nworkers = 5\n").unwrap();
+    let file = file.to_str().unwrap();
+    let equal = format!("--config={file}");
+    for args in [
+        &["config", "show", file][..],
+        &["config", "show", "-c", file],
+        &["config", "-c", file, "show"],
+        &["config", "show", &equal],
+        &["config", "origin", "pool.web.workers", file],
+        &["config", "origin", "-c", file, "pool.web.workers"],
+    ] {
+        let ran = finish(&mut program(args, &[]));
+        assert!(ran.code == 0 && ran.out.contains('5'), "{args:?}: {ran:?}");
+    }
+    let ran = finish(&mut program(&["-c", file, "config", "show"], &[]));
+    assert!(ran.code == 2 && ran.err.contains("talks to no running master"), "{ran:?}");
+}

@@ -15,13 +15,14 @@ pub struct Args {
     #[command(subcommand)]
     pub verb: Verb,
     /// The config file; without it ./pools.toml, then /etc/poolmaster/pools.toml
-    #[arg(short, long, global = true, value_name = "FILE")]
+    // Ids of their own: those of the flags that find a master would be taken for them.
+    #[arg(short, long = "config", id = "config_file", global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Set a key, as in --set pool.web.workers=8; lists and tables in TOML syntax
     #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Answer in JSON
-    #[arg(long, global = true)]
+    #[arg(long = "json", id = "config_json", global = true)]
     pub json: bool,
 }
 
@@ -29,17 +30,30 @@ pub struct Args {
 #[derive(clap::Subcommand, Clone, Debug)]
 pub enum Verb {
     /// All values in force, as a config that means the same; secrets as ***
-    Show,
+    Show {
+        /// The config file, as with --config
+        file: Option<PathBuf>,
+    },
     /// Where the value of a key comes from, and what it hides
     Origin {
         /// The key, as in pool.web.workers; of a table, all keys in it
         key: String,
+        /// The config file, as with --config
+        file: Option<PathBuf>,
     },
+}
+
+impl Args {
+    /// The file, wherever it was named.
+    fn file(&self) -> Option<PathBuf> {
+        let (Verb::Show { file } | Verb::Origin { file, .. }) = &self.verb;
+        file.clone().or_else(|| self.config.clone())
+    }
 }
 
 /// Answers about the config.
 pub fn run(args: &Args, ctx: &Context) -> Exit {
-    let (text, errors, exit) = match check::sources(args.config.clone(), &args.set, ctx) {
+    let (text, errors, exit) = match check::sources(args.file(), &args.set, ctx) {
         Ok(sources) => match explain(&sources) {
             Ok(loaded) => answer(args, &loaded),
             Err(diags) => {
@@ -58,9 +72,9 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
 /// stdout, stderr and the exit code.
 fn answer(args: &Args, loaded: &Loaded) -> (String, String, Exit) {
     let text = match &args.verb {
-        Verb::Show if args.json => format!("{:#}\n", loaded.show_json()),
-        Verb::Show => loaded.show_toml(),
-        Verb::Origin { key } => match loaded.origin(key) {
+        Verb::Show { .. } if args.json => format!("{:#}\n", loaded.show_json()),
+        Verb::Show { .. } => loaded.show_toml(),
+        Verb::Origin { key, .. } => match loaded.origin(key) {
             Ok(origins) if args.json => format!("{:#}\n", origins.iter().map(Origin::json).collect::<Value>()),
             Ok(origins) => origins.iter().map(Origin::text).collect(),
             Err(why) => return (String::new(), format!("error: {why}\nno origin to show (exit 2)\n"), Exit::Usage),
@@ -79,14 +93,14 @@ mod tests {
         let text = Some("[pool.a]\ncommand='x'\nworkers=2\n".to_owned());
         let loaded = explain(&Sources { path: Some("/etc/p/pools.toml".into()), text, ..Sources::default() }).expect("valid");
         let ask = |verb: &Verb, json| answer(&Args { verb: verb.clone(), config: None, set: Vec::new(), json }, &loaded);
-        let origin = Verb::Origin { key: "pool.a.workers".to_owned() };
-        assert!(ask(&Verb::Show, false).0.contains("[pool.a]\ncommand = \"x\"\nworkers = 2\n"));
-        let shown: Value = serde_json::from_str(&ask(&Verb::Show, true).0).expect("JSON");
+        let origin = Verb::Origin { key: "pool.a.workers".to_owned(), file: None };
+        assert!(ask(&Verb::Show { file: None }, false).0.contains("[pool.a]\ncommand = \"x\"\nworkers = 2\n"));
+        let shown: Value = serde_json::from_str(&ask(&Verb::Show { file: None }, true).0).expect("JSON");
         assert_eq!((shown["pool"]["a"]["workers"].as_u64(), shown["order"][0].as_str()), (Some(2), Some("a")));
         assert!(ask(&origin, false).0.starts_with("pool.a.workers = 2\n  from /etc/p/pools.toml:3:9\n"));
         let shown: Value = serde_json::from_str(&ask(&origin, true).0).expect("JSON");
         assert_eq!(shown[0]["hidden"][0]["value"].as_str(), Some("1"));
-        let (out, err, exit) = ask(&Verb::Origin { key: "pool.a.wokers".to_owned() }, false);
+        let (out, err, exit) = ask(&Verb::Origin { key: "pool.a.wokers".to_owned(), file: None }, false);
         assert!(out.is_empty() && err.contains("did you mean `workers`?") && exit == Exit::Usage, "{err}");
     }
 }

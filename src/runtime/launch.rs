@@ -64,7 +64,8 @@ pub(super) fn launch(
     let argv: Vec<String> = launch.argv.iter().map(|a| words.fill(a)).collect();
     let program = argv.first().cloned().unwrap_or_default();
     let (stdout, stderr) = (End::open(&launch.stdout)?, End::open(&launch.stderr)?);
-    let made = [notify.as_ref().map(AsFd::as_fd), stdout.read.as_ref().map(AsFd::as_fd), stderr.read.as_ref().map(AsFd::as_fd)];
+    // Only what was made this moment tells how many are left: a notify socket may have been kept from fuller times.
+    let made = [stdout.read.as_ref(), stderr.read.as_ref()].map(|fd| fd.map(AsFd::as_fd));
     common.keep_reserve(made.into_iter().flatten())?;
     let fds: Vec<BorrowedFd<'_>> = run.sockets.iter().map(|s| s.listening.as_fd()).collect();
     let plan = Plan {
