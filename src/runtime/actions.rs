@@ -62,7 +62,10 @@ impl Master {
             Action::ReadConfig => self.read_config(),
             Action::ReopenLogs => {
                 self.log.reopen();
-                tracing::info!("log file reopened");
+                match &self.config.log.file {
+                    Some(_) => tracing::info!("log file reopened"),
+                    None => tracing::info!("no log file to reopen: the master logs to stderr"),
+                }
             }
             // Its name came back meanwhile, and what is here is for the new one.
             Action::PoolGone { pool } if self.is_back(pool) => {}
