@@ -119,10 +119,11 @@ fn fault_each_reload_leaks_a_descriptor() {
     // The first ones fill what is kept for later.
     reload();
     reload();
-    // The connection of the last question may still be open.
+    // The connection of the last question, and what an old worker left behind, may still be open for a moment. To stay: the control socket, two
+    // listeners, a notify socket for each worker and one in reserve.
     let settled = || {
         m.log.wait_until("the clients are gone", || {
-            Some(fds(m.pid())).filter(|f| f.values().filter(|v| v.starts_with("socket:")).count() <= 7)
+            Some(fds(m.pid())).filter(|f| f.values().filter(|v| v.starts_with("socket:")).count() <= 6)
         })
     };
     let before = settled();
