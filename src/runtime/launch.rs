@@ -154,8 +154,11 @@ impl End {
                 Ok(End { given: Some(write), read: Some(read) })
             }
             Output::File(path) => {
-                let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path);
-                let file = file.map_err(|e| setup(&format!("open its output file {}", path.display()), &e))?;
+                // Not to wait for the reader of a FIFO, and not to be given a terminal. What is open then is written to as usual.
+                let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+                let file = OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path);
+                let set_up = file.and_then(|file| fdio::set_nonblocking(file.as_fd(), false).map(|()| file));
+                let file = set_up.map_err(|e| setup(&format!("open its output file {}", path.display()), &e))?;
                 Ok(End { given: Some(file.into()), read: None })
             }
         }
