@@ -55,3 +55,13 @@ fn an_output_file_that_cannot_be_opened_at_once_stops_nobody() {
     m.log.wait_for("cannot open its output file", 1);
     m.ok(&["status"]);
 }
+
+/// A master that cannot start leaves nothing behind but its runtime directory.
+#[test]
+fn a_master_without_its_control_socket_leaves_no_file() {
+    let mut m = setup("[pool.web]\ncommand = \"sleep 1000\"\n").master("socket = \"DIR/missing/t.sock\"").start();
+    assert_eq!(m.wait().code(), Some(1));
+    assert!(m.log.text().contains("cannot open the control socket"), "{}", m.log.text());
+    let left: Vec<_> = std::fs::read_dir(m.setup.path("run")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
