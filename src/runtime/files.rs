@@ -62,15 +62,20 @@ impl Files {
             LockError::Held { pid, .. } => FilesError::Taken { name: master.name.clone(), pid },
             other => FilesError::Lock(other),
         })?;
-        let pid = PidFile::create(&master.pidfile).map_err(FilesError::Pid)?;
-        // From here on the name is ours: what an earlier master left behind under it is stale.
         let pools = master.runtime_dir.join(format!("{}.d", master.name));
-        let _ = std::fs::remove_dir_all(&pools);
-        directory(&pools, 0o711, uid)?;
-        let control = ControlListener::bind(&master.socket, master.socket_mode)
-            .map_err(|cause| FilesError::Socket { path: master.socket.clone(), cause })?;
-        let notify = in_memory(master, uid).unwrap_or_else(|| pools.clone());
-        Ok(Files { control, socket: master.socket.clone(), pid: Some(pid), pools, notify, lock: Some(lock) })
+        let mut pid = None;
+        match under_lock(master, uid, &pools, &mut pid) {
+            Ok((control, notify)) => Ok(Files { control, socket: master.socket.clone(), pid, pools, notify, lock: Some(lock) }),
+            Err(e) => {
+                // The error that counts is `e`: this is only tidying up.
+                if let Some(pid) = pid {
+                    let _ = std::fs::remove_dir_all(&pools);
+                    let _ = pid.remove();
+                }
+                let _ = lock.release();
+                Err(e)
+            }
+        }
     }
 
     /// The directory of a pool, made when missing.
@@ -118,6 +123,22 @@ impl Files {
         }
         left
     }
+}
+
+/// The pid file first, then what goes with the name: what an earlier master left behind under it is stale.
+fn under_lock(
+    master: &spec::Master,
+    uid: u32,
+    pools: &Path,
+    pid: &mut Option<PidFile>,
+) -> Result<(ControlListener, PathBuf), FilesError> {
+    *pid = Some(PidFile::create(&master.pidfile).map_err(FilesError::Pid)?);
+    let _ = std::fs::remove_dir_all(pools);
+    directory(pools, 0o711, uid)?;
+    let control = ControlListener::bind(&master.socket, master.socket_mode)
+        .map_err(|cause| FilesError::Socket { path: master.socket.clone(), cause })?;
+    let notify = in_memory(master, uid).unwrap_or_else(|| pools.to_owned());
+    Ok((control, notify))
 }
 
 /// A place in memory for the notify sockets of an instance whose runtime directory is on a disk: each worker has a socket of its own, and

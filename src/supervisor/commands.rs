@@ -67,8 +67,10 @@ impl Supervisor {
                 self.await_goal(now, id, Goal::Retried { pool, since: now }, timeout, out);
             }
             Command::Reload => {
+                // What is being read now may be older than what this order is about.
+                let begun = !self.reading;
                 self.read_config(out);
-                self.await_goal(now, id, Goal::Reload { rolling: None }, timeout, out);
+                self.await_goal(now, id, Goal::Reload { begun, rolling: None }, timeout, out);
             }
             Command::Reopen => {
                 self.reopen(now, out);

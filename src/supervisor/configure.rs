@@ -19,6 +19,7 @@ impl Supervisor {
     fn config_was_read(&mut self, out: &mut Vec<Action>) {
         self.reading = false;
         if std::mem::take(&mut self.read_again) && self.ending.is_none() {
+            self.reload_begins();
             self.read_config(out);
         }
     }

@@ -33,8 +33,9 @@ pub(super) enum Goal {
     Retried { pool: PoolId, since: Time },
     /// Everything is down: answered by the shutdown itself, as its last act but one.
     Ended,
-    /// The config was read (`None` until then), and these pools have rolled, or are gone with the old config.
-    Reload { rolling: Option<Vec<PoolId>> },
+    /// The config was read (`None` until then), and these pools have rolled, or are gone with the old config. `begun`: that reading began after
+    /// the order.
+    Reload { begun: bool, rolling: Option<Vec<PoolId>> },
     /// Each signal has gone out, or could not.
     Signalled { signal: i32, waiting: BTreeSet<WorkerId>, sent: usize, failed: Vec<i32> },
 }
@@ -44,7 +45,7 @@ impl Goal {
         match self {
             Goal::Scaled { pool } | Goal::Condition { pool, .. } | Goal::Retried { pool, .. } => *pool == id,
             Goal::Stopped { pools } | Goal::Started { pools } | Goal::Rolled { pools } => pools.contains(&id),
-            Goal::Reload { rolling } => rolling.as_ref().is_some_and(|pools| pools.contains(&id)),
+            Goal::Reload { rolling, .. } => rolling.as_ref().is_some_and(|pools| pools.contains(&id)),
             Goal::Ended => true,
             Goal::Signalled { .. } => false,
         }
@@ -149,7 +150,7 @@ impl Supervisor {
         let pools: Vec<PoolId> = self.order.iter().copied().chain(leaving).collect();
         let mut commands = Vec::new();
         for (id, pending) in &mut self.pending {
-            if let Goal::Reload { rolling } = &mut pending.goal
+            if let Goal::Reload { begun: true, rolling } = &mut pending.goal
                 && rolling.is_none()
             {
                 *rolling = Some(pools.clone());
@@ -161,8 +162,17 @@ impl Supervisor {
         }
     }
 
+    /// The config is read anew: for all orders that came until now.
+    pub(super) fn reload_begins(&mut self) {
+        for pending in self.pending.values_mut() {
+            if let Goal::Reload { begun, .. } = &mut pending.goal {
+                *begun = true;
+            }
+        }
+    }
+
     pub(super) fn reload_failed(&mut self, why: &str, out: &mut Vec<Action>) {
-        let waits = |goal: &Goal| matches!(goal, Goal::Reload { rolling: None });
+        let waits = |goal: &Goal| matches!(goal, Goal::Reload { begun: true, rolling: None });
         let commands: Vec<CommandId> = self.pending.iter().filter(|(_, p)| waits(&p.goal)).map(|(c, _)| *c).collect();
         for id in commands {
             self.finish(id, Outcome::Failed(why.to_owned()), out);
@@ -199,7 +209,7 @@ impl Supervisor {
             Goal::Started { pools } => self.each(pools, |p| self.started(p)),
             Goal::Rolled { pools } => self.each(pools, rolled),
             // A pool that left the config is forgotten once it is gone: until then there is something to wait for.
-            Goal::Reload { rolling } => {
+            Goal::Reload { rolling, .. } => {
                 self.each(rolling.as_ref()?, |p| if p.phase == Phase::Removed { None } else { rolled(p) })
             }
             Goal::Ended => None,

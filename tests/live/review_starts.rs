@@ -42,3 +42,26 @@ fn a_start_that_failed_leaves_no_notify_socket() {
     let files = std::fs::read_dir(home.join("many")).unwrap().count();
     assert!(files <= living + 1, "{files} sockets for {living} workers");
 }
+
+/// Opening the file for a worker's output must not stop the loop: with a FIFO that nobody reads, it would for ever.
+#[test]
+fn an_output_file_that_cannot_be_opened_at_once_stops_nobody() {
+    let s = setup(
+        "[pool.ok]\ncommand = \"sleep 1000\"\nready = \"exec\"\n\n[pool.fifo]\ncommand = \"echo heard\"\nready = \"exec\"\nafter = [\"ok\"]\n[pool.fifo.log]\nstdout = \"file:DIR/fifo\"\n",
+    );
+    gate(&s.path("fifo"));
+    let m = s.start();
+    m.log.wait_for("ok:0 ready", 1);
+    m.log.wait_for("cannot open its output file", 1);
+    m.ok(&["status"]);
+}
+
+/// A master that cannot start leaves nothing behind but its runtime directory.
+#[test]
+fn a_master_without_its_control_socket_leaves_no_file() {
+    let mut m = setup("[pool.web]\ncommand = \"sleep 1000\"\n").master("socket = \"DIR/missing/t.sock\"").start();
+    assert_eq!(m.wait().code(), Some(1));
+    assert!(m.log.text().contains("cannot open the control socket"), "{}", m.log.text());
+    let left: Vec<_> = std::fs::read_dir(m.setup.path("run")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -122,6 +122,11 @@ fn a_sandbox_may_forbid_to_split_the_table_of_descriptors() {
 }
 
 #[test]
+fn starts_are_told_rightly_in_a_storm() {
+    in_own_process("starts_in_a_storm");
+}
+
+#[test]
 fn one_descriptor_may_be_passed_twice() {
     let (r, w) = pipe_cloexec().unwrap();
     let mut plan = shell("echo 3 >&3; echo 4 >&4");

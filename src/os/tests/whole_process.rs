@@ -219,3 +219,52 @@ fn spawning_where_no_table_can_be_split() {
     spawn::settle();
     assert_eq!(ended(child.pid).status, RawStatus::Exited(0));
 }
+
+/// Children that are killed at any moment, programs that are not there, and another thread that opens and closes descriptors all the while:
+/// each start is told rightly, and nothing is left open.
+#[test]
+#[ignore = "in its own process"]
+fn starts_in_a_storm() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static OVER: AtomicBool = AtomicBool::new(false);
+    spawn::reserve();
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open();
+    let other = std::thread::spawn(|| {
+        while !OVER.load(Ordering::Relaxed) {
+            let _some: Vec<OwnedFd> = (0..8).map(|_| open_null().unwrap()).collect();
+        }
+    });
+    for round in 0_u32..3_000 {
+        let missing = round % 3 == 0;
+        let mut plan = plan(&[if missing { "/nonexistent/program" } else { "/bin/true" }]);
+        let (r, w) = pipe_cloexec().unwrap();
+        plan.fds = vec![w.as_fd(), r.as_fd(), w.as_fd()];
+        let child = start(&plan).unwrap();
+        drop((r, w));
+        for _ in 0..(round % 7) * 300 {
+            std::hint::spin_loop();
+        }
+        let killed = round % 2 == 0;
+        if killed {
+            signals::kill(child.pid, libc::SIGKILL).unwrap();
+        }
+        let pending = (round % 5 == 0).then(|| start(&self::plan(&["/nonexistent/program"])).unwrap());
+        spawn::settle();
+        if let Some(next) = pending {
+            assert!(outcome(&next).is_err(), "round {round}");
+            ended(next.pid);
+        }
+        let told = outcome(&child);
+        match ended(child.pid).status {
+            RawStatus::Exited(127) => assert!(told.is_err(), "round {round}: {told:?}"),
+            RawStatus::Exited(0) => assert!(told.is_ok() && !missing, "round {round}: {told:?}"),
+            status => assert!(killed && status == RawStatus::Signaled { signal: libc::SIGKILL, core: false }, "{status:?}"),
+        }
+    }
+    OVER.store(true, Ordering::Relaxed);
+    other.join().unwrap();
+    // The next start takes back what earlier ones have been lent.
+    ended(spawn(&plan(&["/bin/true"])).unwrap().pid);
+    assert!(open() <= before + 2, "{} open, {before} before", open());
+}

@@ -30,6 +30,21 @@ fn reload_is_done_when_everything_is_replaced() {
 }
 
 #[test]
+fn a_reload_ordered_while_an_older_file_is_read_waits_for_its_own_reading() {
+    let mut s = Scene::of(vec![pool(0, 1)]);
+    s.settled().signal(MasterSignal::Hup).ask(Command::Reload).expect("1 read-config");
+    // What comes now was read before the order.
+    s.fact(Event::ConfigRejected { reason: "line 3".to_owned() }).expect("1 read-config");
+    s.configure(master(), vec![pool(0, 1)]).boots("a0.2").to(2.0).skip();
+    s.exit("a0.1", 0).expect("2 done 1").idle();
+
+    let mut s = Scene::of(vec![pool(0, 1)]);
+    s.settled().signal(MasterSignal::Hup).ask(Command::Reload).expect("1 read-config");
+    s.configure(master(), vec![pool(0, 1)]).boots("a0.2").skip();
+    s.fact(Event::ConfigRejected { reason: "line 3".to_owned() }).expect("1 failed 1");
+}
+
+#[test]
 fn two_requests_while_a_config_is_read_lead_to_one_more_reading() {
     let mut s = Scene::of(vec![pool(0, 1)]);
     s.settled().signal(MasterSignal::Hup).signal(MasterSignal::Hup).signal(MasterSignal::Hup).expect("1 read-config");
