@@ -132,7 +132,7 @@ fn kill_signals_whom_it_names_and_nobody_else() {
         m.log.wait_for(&format!("| {slot} up"), 1);
     }
     let before = m.wait_count("web", 3);
-    assert!(m.ok(&["kill", "-s", "USR1", "web:1"]).contains("SIGUSR1 sent to 1 workers"));
+    assert!(m.ok(&["kill", "-s", "USR1", "web:1"]).contains("SIGUSR1 sent to 1 worker"));
     m.log.wait_for("| 1 got it", 1);
     m.ok(&["kill", "--signal", "SIGUSR1", "web"]);
     for slot in [0, 2] {
