@@ -276,9 +276,11 @@ fn row_34_new_workers_are_started_before_surplus_ones_are_stopped() {
     let mut m = setup(&pools("a", "b")).arg("--trace").arg("trace").start().ready();
     // One pool grows and the other shrinks in the same turn, both ways round.
     m.held(|| [41, 42].map(|signal| m.signal(signal)));
-    (m.wait_count("a", 1), m.wait_count("b", 3));
+    m.wait_count("a", 1);
+    m.wait_count("b", 3);
     m.held(|| [40, 43].map(|signal| m.signal(signal)));
-    (m.wait_count("a", 2), m.wait_count("b", 2));
+    m.wait_count("a", 2);
+    m.wait_count("b", 2);
     let places = m.places(&["b scaled from 2 to 3", "a scaled from 2 to 1", "a scaled from 1 to 2", "b scaled from 3 to 2"]);
     assert!(rising(&places), "{places:?}");
     // A config in which one pool takes the place of another.
