@@ -102,7 +102,8 @@ impl Master {
         };
         let launched = launch::launch(worker, &run, &self.common, &mut notify);
         if let Some(unused) = notify {
-            self.notify_sockets.give_back(worker.pool, unused);
+            // At once, and not kept for the next one: a descriptor numbered close to the limit would keep that from starting too.
+            let _ = unused.unlink();
         }
         let process = launched?;
         let number = self.processes.next_number();

@@ -45,12 +45,6 @@ impl NotifySockets {
         NotifySocket::bind(&dir.join(format!("n{}", self.next)), 0o600)
     }
 
-    /// No worker was started with it: the next one may have it.
-    pub(super) fn give_back(&mut self, pool: PoolId, socket: NotifySocket) {
-        let other = self.ready.insert(pool, socket);
-        self.gone.extend(other);
-    }
-
     /// The worker has ended, and everything that it said was read. Nobody listens to what its descendants may still say.
     pub(super) fn retire(&mut self, socket: Option<NotifySocket>, epoll: &Epoll) {
         if let Some(socket) = socket {
