@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::{Context, Exit};
-use crate::config::diagnostics::{Diagnostic, Diagnostics};
+use crate::config::diagnostics::{Diagnostic, Diagnostics, note};
 use crate::config::spec::Config;
 use crate::config::{Flag, Loaded, Sources, explain};
 
@@ -30,7 +30,7 @@ pub struct Args {
 pub fn run(args: &Args, ctx: &Context) -> Exit {
     let (text, errors, exit) = match sources(args.config.clone(), &args.set, ctx) {
         Ok(sources) => answer(args, explain(&sources)),
-        Err(usage) => (String::new(), format!("error: {usage}\nnothing was checked: wrong usage (exit 2)\n"), Exit::Usage),
+        Err(usage) => (String::new(), format!("error: {usage}\nnothing was checked: wrong usage\n"), Exit::Usage),
     };
     // A closed pipe is the reader's choice.
     let _ = std::io::stdout().write_all(text.as_bytes());
@@ -50,13 +50,12 @@ fn answer(args: &Args, loaded: Result<Loaded, Diagnostics>) -> (String, String, 
         Err(diags) if args.json => {
             let errors: Vec<_> = diags.errors().map(Diagnostic::json).collect();
             let warnings: Vec<_> = diags.warnings().map(Diagnostic::json).collect();
-            let out = json!({ "ok": false, "errors": errors, "warnings": warnings, "not_yet": [] });
+            let out = json!({ "ok": false, "errors": errors, "warnings": warnings, "not_yet": diags.not_yet });
             (format!("{out}\n"), format!("{}\n", refused(&diags)), Exit::Usage)
         }
         Err(diags) => (String::new(), format!("{diags}\n{}\n", refused(&diags)), Exit::Usage),
         Ok(loaded) => {
             let config = &loaded.config;
-            let counted = plural(loaded.warnings.len(), "warning");
             let refused = args.strict && !(loaded.warnings.is_empty() && config.not_yet.is_empty());
             let exit = if refused { Exit::Usage } else { Exit::Done };
             if args.json {
@@ -65,11 +64,7 @@ fn answer(args: &Args, loaded: Result<Loaded, Diagnostics>) -> (String, String, 
                     "ok": !refused, "path": config.path, "errors": [], "warnings": warnings, "not_yet": config.not_yet,
                     "pools": config.pools.len(), "workers": workers(config), "listeners": listeners(config),
                 });
-                let errors = if refused {
-                    format!("{counted} and {}: refused by --strict (exit 2)\n", plural(config.not_yet.len(), "note"))
-                } else {
-                    String::new()
-                };
+                let errors = if refused { strictly(&loaded) } else { String::new() };
                 return (format!("{out}\n"), errors, exit);
             }
             let mut errors = String::new();
@@ -77,14 +72,13 @@ fn answer(args: &Args, loaded: Result<Loaded, Diagnostics>) -> (String, String, 
                 errors.push_str(&format!("{warning}\n"));
             }
             for line in &config.not_yet {
-                errors.push_str(&format!("note: {line}\n"));
+                errors.push_str(&note(line));
             }
             if !config.not_yet.is_empty() {
-                errors.push_str("note: `run` refuses a config that asks for what is not in this version yet\n");
+                errors.push_str(&note("`run` refuses a config that asks for what is not in this version yet"));
             }
             if refused {
-                let notes = plural(config.not_yet.len(), "note");
-                errors.push_str(&format!("{}: {counted} and {notes}: refused by --strict (exit 2)\n", shown(config)));
+                errors.push_str(&format!("\n{}", strictly(&loaded)));
                 return (String::new(), errors, exit);
             }
             (format!("{}\n", summary(config)), errors, exit)
@@ -95,7 +89,17 @@ fn answer(args: &Args, loaded: Result<Loaded, Diagnostics>) -> (String, String, 
 /// The last line of a refusal.
 fn refused(diags: &Diagnostics) -> String {
     let more = if diags.dropped() > 0 { "more than " } else { "" };
-    format!("{more}{} in the config: nothing would be started (exit 2)", plural(diags.errors().count(), "error"))
+    format!("{more}{} in the config: nothing would be started", plural(diags.errors().count(), "error"))
+}
+
+/// `pools.toml: refused by --strict: 1 warning, 2 keys that are not in this version yet`
+fn strictly(loaded: &Loaded) -> String {
+    let (warnings, later) = (loaded.warnings.len(), loaded.config.not_yet.len());
+    let mut why: Vec<String> = (warnings > 0).then(|| plural(warnings, "warning")).into_iter().collect();
+    if later > 0 {
+        why.push(format!("{} not in this version yet", plural(later, "setting")));
+    }
+    format!("{}: refused by --strict: {}\n", shown(&loaded.config), why.join(", "))
 }
 
 /// `pools.toml: ok: 3 pools, 7 workers, 2 listeners`
@@ -155,7 +159,7 @@ mod tests {
     fn errors_end_with_what_the_code_means() {
         let (out, err, exit) = answered("[pool.a]\nwokers=2\n", &Args::default());
         assert_eq!((out.as_str(), exit), ("", Exit::Usage));
-        assert!(err.ends_with("\n2 errors in the config: nothing would be started (exit 2)\n"), "{err}");
+        assert!(err.ends_with("\n2 errors in the config: nothing would be started\n"), "{err}");
         let (out, _, exit) = answered("[pool.a]\nwokers=2\n", &Args { json: true, ..Args::default() });
         let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
         assert_eq!((json["ok"].as_bool(), json["errors"][1]["line"].as_u64(), exit), (Some(false), Some(2), Exit::Usage));
@@ -169,6 +173,6 @@ mod tests {
         assert!(err.contains("warning: pool.a.graceful_timeout"), "{err}");
         let (out, err, exit) = answered(LATER, &Args { strict: true, ..Args::default() });
         assert_eq!((out.as_str(), exit), ("", Exit::Usage));
-        assert!(err.ends_with("pools.toml: 1 warning and 1 note: refused by --strict (exit 2)\n"), "{err}");
+        assert!(err.ends_with("pools.toml: refused by --strict: 1 warning, 1 setting not in this version yet\n"), "{err}");
     }
 }

@@ -89,8 +89,9 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
     }
 }
 
+/// What is said of a config ends its last line itself: an empty one follows then.
 fn usage(text: &str) -> Exit {
-    output::err(&format!("{}\n", text.trim_end()));
+    output::err(&format!("{text}\n"));
     Exit::Usage
 }
 
@@ -98,18 +99,18 @@ fn usage(text: &str) -> Exit {
 fn sources(args: &Args, ctx: &Context) -> Result<Sources, String> {
     let mut sources = if args.command.is_empty() {
         if !args.listen.is_empty() {
-            return Err("poolmaster: --listen is for a command given here: poolmaster run --listen :8000 -- COMMAND".to_owned());
+            return Err("error: --listen is for a command given here: poolmaster run --listen :8000 -- COMMAND".to_owned());
         }
         let mut flags = Vec::new();
         for argument in &args.workers {
-            flags.push(Flag::workers(argument).map_err(|e| format!("poolmaster: --workers: {e}"))?);
+            flags.push(Flag::workers(argument).map_err(|e| format!("error: {e}"))?);
         }
         Sources { path: args.config.as_ref().map(|p| ctx.cwd.join(p)), flags, ..Sources::default() }
     } else {
         Sources::adhoc(&args.listen, args.workers.last().cloned(), args.command.clone())
     };
     for argument in &args.set {
-        sources.flags.push(Flag::set(argument).map_err(|e| format!("poolmaster: --set: {e}"))?);
+        sources.flags.push(Flag::set(argument).map_err(|e| format!("error: {e}"))?);
     }
     let master = |key: &str, flag: &str, value: &str| Flag {
         key: format!("master.{key}"),

@@ -235,6 +235,7 @@ impl Master {
                 notify_dir: self.files.notify_dir(&pool.spec.name, self.uid).map_err(|e| StartError::Files(Box::new(e)))?,
                 environment: Environment::of(&self.environment, pool, &config.master.name),
                 config: pool.clone(),
+                path_told: std::cell::Cell::new(false),
             };
             runs.insert(pool.spec.id, Rc::new(run));
         }

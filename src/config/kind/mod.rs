@@ -220,7 +220,7 @@ impl Kind {
             Kind::User => "a name or a number".to_owned(),
             Kind::Users => "a list of names or numbers".to_owned(),
             Kind::Limit => "a number, a size such as \"1G\", or \"unlimited\"".to_owned(),
-            Kind::Clock => "a time of day \"HH:MM\", or \"\"".to_owned(),
+            Kind::Clock => "a time of day in quotes, \"HH:MM\", or \"\"".to_owned(),
             Kind::Schedule => "a list of tables { from = \"08:00\", to = \"20:00\", days = \"mon-fri\", min = 6 }".to_owned(),
         }
     }
@@ -239,7 +239,9 @@ impl Kind {
                 match toml_text::value(text.trim(), place) {
                     Ok(raw @ Raw::List(_)) => Ok(raw),
                     Ok(_) | Err(_) => {
-                        Err(problem(format!("{text:?} is not a list in TOML syntax"), format!("allowed: {}", self.allowed())))
+                        let word = !bracketed && matches!(self, Kind::Strings | Kind::Choices(_) | Kind::Users);
+                        let help = if word { format!("write [{text:?}]") } else { format!("allowed: {}", self.allowed()) };
+                        Err(problem(format!("{text:?} is not a list in TOML syntax"), help))
                     }
                 }
             }

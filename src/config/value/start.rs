@@ -63,14 +63,14 @@ pub(crate) fn ready(text: &str) -> Result<Ready, String> {
         ("accepting", None) => Ok(Ready::Kind(ReadyKind::Accepting)),
         ("notify", None) => Ok(Ready::Kind(ReadyKind::Notify)),
         ("delay", Some(rest)) => {
-            duration(rest).map(|d| Ready::Kind(ReadyKind::Delay(d))).map_err(|e| format!("after delay: {e}"))
+            duration(rest).map(|d| Ready::Kind(ReadyKind::Delay(d))).map_err(|e| format!("delay:{rest}: {e}"))
         }
         ("fd", Some(rest)) => match rest.parse::<u32>() {
             Ok(_) => Ok(Ready::Later),
-            Err(_) => Err(format!("after fd: {rest:?} is no descriptor number")),
+            Err(_) => Err(format!("fd:{rest}: {rest:?} is no descriptor number")),
         },
         ("tcp" | "http" | "command", Some(rest)) if !rest.is_empty() => Ok(Ready::Later),
-        ("delay" | "fd" | "tcp" | "http" | "command", _) => Err(format!("after {kind}: something has to follow")),
+        ("delay" | "fd" | "tcp" | "http" | "command", _) => Err(format!("{kind:?} is only half of it")),
         _ => Err(format!("{text:?} is no way to become ready")),
     }
 }

@@ -1,0 +1,1 @@
+//! What depends on this very host: its processes, its limits, its users.
