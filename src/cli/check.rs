@@ -144,7 +144,7 @@ mod tests {
     }
 
     const GOOD: &str = "[pool.a]\ncommand='x'\nworkers=2\nlisten=':80'\n[pool.b]\ncommand='x'\nautostart=false\n";
-    const LATER: &str = "[pool.a]\ncommand='x'\nnice=5\ngraceful_timeout='2m'\n";
+    const LATER: &str = "[pool.a]\ncommand='x'\nrecycle.at='04:00'\ngraceful_timeout='2m'\n";
 
     #[test]
     fn a_good_config_is_summed_up() {
@@ -169,7 +169,7 @@ mod tests {
     fn what_is_not_there_yet_is_a_note_and_strict_refuses_it() {
         let (out, err, exit) = answered(LATER, &Args::default());
         assert!(out.starts_with("pools.toml: ok: ") && exit == Exit::Done, "{out}");
-        assert!(err.contains("note: pool.a.nice: not in this version yet (pools.toml:3:6)\n"), "{err}");
+        assert!(err.contains("note: pool.a.recycle.at: not in this version yet (pools.toml:3:12)\n"), "{err}");
         assert!(err.contains("warning: pool.a.graceful_timeout"), "{err}");
         let (out, err, exit) = answered(LATER, &Args { strict: true, ..Args::default() });
         assert_eq!((out.as_str(), exit), ("", Exit::Usage));

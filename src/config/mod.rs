@@ -13,6 +13,7 @@
 mod build;
 mod check;
 pub mod diagnostics;
+pub mod env_file;
 mod environment;
 mod files;
 mod flags;

@@ -36,8 +36,8 @@ pub struct Master {
     pub socket: PathBuf,
     /// Its permission bits.
     pub socket_mode: u32,
-    /// User ids that may connect, beside root and the master's own.
-    pub socket_uids: Vec<u32>,
+    /// Users that may connect, beside root and the master's own.
+    pub socket_users: Vec<Account>,
     /// File mode mask of the master and its workers.
     pub umask: Option<u32>,
     /// False: workers go on when the master dies.
@@ -46,6 +46,33 @@ pub struct Master {
     pub log: MasterLog,
     /// Record the core's events here.
     pub trace: Option<PathBuf>,
+}
+
+/// A user or a group, as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// By number.
+    Id(u32),
+    /// By name: looked up when the config is put in force.
+    Name(String),
+}
+
+impl std::fmt::Display for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Account::Id(id) => write!(f, "{id}"),
+            Account::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A resource limit; `None`: unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// What holds.
+    pub soft: Option<u64>,
+    /// How far it may be raised.
+    pub hard: Option<u64>,
 }
 
 /// The master's log.
@@ -66,6 +93,8 @@ pub struct Pool {
     pub spec: PoolSpec,
     /// How a worker is started.
     pub launch: Launch,
+    /// Who it is, and what it may use.
+    pub identity: Identity,
     /// Its listeners, in the order of their descriptors (3, 4, ...).
     pub listeners: Vec<Listener>,
     /// Real-time signals to the master.
@@ -93,14 +122,88 @@ pub struct Launch {
     pub working_dir: Option<PathBuf>,
     /// Variables to set (`Some`) or to remove (`None`).
     pub env: Vec<(String, Option<String>)>,
+    /// Start from these of the master's variables alone (a `*` at the end stands for any rest); `None`: from all.
+    pub env_pass: Option<Vec<String>>,
+    /// Files of variables, read at each spawn.
+    pub env_files: Vec<EnvFile>,
+    /// Variables whose values are in files, read at each spawn.
+    pub secrets: Vec<(String, PathBuf)>,
+    /// First word of the command as the program sees it; `None`: as in `argv`.
+    pub argv0: Option<String>,
     /// Where stdout goes.
     pub stdout: Output,
     /// Where stderr goes.
     pub stderr: Output,
     /// Captured lines: longest, in bytes.
     pub max_line: usize,
-    /// The worker speaks the systemd protocols: LISTEN_FDS, NOTIFY_SOCKET, WATCHDOG_USEC are set.
+    /// How sockets and readiness are spoken about.
+    pub protocols: Protocols,
+}
+
+/// The protocols that are spoken with a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocols {
+    /// LISTEN_FDS, NOTIFY_SOCKET and WATCHDOG_USEC are set.
     pub systemd: bool,
+    /// LISTEN_PID is set with them; false: for wrappers that fork.
+    pub listen_pid: bool,
+}
+
+/// A file of variables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvFile {
+    /// Where.
+    pub path: PathBuf,
+    /// It need not be there.
+    pub optional: bool,
+}
+
+/// Who a worker is, and what it may use. What is `None`, empty or false stays as the master has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// User.
+    pub user: Option<Account>,
+    /// Group; `None`: the user's own.
+    pub group: Option<Account>,
+    /// Supplementary groups; `None`: the user's.
+    pub groups: Option<Vec<Account>>,
+    /// File mode mask.
+    pub umask: Option<u32>,
+    /// Root directory.
+    pub chroot: Option<PathBuf>,
+    /// Scheduling priority, -20 to 19.
+    pub nice: Option<i32>,
+    /// How readily the kernel kills it when memory is out, -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+    /// CPUs, given to the slots in turn.
+    pub cpus: Vec<u32>,
+    /// No privileges can be gained by exec.
+    pub no_new_privileges: bool,
+    /// Numbers of the ambient capabilities; all others are dropped.
+    pub capabilities: Option<Vec<u8>>,
+    /// Resource limits.
+    pub limits: Vec<(Resource, Bounds)>,
+}
+
+/// What a resource limit bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// Open files.
+    OpenFiles,
+    /// Size of a core file, bytes.
+    Core,
+    /// Processes of the user.
+    Processes,
+    /// Locked memory, bytes.
+    LockedMemory,
+    /// Stack, bytes.
+    Stack,
+    /// Address space, bytes.
+    AddressSpace,
+    /// CPU time, seconds.
+    Cpu,
+    /// Size of written files, bytes.
+    FileSize,
 }
 
 /// Where a worker's stdout or stderr goes.

@@ -53,6 +53,18 @@ pub fn ensure_dir(path: &Path, mode: u32, uid: u32) -> Result<(), DirError> {
     inspect(path, &dir, uid)
 }
 
+/// Makes the directory, or takes the one that is there, with exactly this mode and owner. Only for a name in a directory of our own, where
+/// nobody else can put anything.
+pub fn ensure_owned(path: &Path, mode: u32, uid: u32) -> Result<(), DirError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(kernel(path, "make it", &e)),
+        _ => {}
+    }
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let dir = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|e| kernel(path, "open it", &e))?;
+    set_up(&dir, mode, uid).map_err(|e| kernel(path, "set its mode and owner", &e))
+}
+
 /// Does the directory live in memory (tmpfs or ramfs)? There a new socket costs microseconds, and no full or hung disk can refuse it.
 pub fn in_memory(path: &Path) -> bool {
     const RAMFS: libc::c_long = 0x8584_58f6;

@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -71,6 +71,20 @@ pub fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
         }
         Err(e) => Err(e),
     }
+}
+
+/// All of a regular file of at most `limit` bytes. Never waits for anybody: a FIFO or a device is refused, not read.
+pub fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is larger than {limit} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// Opens a file for appending; made with mode 0640 when missing. Never waits: a named pipe that nobody reads is an error.

@@ -21,6 +21,7 @@
 //! | [`unix`] | the control socket, both ends |
 //! | [`lockfile`] | one instance, one pid file |
 //! | [`dirs`] | directories one may trust |
+//! | [`users`] | users and groups by name |
 
 pub mod accepting;
 pub mod clock;
@@ -40,6 +41,7 @@ pub mod signals;
 mod socket_file;
 pub mod spawn;
 pub mod unix;
+pub mod users;
 
 pub use errno::words;
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 use super::errno::{check, retry};
@@ -36,8 +36,9 @@ pub struct NotifySocket {
 }
 
 impl NotifySocket {
-    /// Makes the socket at `path` with these permission bits; a socket that is there already is stale (the name is this worker's alone).
-    pub fn bind(path: &Path, mode: u32) -> io::Result<NotifySocket> {
+    /// Makes the socket at `path` with these permission bits, for that user (`None`: ours); a socket that is there already is stale (the
+    /// name is this worker's alone). The directory has to be ours alone.
+    pub fn bind(path: &Path, mode: u32, owner: Option<u32>) -> io::Result<NotifySocket> {
         let fd = socket_file::socket(libc::SOCK_DGRAM)?;
         set_option(&fd, libc::SO_PASSCRED, 1)?;
         // Only a wish: the kernel may clamp it.
@@ -54,6 +55,9 @@ impl NotifySocket {
         }
         if mode & 0o077 != 0 {
             fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        }
+        if owner.is_some() {
+            lchown(path, owner, None)?;
         }
         Ok(NotifySocket { fd, path: path.to_owned() })
     }

@@ -82,6 +82,20 @@ pub fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// The group we act as.
+pub fn effective_gid() -> u32 {
+    // SAFETY: always succeeds.
+    unsafe { libc::getegid() }
+}
+
+/// Do we have this capability (by its number) in force?
+pub fn has_capability(number: u8) -> bool {
+    let status = procfs::read("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
+    1_u64.checked_shl(number.into()).is_some_and(|bit| set & bit != 0)
+}
+
 /// CPUs this process may use: by affinity, or by the cgroup's quota rounded up, whichever is smaller. At least 1.
 pub fn cpus() -> usize {
     let quota = procfs::read("/proc/self/cgroup").as_deref().and_then(quota).unwrap_or(usize::MAX);

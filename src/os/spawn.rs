@@ -12,14 +12,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use super::io::{dev_null, pipe_with};
 
+mod call;
 mod child;
 mod failure;
+mod identity;
 mod image;
 mod layout;
 mod lent;
 mod pad;
 
 pub use failure::{SpawnFailure, Step};
+pub use identity::{Identity, Resource, UNLIMITED};
 use image::Image;
 use lent::Lent;
 pub use pad::{reserve, settle};
@@ -56,8 +59,8 @@ pub struct Plan<'a> {
     pub working_dir: Option<CString>,
     /// Without one: change to this, the name of the parent's own, if that is there. By now it may lead to another place.
     pub default_dir: Option<CString>,
-    /// File mode mask; `None`: the parent's.
-    pub umask: Option<u32>,
+    /// Who it is, and what it may use.
+    pub identity: Identity,
     /// Descriptor 0.
     pub stdin: Source<'a>,
     /// Descriptor 1.
@@ -68,10 +71,6 @@ pub struct Plan<'a> {
     pub fds: Vec<BorrowedFd<'a>>,
     /// Sent to the child when the forking thread ends: fork from the main thread only.
     pub death_signal: Option<i32>,
-    /// Soft and hard limit of open descriptors to give back; `None`: the parent's.
-    pub nofile: Option<(u64, u64)>,
-    /// Soft and hard limit of queued signals to give back; `None`: the parent's.
-    pub sigpending: Option<(u64, u64)>,
     /// Signals whose disposition is not the default one. See [`crate::os::signals::ignored_at_start`].
     pub reset_signals: &'a [i32],
 }
@@ -87,14 +86,12 @@ impl Plan<'_> {
             watchdog_pid: false,
             working_dir: None,
             default_dir: None,
-            umask: None,
+            identity: Identity::default(),
             stdin: Source::Null,
             stdout: Source::Inherit,
             stderr: Source::Inherit,
             fds: Vec::new(),
             death_signal: None,
-            nofile: None,
-            sigpending: None,
             reset_signals: &[],
         }
     }
@@ -179,8 +176,9 @@ pub fn start(plan: &Plan<'_>) -> Result<Child, SpawnFailure> {
     let (exec, report) = pipe_with(libc::O_CLOEXEC | libc::O_NONBLOCK).map_err(|e| SpawnFailure::from_io(Step::Pipe, &e))?;
     let passed = plan.fds.iter().map(AsRawFd::as_raw_fd);
     let sources = standard.into_iter().chain(passed).chain([report.as_raw_fd()]).collect();
-    let placed = if lent::may_share() { pad::place(sources) } else { pad::stay(sources) };
-    let started = lent::clone(Image::new(plan, &placed), exec).map_err(|e| SpawnFailure::from_io(Step::Fork, &e))?;
+    let shares = lent::may_share() && !plan.identity.needs_own_memory();
+    let placed = if shares { pad::place(sources) } else { pad::stay(sources) };
+    let started = lent::clone(Image::new(plan, &placed), exec, shares).map_err(|e| SpawnFailure::from_io(Step::Fork, &e))?;
     placed.leave_to(started.word);
     // Before the next one: a sibling that still holds the write end delays the end-of-file of this one (1 s instead of 0.05 s).
     drop(report);

@@ -42,7 +42,7 @@ impl Master {
         // Not while a child has just started: it would wait for the processor. The news of its exec is a turn of its own.
         if self.actions.is_empty() && expensive == 0 {
             let runs = &self.runs;
-            self.notify_sockets.tidy(|pool| runs.get(&pool).map(|run| run.notify_dir.as_path()));
+            self.notify_sockets.tidy(|pool| runs.get(&pool).map(|run| run.notify_home()));
         }
         self.flush_clients();
     }
@@ -94,8 +94,8 @@ impl Master {
             errno: 0,
             message: format!("config {revision} has no such pool any more"),
         })?;
-        let mut notify = if run.config.launch.systemd {
-            let socket = self.notify_sockets.take(worker.pool, &run.notify_dir);
+        let mut notify = if run.config.launch.protocols.systemd {
+            let socket = self.notify_sockets.take(worker.pool, run.notify_home());
             Some(socket.map_err(|e| launch::lack(&format!("bind a notify socket in {}", run.notify_dir.display()), &e))?)
         } else {
             None

@@ -120,7 +120,7 @@ impl Master {
     }
 
     fn welcome(&mut self, fd: OwnedFd, peer: PeerCred) {
-        let allowed = peer.uid == 0 || peer.uid == self.uid || self.config.socket_uids.contains(&peer.uid);
+        let allowed = peer.uid == 0 || peer.uid == self.uid || self.socket_uids.contains(&peer.uid);
         if !allowed {
             tracing::warn!(
                 uid = peer.uid,

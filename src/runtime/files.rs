@@ -49,6 +49,9 @@ pub(super) struct Files {
     pools: PathBuf,
     /// Where the pools' notify sockets are: in `pools`, or, when that is on a disk, in memory.
     notify: PathBuf,
+    /// What is in the root directories of pools that have their own.
+    jailed: Vec<PathBuf>,
+    uid: u32,
     /// Last: another master may come as soon as it is free.
     lock: Option<InstanceLock>,
 }
@@ -65,7 +68,16 @@ impl Files {
         let pools = master.runtime_dir.join(format!("{}.d", master.name));
         let mut pid = None;
         match under_lock(master, uid, &pools, &mut pid) {
-            Ok((control, notify)) => Ok(Files { control, socket: master.socket.clone(), pid, pools, notify, lock: Some(lock) }),
+            Ok((control, notify)) => Ok(Files {
+                control,
+                socket: master.socket.clone(),
+                pid,
+                pools,
+                notify,
+                jailed: Vec::new(),
+                uid,
+                lock: Some(lock),
+            }),
             Err(e) => {
                 // The error that counts is `e`: this is only tidying up.
                 if let Some(pid) = pid {
@@ -78,24 +90,34 @@ impl Files {
         }
     }
 
-    /// The directory of a pool, made when missing.
-    pub(super) fn pool_dir(&self, name: &str, uid: u32) -> Result<PathBuf, FilesError> {
-        let dir = self.pools.join(name);
-        directory(&dir, 0o700, uid)?;
-        Ok(dir)
-    }
-
-    /// The directory of a pool's notify sockets, made when missing.
-    pub(super) fn notify_dir(&self, name: &str, uid: u32) -> Result<PathBuf, FilesError> {
-        let dir = self.notify.join(name);
-        directory(&dir, 0o700, uid)?;
-        Ok(dir)
+    /// The directories of a pool, made when missing: its own, which belongs to its user, and that of its notify sockets, which is ours. Those
+    /// of workers with another root directory are in there, at the same path.
+    pub(super) fn pool_dirs(&mut self, name: &str, uid: u32, chroot: Option<&Path>) -> Result<PoolDirs, FilesError> {
+        let within = |path: &Path| chroot.map_or_else(|| path.to_owned(), |root| below(root, path));
+        let (own, notify) = (within(&self.pools), within(if chroot.is_some() { &self.pools } else { &self.notify }));
+        if let Some(root) = chroot {
+            for dir in [&own, &notify] {
+                make_below(root, dir)?;
+            }
+            if !self.jailed.contains(&own) {
+                self.jailed.push(own.clone());
+            }
+        }
+        let sockets = notify.join(NOTIFY);
+        directory(&sockets, 0o711, self.uid)?;
+        let sockets = sockets.join(name);
+        directory(&sockets, 0o711, self.uid)?;
+        let dir = own.join(name);
+        // Below a directory of ours alone: whoever has it, got it from us.
+        dirs::ensure_owned(&dir, 0o700, uid).map_err(|e| FilesError::Directory(e.to_string()))?;
+        Ok(PoolDirs { seen: self.pools.join(name), notify: sockets })
     }
 
     /// Removes a pool's directories.
     pub(super) fn drop_pool_dir(&self, name: &str) {
-        for root in [&self.pools, &self.notify] {
+        for root in [&self.pools, &self.notify].into_iter().chain(&self.jailed) {
             let _ = std::fs::remove_dir_all(root.join(name));
+            let _ = std::fs::remove_dir_all(root.join(NOTIFY).join(name));
         }
     }
 
@@ -115,6 +137,13 @@ impl Files {
             // Fails as it should while another instance uses it.
             let _ = self.notify.parent().map(std::fs::remove_dir);
         }
+        for dir in self.jailed.drain(..) {
+            if let Err(e) = std::fs::remove_dir_all(&dir) {
+                left.push(format!("cannot remove {}: {e}", dir.display()));
+            }
+            // Fails as it should when it was not made by us alone.
+            let _ = dir.parent().map(std::fs::remove_dir);
+        }
         if let Some(Err(e)) = self.pid.take().map(PidFile::remove) {
             left.push(format!("cannot remove the pid file: {e}"));
         }
@@ -123,6 +152,34 @@ impl Files {
         }
         left
     }
+}
+
+/// The directories of one pool.
+#[derive(Debug)]
+pub(super) struct PoolDirs {
+    /// Its own, as its workers see it.
+    pub(super) seen: PathBuf,
+    /// Of its notify sockets, as we see it.
+    pub(super) notify: PathBuf,
+}
+
+/// Where the notify sockets are, beside the pools' own directories: no pool can have this name.
+const NOTIFY: &str = ".n";
+
+/// An absolute path as it is seen from outside of a root directory.
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// Makes the directories from a root directory down to `path`, each checked to be ours or root's: inside of the root directory anybody may
+/// have left anything.
+fn make_below(root: &Path, path: &Path) -> Result<(), FilesError> {
+    let mut at = root.to_owned();
+    for part in path.strip_prefix(root).unwrap_or(path) {
+        at.push(part);
+        directory(&at, 0o711, 0)?;
+    }
+    Ok(())
 }
 
 /// The pid file first, then what goes with the name: what an earlier master left behind under it is stale.
@@ -163,7 +220,7 @@ fn in_memory(master: &spec::Master, uid: u32) -> Option<PathBuf> {
 /// In memory on every Linux host, containers too.
 const MEMORY: &str = "/dev/shm";
 /// A socket's path has at most 107 bytes: this much for the directory leaves room for the name of any pool and the number of any worker.
-const LONGEST: usize = 107 - "/".len() - 32 - "/n".len() - 9;
+const LONGEST: usize = 107 - "/.n/".len() - 32 - "/n".len() - 9;
 
 fn directory(path: &Path, mode: u32, uid: u32) -> Result<(), FilesError> {
     dirs::ensure_dir(path, mode, uid).map_err(|e| FilesError::Directory(e.to_string()))

@@ -62,7 +62,7 @@ mod tests {
             let temp = tempfile::tempdir().expect("a temporary directory");
             let sockets = |from: u32| -> Vec<NotifySocket> {
                 (from..from + 3)
-                    .map(|n| NotifySocket::bind(&temp.path().join(format!("n{n}")), 0o600).expect("a socket"))
+                    .map(|n| NotifySocket::bind(&temp.path().join(format!("n{n}")), 0o600, None).expect("a socket"))
                     .collect()
             };
             janitor.take(sockets(0));

@@ -7,13 +7,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::dialects;
 use super::output::Capture;
 use super::pools::PoolRun;
 use super::processes::Process;
 use crate::config::spec::Output;
 use crate::config::template::{Vars, expand};
 use crate::os::notify::NotifySocket;
-use crate::os::spawn::{self, Plan, Source, SpawnFailure, Step};
+use crate::os::spawn::{self, Plan, Resource, Source, SpawnFailure, Step};
 use crate::os::{io as fdio, path};
 use crate::supervisor::{SpawnError, SpawnFault, WorkerId};
 
@@ -59,7 +60,7 @@ pub(super) fn launch(
     notify: &mut Option<NotifySocket>,
 ) -> Result<Process, SpawnError> {
     let launch = &run.config.launch;
-    let notify_path = notify.as_ref().map(|socket| socket.path().as_os_str());
+    let notify_path = notify.as_ref().map(|socket| run.seen(socket.path()));
     let words = Words::of(id, run, common);
     let argv: Vec<String> = launch.argv.iter().map(|a| words.fill(a)).collect();
     let program = argv.first().cloned().unwrap_or_default();
@@ -68,22 +69,29 @@ pub(super) fn launch(
     let made = [stdout.read.as_ref(), stderr.read.as_ref()].map(|fd| fd.map(AsFd::as_fd));
     common.keep_reserve(made.into_iter().flatten())?;
     let fds: Vec<BorrowedFd<'_>> = run.sockets.iter().map(|s| s.listening.as_fd()).collect();
+    let contract = dialects::variables(id, run, fds.len());
+    let env = run.environment.for_worker(id, notify_path.as_deref().map(Path::as_os_str), &contract, |text| words.fill(text))?;
+    let mut identity = run.workers.in_slot(id.slot);
+    // What the master raised for itself is given back.
+    for (resource, limit) in [(Resource::OpenFiles, common.nofile), (Resource::Signals, common.sigpending)] {
+        if let Some((soft, hard)) = limit.filter(|_| !run.workers.limits(resource)) {
+            identity.limits.push((resource, soft, hard));
+        }
+    }
     let plan = Plan {
         programs: programs(&program, run, common)?,
-        argv: argv.iter().map(|a| c_string(a)).collect::<Result<_, _>>()?,
-        env: run.environment.for_worker(id, notify_path, |text| words.fill(text)),
-        listen_pid: launch.systemd && !fds.is_empty(),
-        watchdog_pid: launch.systemd && run.config.spec.timeout.is_some(),
+        argv: named(&argv, launch.argv0.as_ref().map(|name| words.fill(name)))?,
+        env,
+        listen_pid: launch.protocols.systemd && launch.protocols.listen_pid && !fds.is_empty(),
+        watchdog_pid: launch.protocols.systemd && run.config.spec.timeout.is_some(),
         working_dir: launch.working_dir.as_ref().map(|d| path_string(d)).transpose()?,
-        default_dir: common.directory.clone(),
-        umask: None,
+        default_dir: common.directory.clone().filter(|_| run.config.identity.chroot.is_none()),
+        identity,
         stdin: Source::Null,
         stdout: stdout.source(&launch.stdout),
         stderr: stderr.source(&launch.stderr),
         fds,
         death_signal: common.death_signal,
-        nofile: common.nofile,
-        sigpending: common.sigpending,
         reset_signals: &common.reset_signals,
     };
     let child = spawn::start(&plan).map_err(|failure| explain(failure, run))?;
@@ -94,6 +102,15 @@ pub(super) fn launch(
     process.stdout = stdout.read.map(|fd| Capture::new(fd, launch.max_line, "stdout"));
     process.stderr = stderr.read.map(|fd| Capture::new(fd, launch.max_line, "stderr"));
     Ok(process)
+}
+
+/// The arguments, under another name when one is wanted.
+fn named(argv: &[String], name: Option<String>) -> Result<Vec<CString>, SpawnError> {
+    let mut out: Vec<CString> = argv.iter().map(|a| c_string(a)).collect::<Result<_, _>>()?;
+    if let (Some(name), Some(first)) = (name, out.first_mut()) {
+        *first = c_string(&name)?;
+    }
+    Ok(out)
 }
 
 /// The name of a program that stands for this very binary, wherever it is: the built-in sample worker needs no PATH.
@@ -176,7 +193,7 @@ pub(super) fn lack(attempt: &str, cause: &std::io::Error) -> SpawnError {
 }
 
 /// The pool's config asks for something that is not there.
-fn setup(attempt: &str, cause: &std::io::Error) -> SpawnError {
+pub(super) fn setup(attempt: &str, cause: &std::io::Error) -> SpawnError {
     SpawnError { fault: SpawnFault::Setup, ..lack(attempt, cause) }
 }
 
@@ -225,6 +242,35 @@ pub(super) fn explain(failure: SpawnFailure, run: &PoolRun) -> SpawnError {
         Step::WorkingDirectory => {
             let dir = run.config.launch.working_dir.as_deref().unwrap_or(Path::new("."));
             (SpawnFault::Setup, format!("cannot change to the working directory {}: {cause}", dir.display()))
+        }
+        Step::User | Step::Group | Step::Groups | Step::Capabilities | Step::Nice | Step::OomScore | Step::Limits
+            if errno == libc::EPERM || errno == libc::EACCES =>
+        {
+            let identity = &run.config.identity;
+            let wanted = match step {
+                Step::User => identity.user.as_ref().map(|user| format!(" to {user}")),
+                Step::Group => identity.group.as_ref().map(|group| format!(" to {group}")),
+                Step::Nice => identity.nice.map(|nice| format!(" to {nice}")),
+                Step::OomScore => identity.oom_score_adj.map(|score| format!(" to {score}")),
+                _ => None,
+            };
+            let message = format!(
+                "cannot {step}{}: the kernel does not permit it to this master (is it root?)",
+                wanted.unwrap_or_default()
+            );
+            (SpawnFault::Setup, message)
+        }
+        Step::Chroot => {
+            let root = run.config.identity.chroot.as_deref().unwrap_or(Path::new("/"));
+            (SpawnFault::Setup, format!("cannot change the root directory to {}: {cause}", root.display()))
+        }
+        Step::Affinity => {
+            let cpus: Vec<String> = run.config.identity.cpus.iter().map(u32::to_string).collect();
+            let cpus = cpus.join(", ");
+            (
+                SpawnFault::Setup,
+                format!("cannot bind it to a CPU of cpu_affinity = [{cpus}]: {cause} (the host may have no such CPU)"),
+            )
         }
         step => {
             let fault = if lacking { SpawnFault::Resources } else { SpawnFault::Setup };

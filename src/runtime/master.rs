@@ -38,6 +38,8 @@ pub(super) struct Master {
     pub(super) has_terminal: bool,
 
     pub(super) config: spec::Master,
+    /// Users that may give orders, beside root and our own.
+    pub(super) socket_uids: Vec<u32>,
     pub(super) config_path: Option<std::path::PathBuf>,
     /// Until it is installed.
     pub(super) first_config: Option<spec::Config>,

@@ -4,9 +4,11 @@
 mod actions;
 mod answers;
 mod clients;
+mod dialects;
 mod environment;
 mod files;
 mod guard;
+mod identity;
 mod janitor;
 mod launch;
 mod master;

@@ -11,12 +11,25 @@ use crate::os::epoll::Epoll;
 use crate::os::notify::NotifySocket;
 use crate::supervisor::PoolId;
 
+/// Where the notify sockets of a pool are, and whose they are; `None`: ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NotifyHome<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) owner: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    socket: NotifySocket,
+    owner: Option<u32>,
+}
+
 /// Sockets to come and to go.
 #[derive(Debug, Default)]
 pub(super) struct NotifySockets {
     /// Numbers the files. A path of a socket has at most 107 bytes, so the names are short.
     next: u64,
-    ready: BTreeMap<PoolId, NotifySocket>,
+    ready: BTreeMap<PoolId, Kept>,
     used: BTreeSet<PoolId>,
     gone: Vec<NotifySocket>,
     janitor: Janitor,
@@ -32,17 +45,22 @@ impl NotifySockets {
     }
 
     /// A socket that no worker has had before.
-    pub(super) fn take(&mut self, pool: PoolId, dir: &Path) -> io::Result<NotifySocket> {
+    pub(super) fn take(&mut self, pool: PoolId, home: NotifyHome<'_>) -> io::Result<NotifySocket> {
         self.used.insert(pool);
         match self.ready.remove(&pool) {
-            Some(socket) => Ok(socket),
-            None => self.bind(dir),
+            Some(kept) if kept.owner == home.owner && kept.socket.path().parent() == Some(home.dir) => Ok(kept.socket),
+            // Of an earlier config, for another user or root directory.
+            Some(other) => {
+                self.gone.push(other.socket);
+                self.bind(home)
+            }
+            None => self.bind(home),
         }
     }
 
-    fn bind(&mut self, dir: &Path) -> io::Result<NotifySocket> {
+    fn bind(&mut self, home: NotifyHome<'_>) -> io::Result<NotifySocket> {
         self.next += 1;
-        NotifySocket::bind(&dir.join(format!("n{}", self.next)), 0o600)
+        NotifySocket::bind(&home.dir.join(format!("n{}", self.next)), 0o600, home.owner)
     }
 
     /// The worker has ended, and everything that it said was read. Nobody listens to what its descendants may still say.
@@ -65,16 +83,16 @@ impl NotifySockets {
     }
 
     /// Removes what is to go, makes what will be needed. A failure is told by the spawn that needs it.
-    pub(super) fn tidy<'a>(&mut self, dir_of: impl Fn(PoolId) -> Option<&'a Path>) {
+    pub(super) fn tidy<'a>(&mut self, home_of: impl Fn(PoolId) -> Option<NotifyHome<'a>>) {
         if !self.gone.is_empty() {
             self.janitor.take(std::mem::take(&mut self.gone));
         }
         for pool in std::mem::take(&mut self.used) {
             if !self.ready.contains_key(&pool)
-                && let Some(dir) = dir_of(pool)
-                && let Ok(socket) = self.bind(dir)
+                && let Some(home) = home_of(pool)
+                && let Ok(socket) = self.bind(home)
             {
-                self.ready.insert(pool, socket);
+                self.ready.insert(pool, Kept { socket, owner: home.owner });
             }
         }
     }

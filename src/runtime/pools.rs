@@ -1,12 +1,15 @@
 //! Owns what is fixed for a pool by one config: its sockets, its directory, its environment. A worker keeps the one it was started
 //! from, so that a socket lives as long as somebody uses it.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::environment::Environment;
+use super::identity::Workers;
+use super::notify::NotifyHome;
 use super::sockets::Socket;
 use crate::config::spec;
 use crate::os::path::DEFAULT_PATH;
@@ -20,7 +23,9 @@ pub(super) struct PoolRun {
     pub(super) sockets: Vec<Rc<Socket>>,
     /// Inodes of the sockets, by which the kernel's tables name them.
     pub(super) inodes: Vec<u64>,
-    /// Its directory: `{runtime}`.
+    /// Who its workers are.
+    pub(super) workers: Workers,
+    /// Its directory as its workers see it: `{runtime}`.
     pub(super) dir: PathBuf,
     /// Where its workers' notify sockets are.
     pub(super) notify_dir: PathBuf,
@@ -38,6 +43,21 @@ impl PoolRun {
         let pool = self.config.spec.name.as_str();
         let path = self.environment.path.as_deref().unwrap_or(DEFAULT_PATH);
         tracing::error!(pool, "{program:?} is in no folder of the workers' PATH: {path}");
+    }
+}
+
+impl PoolRun {
+    /// Where notify sockets for its workers are made.
+    pub(super) fn notify_home(&self) -> NotifyHome<'_> {
+        NotifyHome { dir: &self.notify_dir, owner: self.workers.uid() }
+    }
+
+    /// A path as its workers see it, within their root directory.
+    pub(super) fn seen<'p>(&self, path: &'p Path) -> Cow<'p, Path> {
+        match self.config.identity.chroot.as_ref().and_then(|root| path.strip_prefix(root).ok()) {
+            Some(inside) => Cow::Owned(Path::new("/").join(inside)),
+            None => Cow::Borrowed(path),
+        }
     }
 }
 

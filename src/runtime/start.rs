@@ -11,6 +11,7 @@ use super::clients::Clients;
 use super::environment::Environment;
 use super::files::{Files, FilesError};
 use super::guard;
+use super::identity::{self, Workers};
 use super::launch::Common;
 use super::master::Master;
 use super::notify::NotifySockets;
@@ -59,6 +60,9 @@ pub enum StartError {
         /// Why.
         cause: Box<ListenError>,
     },
+    /// A user or group.
+    #[error("{0}")]
+    Account(String),
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -173,6 +177,7 @@ fn assemble(
         signal_map: SignalMap::default(),
         has_terminal: process::has_controlling_terminal(),
         config: config.master.clone(),
+        socket_uids: Vec::new(),
         config_path: config.path.clone(),
         first_config: Some(config),
         revision: 0,
@@ -216,6 +221,8 @@ impl Master {
     pub(super) fn install(&mut self, mut config: Config) -> Result<Event, StartError> {
         self.ids.renumber(&mut config);
         let revision = self.revision + 1;
+        let users = config.master.socket_users.iter().map(|user| identity::look_up(user, "master.socket_users"));
+        let socket_uids = users.map(|found| Ok(found?.0)).collect::<Result<_, _>>().map_err(StartError::Account)?;
         let mut open = self.open_sockets();
         let mut runs = BTreeMap::new();
         for pool in &config.pools {
@@ -228,12 +235,17 @@ impl Master {
                 })?;
                 sockets.extend(opened);
             }
+            let workers =
+                Workers::of(&pool.identity).map_err(|e| StartError::Account(format!("pool {}: {e}", pool.spec.name)))?;
+            let dirs = self.files.pool_dirs(&pool.spec.name, workers.uid().unwrap_or(self.uid), pool.identity.chroot.as_deref());
+            let dirs = dirs.map_err(|e| StartError::Files(Box::new(e)))?;
             let run = PoolRun {
                 inodes: sockets.iter().map(|s| s.listening.inode()).collect(),
                 sockets,
-                dir: self.files.pool_dir(&pool.spec.name, self.uid).map_err(|e| StartError::Files(Box::new(e)))?,
-                notify_dir: self.files.notify_dir(&pool.spec.name, self.uid).map_err(|e| StartError::Files(Box::new(e)))?,
-                environment: Environment::of(&self.environment, pool, &config.master.name),
+                dir: dirs.seen,
+                notify_dir: dirs.notify,
+                environment: Environment::of(&self.environment, pool, &config.master.name, workers.login.as_ref()),
+                workers,
                 config: pool.clone(),
                 path_told: std::cell::Cell::new(false),
             };
@@ -255,7 +267,7 @@ impl Master {
         let master = config.master.spec.clone();
         // Name, socket and pid file stay as they are until the master is started anew.
         self.config.spec = config.master.spec;
-        self.config.socket_uids = config.master.socket_uids;
+        self.socket_uids = socket_uids;
         Ok(Event::Configure { revision, master, pools: config.pools.into_iter().map(|p| p.spec).collect() })
     }
 

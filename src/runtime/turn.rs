@@ -111,13 +111,13 @@ impl Master {
         for _ in 0..most {
             let Some(process) = self.processes.get_mut(number) else { return };
             let Some(socket) = &process.notify else { return };
-            let worker = process.id;
+            let (worker, uid) = (process.id, process.run.workers.uid().unwrap_or(self.uid));
             let datagram = match socket.recv(&mut buffer) {
                 Ok(Some(datagram)) => datagram,
                 Ok(None) | Err(_) => return,
             };
             // A datagram of a stranger's, or one that was cut, says nothing. Its descriptors are closed already.
-            if datagram.truncated || (datagram.uid != self.uid && datagram.uid != 0) {
+            if datagram.truncated || (datagram.uid != uid && datagram.uid != 0) {
                 tracing::debug!(
                     pool = self.name_of(worker.pool),
                     slot = worker.slot,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use poolmaster::config::spec::{Address, Listener, Output, ScaleSignals};
+use poolmaster::config::spec::{Account, Address, Bounds, EnvFile, Listener, Output, Resource, ScaleSignals};
 use poolmaster::config::{Sources, load};
 use poolmaster::supervisor::{ExitWhen, PoolId, ReadyKind, Remove, RestartPolicy, Share, StopStep, TimeoutFrom};
 
@@ -51,7 +51,7 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!(master.runtime_dir, PathBuf::from("/run/user/1000/poolmaster"));
     assert_eq!(master.socket, PathBuf::from("/run/user/1000/poolmaster/shop.sock"));
     assert_eq!(master.pidfile, PathBuf::from("/run/user/1000/poolmaster/shop.pid"));
-    assert_eq!((master.socket_mode, master.socket_uids.len(), master.umask), (0o600, 0, None));
+    assert_eq!((master.socket_mode, master.socket_users.len(), master.umask), (0o600, 0, None));
     assert_eq!((master.log.level.as_str(), master.log.json, master.log.file.clone()), ("info", false, None));
     assert!(master.stop_with_master && master.trace.is_none());
     let m = &master.spec;
@@ -76,7 +76,7 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!((a.rollout.max_surge, a.rollout.max_unavailable, a.rollout.failures), (Share::Count(1), Share::Count(0), 3));
     let launch = &config.pools[0].launch;
     assert_eq!(
-        (&launch.stdout, &launch.stderr, launch.max_line, launch.systemd),
+        (&launch.stdout, &launch.stderr, launch.max_line, launch.protocols.systemd && launch.protocols.listen_pid),
         (&Output::Inherit, &Output::Capture, 16 << 10, true)
     );
     assert_eq!(config.pools[0].signals, ScaleSignals::default());
@@ -90,7 +90,7 @@ fn every_key_of_a_pool_arrives() {
         name = "x"
         runtime_dir = "run"
         socket_mode = "0660"
-        socket_users = [33, "1001"]
+        socket_users = [33, "1001", "deploy"]
         default_pool = "web"
         umask = "0027"
         exit_when = "never"
@@ -132,13 +132,31 @@ fn every_key_of_a_pool_arrives() {
         scale = { up_signal = "RTMIN+1", down_signal = "SIGRTMIN+2", restart_signal = 37, min = 2, max = 9, remove = "highest-slot" }
         listen.b = { address = "unix:b.sock", mode = "0660", backlog = 7, nonblocking = false, nodelay = false }
         listen.a = ":9000"
+        listen_pid = "omit"
+        user = "shop"
+        group = 12
+        supplementary_groups = ["adm", 7]
+        umask = "0007"
+        chroot = "jail"
+        nice = -3
+        oom_score_adj = 500
+        cpu_affinity = [0, 2]
+        no_new_privileges = true
+        capabilities = ["CAP_NET_BIND_SERVICE", "chown"]
+        argv0 = "web{slot}"
+        env_clear = true
+        env_pass = ["PATH", "LC_*"]
+        env_files = ["a.env", "-/b.env"]
+        secrets.KEY = "file:key"
+        limits = { nofile = 65536, core = "unlimited", stack = "8M:1G", cpu = 0 }
         "#,
     );
     assert_eq!(config.not_yet, Vec::<String>::new());
     assert_eq!(config.warnings, Vec::<String>::new());
     let master = &config.master;
     assert_eq!(master.socket, PathBuf::from("/srv/shop/run/x.sock"));
-    assert_eq!((master.socket_mode, master.socket_uids.as_slice(), master.umask), (0o660, &[33, 1001][..], Some(0o27)));
+    assert_eq!((master.socket_mode, master.umask), (0o660, Some(0o27)));
+    assert_eq!(master.socket_users, [Account::Id(33), Account::Id(1001), Account::Name("deploy".to_owned())]);
     assert_eq!(
         (master.spec.default_pool, master.spec.exit_when, master.spec.graceful_timeout),
         (Some(PoolId(1)), ExitWhen::Never, S(120))
@@ -150,14 +168,38 @@ fn every_key_of_a_pool_arrives() {
     let spec = &pool.spec;
     assert_eq!((spec.workers, spec.min, spec.max, spec.remove), (6, 2, Some(9), Remove::HighestSlot));
     assert_eq!(spec.after, [PoolId(0)]);
-    assert!(spec.required && !spec.autostart && !spec.signal_group && !pool.launch.systemd);
+    assert!(spec.required && !spec.autostart && !spec.signal_group && !pool.launch.protocols.systemd);
     assert_eq!((spec.ready, spec.max_starting), (ReadyKind::Delay(Duration::from_millis(1500)), Some(3)));
     assert_eq!((spec.start_timeout, spec.settle), (S(90), S(0)));
     assert_eq!(spec.stop, [StopStep { signal: 3, wait: S(10) }, StopStep { signal: 15, wait: S(7) }]);
     assert_eq!((spec.quick_signal, spec.quick_timeout, spec.reopen_signal), (2, S(2), Some(10)));
     assert_eq!((spec.rollout.max_surge, spec.rollout.max_unavailable), (Share::Percent(25), Share::Count(2)));
     assert_eq!(pool.signals, ScaleSignals { up: Some(35), down: Some(36), restart: Some(37) });
+    let identity = &pool.identity;
+    let name = |name: &str| Account::Name(name.to_owned());
+    assert_eq!((&identity.user, &identity.group), (&Some(name("shop")), &Some(Account::Id(12))));
+    assert_eq!(identity.groups, Some(vec![name("adm"), Account::Id(7)]));
+    assert_eq!((identity.umask, identity.nice, identity.oom_score_adj), (Some(0o7), Some(-3), Some(500)));
+    assert_eq!((identity.chroot.clone(), identity.cpus.as_slice()), (Some("/srv/shop/jail".into()), &[0, 2][..]));
+    assert_eq!((identity.no_new_privileges, identity.capabilities.clone()), (true, Some(vec![10, 0])));
+    let bounds = |soft, hard| Bounds { soft, hard };
+    assert_eq!(
+        identity.limits,
+        [
+            (Resource::OpenFiles, bounds(Some(65536), Some(65536))),
+            (Resource::Core, bounds(None, None)),
+            (Resource::Stack, bounds(Some(8 << 20), Some(1 << 30))),
+            (Resource::Cpu, bounds(Some(0), Some(0))),
+        ]
+    );
     let launch = &pool.launch;
+    assert_eq!(
+        (launch.argv0.as_deref(), launch.env_pass.as_deref()),
+        (Some("web{slot}"), Some(&["PATH".to_owned(), "LC_*".to_owned()][..]))
+    );
+    let file = |path: &str, optional| EnvFile { path: path.into(), optional };
+    assert_eq!(launch.env_files, [file("/srv/shop/a.env", false), file("/b.env", true)]);
+    assert_eq!(launch.secrets, [("KEY".to_owned(), PathBuf::from("/srv/shop/key"))]);
     assert_eq!(launch.argv, ["a", "b c", "{slot}"]);
     assert_eq!(launch.working_dir, Some(PathBuf::from("/srv/shop/app")));
     assert_eq!((&launch.stdout, &launch.stderr), (&Output::Null, &Output::File(PathBuf::from("/srv/shop/err.log"))));

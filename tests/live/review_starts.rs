@@ -39,7 +39,7 @@ fn a_start_that_failed_leaves_no_notify_socket() {
     let living = children(m.pid()).len();
     let home = std::path::PathBuf::from(m.setup.notify_home());
     let home = if std::fs::exists(&home).unwrap() { home } else { m.setup.path("run/t.d") };
-    let files = std::fs::read_dir(home.join("many")).unwrap().count();
+    let files = std::fs::read_dir(home.join(".n/many")).unwrap().count();
     assert!(files <= living + 1, "{files} sockets for {living} workers");
 }
 

@@ -1,9 +1,11 @@
 //! Owns how a worker is started: its command, environment and output; and whether their templates can be filled in.
 
+use std::path::PathBuf;
+
 use super::super::diagnostics::Diagnostics;
 use super::super::kind::Typed;
-use super::super::node::{Place, Raw};
-use super::super::spec::{Launch, Output};
+use super::super::node::{Node, Place, Raw};
+use super::super::spec::{EnvFile, Launch, Output, Protocols};
 use super::super::{template, words};
 use super::known_names;
 use super::reader::Reader;
@@ -42,8 +44,10 @@ pub(super) fn build(r: &Reader<'_>, pool: &str, siblings: &[&str], listeners: &[
         diags.warn(&command, what, if template::sounds_secret(name) { format!("set it in [{}.env]", r.path) } else { help });
     }
     let systemd = r.words("protocols").iter().any(|p| p == "systemd");
-    if systemd && !listeners.is_empty() && is_shell_wrapper(&argv) {
-        let help = "begin the shell's last command with `exec`: LISTEN_PID then names the server, and signals reach it directly";
+    let listen_pid = r.text("listen_pid") != "omit";
+    if systemd && listen_pid && !listeners.is_empty() && is_shell_wrapper(&argv) {
+        let help = "begin the shell's last command with `exec`: LISTEN_PID then names the server, and signals reach it directly; or set \
+                    listen_pid = \"omit\" if the server takes that";
         diags.warn(
             &command,
             format!("{}.command: the shell stays between poolmaster and the server, which ignores its sockets then", r.path),
@@ -62,10 +66,14 @@ pub(super) fn build(r: &Reader<'_>, pool: &str, siblings: &[&str], listeners: &[
         argv,
         working_dir: r.path_of("working_dir"),
         env: environment(r, listeners, diags),
+        env_pass: env_pass(r, diags),
+        env_files: env_files(r, diags),
+        secrets: secrets(r, diags),
+        argv0: Some(r.text("argv0")).filter(|name| !name.is_empty()),
         stdout,
         stderr,
         max_line: usize::try_from(r.size("log.max_line")).unwrap_or(usize::MAX),
-        systemd,
+        protocols: Protocols { systemd, listen_pid },
     }
 }
 
@@ -73,17 +81,7 @@ fn environment(r: &Reader<'_>, listeners: &[String], diags: &mut Diagnostics) ->
     let mut out = Vec::new();
     for (name, node) in r.find("env").map(|env| env.entries()).unwrap_or_default() {
         let key = format!("env.{name}");
-        if name.is_empty() || name.contains(['=', '\0']) {
-            diags.error(
-                &node.key,
-                format!("{}.{key}: {name:?} cannot be the name of a variable", r.path),
-                "a name is not empty and has no = in it",
-            );
-        }
-        if OURS.contains(&name.as_str()) || name.starts_with("POOLMASTER_") {
-            let help = "choose another name, or remove it";
-            diags.warn(&node.key, format!("{}.{key}: poolmaster sets this variable itself, for each worker", r.path), help);
-        }
+        variable(r, "env", name, node, diags);
         if let Some(Typed::Env(value)) = r.get_as(Some(node), "env.*") {
             if let Some(value) = &value {
                 fds(r, &key, value, &node.place, listeners, diags);
@@ -92,6 +90,59 @@ fn environment(r: &Reader<'_>, listeners: &[String], diags: &mut Diagnostics) ->
         }
     }
     out
+}
+
+fn env_pass(r: &Reader<'_>, diags: &mut Diagnostics) -> Option<Vec<String>> {
+    let clear = r.bool("env_clear");
+    if !clear && r.is_set("env_pass") {
+        diags.warn(
+            &r.place("env_pass"),
+            format!("{}.env_pass: has no effect, all variables of the master are passed on", r.path),
+            "add env_clear = true, or remove it",
+        );
+    }
+    clear.then(|| r.words("env_pass"))
+}
+
+fn env_files(r: &Reader<'_>, diags: &mut Diagnostics) -> Vec<EnvFile> {
+    let words = r.words("env_files");
+    let read = |(at, word): (usize, &String)| {
+        let (path, optional) = word.strip_prefix('-').map_or((word.as_str(), false), |path| (path, true));
+        if path.is_empty() {
+            let what = format!("{}.env_files: {word:?} names no file", r.path);
+            diags.error(&r.item_place("env_files", at), what, "write a path, or -PATH for a file that need not be there");
+        }
+        EnvFile { path: r.absolute(path), optional }
+    };
+    words.iter().enumerate().map(read).collect()
+}
+
+fn secrets(r: &Reader<'_>, diags: &mut Diagnostics) -> Vec<(String, PathBuf)> {
+    let mut out = Vec::new();
+    for (name, node) in r.find("secrets").map(|secrets| secrets.entries()).unwrap_or_default() {
+        variable(r, "secrets", name, node, diags);
+        if r.find(&format!("env.{name}")).is_some() {
+            let what = format!("{}.secrets.{name}: the variable is in env as well", r.path);
+            diags.error(&node.key, what, "remove one of the two");
+        }
+        if let Some(Typed::Secret(path)) = r.get_as(Some(node), "secrets.*") {
+            out.push((name.clone(), path));
+        }
+    }
+    out
+}
+
+/// Judges the name of a variable.
+fn variable(r: &Reader<'_>, table: &str, name: &str, node: &Node, diags: &mut Diagnostics) {
+    let key = format!("{table}.{name}");
+    if name.is_empty() || name.contains(['=', '\0']) {
+        let what = format!("{}.{key}: {name:?} cannot be the name of a variable", r.path);
+        diags.error(&node.key, what, "a name is not empty and has no = in it");
+    }
+    if OURS.contains(&name) || name.starts_with("POOLMASTER_") {
+        let help = "choose another name, or remove it";
+        diags.warn(&node.key, format!("{}.{key}: poolmaster sets this variable itself, for each worker", r.path), help);
+    }
 }
 
 /// `{fd}` needs exactly one listener, `{fd:NAME}` one of that name.

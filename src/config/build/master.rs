@@ -41,7 +41,7 @@ pub(super) fn build(r: &Reader<'_>, config: Option<&Path>, facts: &Facts, diags:
         pidfile,
         socket,
         socket_mode: r.mode("socket_mode").unwrap_or(0o600),
-        socket_uids: r.ids("socket_users"),
+        socket_users: r.accounts("socket_users"),
         umask: r.mode("umask"),
         stop_with_master: r.text("on_master_death") != "keep",
         log: MasterLog { level: r.text("log.level"), json: r.text("log.format") == "json", file: r.path_of("log.file") },

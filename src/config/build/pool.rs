@@ -10,7 +10,7 @@ use super::super::spec::{Pool, ScaleSignals};
 use super::super::value::scalar::duration_text;
 use super::super::value::start::{Ready, Workers, stop_sequence};
 use super::reader::Reader;
-use super::{known_names, launch, listen};
+use super::{identity, known_names, launch, listen};
 use crate::supervisor::{
     Backoff, Budget, OnBootFailure, PoolId, PoolSpec, ReadyKind, Remove, Restart, RestartPolicy, Rollout, Share, StopStep,
     TimeoutFrom,
@@ -26,11 +26,11 @@ pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, fa
     let siblings: Vec<&str> = ids.keys().copied().collect();
     let listeners = listen::build(r, diags);
     let launch = launch::build(r, name, &siblings, &listeners.names, diags);
-    let ready = ready(r, !listeners.names.is_empty(), launch.systemd, diags);
+    let ready = ready(r, !listeners.names.is_empty(), launch.protocols.systemd, diags);
     let (workers, min, max) = workers(r, facts, diags);
     let stop = stop(r);
     let timeout = Some(r.duration("timeout")).filter(|d| !d.is_zero());
-    if timeout.is_some() && !launch.systemd {
+    if timeout.is_some() && !launch.protocols.systemd {
         let what = format!("{}.timeout: without protocols = [\"systemd\"] a worker cannot send a heartbeat", r.path);
         diags.error(&r.place("timeout"), what, "add the protocol, or remove the timeout");
     }
@@ -72,7 +72,10 @@ pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, fa
         down: r.signal("scale.down_signal"),
         restart: r.signal("scale.restart_signal"),
     };
-    Built { pool: Pool { spec, launch, listeners: listeners.list, signals }, addresses: listeners.places }
+    Built {
+        pool: Pool { spec, launch, identity: identity::build(r, diags), listeners: listeners.list, signals },
+        addresses: listeners.places,
+    }
 }
 
 fn workers(r: &Reader<'_>, facts: &Facts, diags: &mut Diagnostics) -> (u32, u32, Option<u32>) {

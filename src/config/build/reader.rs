@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::super::keys::Key;
 use super::super::kind::{Around, Typed};
 use super::super::node::{Layer, Node, Place, Raw};
-use super::super::spec::Output;
+use super::super::spec::{Account, Bounds, Output};
 use super::super::toml_text;
+use super::super::value::address;
 use super::super::value::start::{Ready, Workers};
 use crate::supervisor::Share;
 
@@ -80,10 +81,46 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn ids(&self, key: &str) -> Vec<u32> {
+    pub(super) fn account(&self, key: &str) -> Option<Account> {
+        match self.get(key) {
+            Some(Typed::Account(account)) => account,
+            _ => None,
+        }
+    }
+
+    pub(super) fn accounts(&self, key: &str) -> Vec<Account> {
+        match self.get(key) {
+            Some(Typed::Accounts(list)) => list,
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn capabilities(&self, key: &str) -> Vec<u8> {
+        match self.get(key) {
+            Some(Typed::Capabilities(list)) => list,
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn limit(&self, key: &str) -> Option<Bounds> {
+        match self.get(key) {
+            Some(Typed::Limit(bounds)) => Some(bounds),
+            _ => None,
+        }
+    }
+
+    pub(super) fn numbers(&self, key: &str) -> Vec<u32> {
         match self.get(key) {
             Some(Typed::Ints(list)) => list.into_iter().filter_map(|n| u32::try_from(n).ok()).collect(),
             _ => Vec::new(),
+        }
+    }
+
+    /// A whole number that may be negative; `None`: not set.
+    pub(super) fn integer(&self, key: &str) -> Option<i32> {
+        match self.get(key) {
+            Some(Typed::Int(n)) => i32::try_from(n).ok(),
+            _ => None,
         }
     }
 
@@ -107,6 +144,11 @@ impl<'a> Reader<'a> {
             Some(Typed::Path(path)) => path,
             _ => None,
         }
+    }
+
+    /// A path that is part of a value, made absolute as others are.
+    pub(super) fn absolute(&self, path: &str) -> PathBuf {
+        address::absolute(path, self.around.cwd)
     }
 
     pub(super) fn duration(&self, key: &str) -> Duration {

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use super::super::near::nearest;
 use super::super::node::{Node, Raw};
+use super::super::spec::Account;
 use super::super::template::Use;
 use super::super::value::address::Spelled;
-use super::super::value::{scalar, start};
+use super::super::value::{capability, scalar, start};
 use super::one::{is_clock, listen_address};
 use super::{Answer, Around, Checked, Kind, Problem, Typed, When, gather, ok, problem};
 
@@ -67,17 +69,27 @@ impl Kind {
                 Ok(Checked { value: Typed::Addresses(addresses), later })
             }
             Kind::Users => {
+                let wrong = |item: &Node| wrong_item(item, format!("allowed: {}", self.allowed()));
                 let read = |item: &Node| match &item.raw {
-                    Raw::Int(n) if u32::try_from(*n).is_ok() => Ok((Some(*n), None)),
-                    Raw::Str(text) if !text.is_empty() => Ok(match around.resolve(text, Use::Value)?.parse::<u32>() {
-                        Ok(n) => (Some(i64::from(n)), None),
-                        Err(_) => (None, Some(format!("the name {text:?} (a number works)"))),
-                    }),
-                    _ => Err(wrong_item(item, format!("allowed: {}", self.allowed()))),
+                    Raw::Int(n) => u32::try_from(*n).map(Account::Id).map_err(|_| wrong(item)),
+                    Raw::Str(text) => scalar::account(&around.resolve(text, Use::Value)?).ok_or_else(|| wrong(item)),
+                    _ => Err(wrong(item)),
                 };
-                let (ids, names): (Vec<_>, Vec<_>) = gather(items.iter().map(read))?.into_iter().unzip();
-                let later = names.into_iter().flatten().next();
-                Ok(Checked { value: Typed::Ints(ids.into_iter().flatten().collect()), later })
+                ok(Typed::Accounts(gather(items.iter().map(read))?))
+            }
+            Kind::Capabilities => {
+                let words = strings(items, around, Use::Value)?;
+                let read = |(word, item): (&String, &Node)| {
+                    capability::number(word).ok_or_else(|| {
+                        let near = nearest(&word.to_ascii_lowercase(), capability::NAMES);
+                        let help = near.map_or_else(
+                            || "allowed: names as in capabilities(7), for instance \"net_bind_service\"".to_owned(),
+                            |near| format!("did you mean \"{near}\"?"),
+                        );
+                        Problem { place: Some(item.place.clone()), ..problem(format!("there is no capability {word:?}"), help) }
+                    })
+                };
+                ok(Typed::Capabilities(gather(words.iter().zip(items).map(read))?))
             }
             Kind::Schedule => gather(items.iter().map(schedule_entry)).and_then(|_| ok(Typed::Other)),
             _ => Err(problem("this cannot be a list", format!("allowed: {}", self.allowed()))),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::node::{Place, Raw};
-use super::spec::Output;
+use super::spec::{Account, Bounds, Output};
 use super::template::{self, Use};
 use super::toml_text;
 use super::value::address::Spelled;
@@ -92,11 +92,13 @@ pub enum Kind {
     Env,
     /// Where a secret is: "file:PATH".
     Secret,
-    /// A user or group, by name or number.
+    /// A user or group, by name or number; `""`: none.
     User,
-    /// A list of users or groups; only numbers work in this version.
+    /// A list of users or groups.
     Users,
-    /// A resource limit: a number, a size or "unlimited".
+    /// A list of capabilities by name.
+    Capabilities,
+    /// A resource limit: a number, a size or "unlimited"; or a soft and a hard one, "SOFT:HARD".
     Limit,
     /// "HH:MM", or "".
     Clock,
@@ -125,6 +127,11 @@ pub(super) enum Typed {
     Output(Output),
     Addresses(Vec<Spelled>),
     Env(Option<String>),
+    Secret(PathBuf),
+    Account(Option<Account>),
+    Accounts(Vec<Account>),
+    Capabilities(Vec<u8>),
+    Limit(Bounds),
     /// Valid, of a type that no key uses in this version.
     Other,
 }
@@ -219,7 +226,8 @@ impl Kind {
             Kind::Secret => "where the secret is: \"file:PATH\"".to_owned(),
             Kind::User => "a name or a number".to_owned(),
             Kind::Users => "a list of names or numbers".to_owned(),
-            Kind::Limit => "a number, a size such as \"1G\", or \"unlimited\"".to_owned(),
+            Kind::Capabilities => "a list of capabilities such as [\"net_bind_service\"]".to_owned(),
+            Kind::Limit => "a number, a size such as \"1G\", \"unlimited\", or \"SOFT:HARD\"".to_owned(),
             Kind::Clock => "a time of day in quotes, \"HH:MM\", or \"\"".to_owned(),
             Kind::Schedule => "a list of tables { from = \"08:00\", to = \"20:00\", days = \"mon-fri\", min = 6 }".to_owned(),
         }
@@ -235,16 +243,20 @@ impl Kind {
                 Ok(text.trim().parse().map_or_else(|_| string(), Raw::Int))
             }
             Kind::Float(..) => Ok(text.trim().parse().map_or_else(|_| string(), Raw::Float)),
-            Kind::Strings | Kind::Ints(..) | Kind::Choices(_) | Kind::Steps | Kind::Users | Kind::Schedule => {
-                match toml_text::value(text.trim(), place) {
-                    Ok(raw @ Raw::List(_)) => Ok(raw),
-                    Ok(_) | Err(_) => {
-                        let word = !bracketed && matches!(self, Kind::Strings | Kind::Choices(_) | Kind::Users);
-                        let help = if word { format!("write [{text:?}]") } else { format!("allowed: {}", self.allowed()) };
-                        Err(problem(format!("{text:?} is not a list in TOML syntax"), help))
-                    }
+            Kind::Strings
+            | Kind::Ints(..)
+            | Kind::Choices(_)
+            | Kind::Steps
+            | Kind::Users
+            | Kind::Capabilities
+            | Kind::Schedule => match toml_text::value(text.trim(), place) {
+                Ok(raw @ Raw::List(_)) => Ok(raw),
+                Ok(_) | Err(_) => {
+                    let word = !bracketed && self.is_list_of_words();
+                    let help = if word { format!("write [{text:?}]") } else { format!("allowed: {}", self.allowed()) };
+                    Err(problem(format!("{text:?} is not a list in TOML syntax"), help))
                 }
-            }
+            },
             // "[::]:8000" is an address, no list.
             Kind::Argv { .. } | Kind::Listen if bracketed => match toml_text::value(text.trim(), place) {
                 Ok(raw) => Ok(raw),
@@ -255,6 +267,11 @@ impl Kind {
             },
             _ => Ok(string()),
         }
+    }
+
+    /// True for lists in which a lone word is one that lacks its brackets.
+    fn is_list_of_words(self) -> bool {
+        matches!(self, Kind::Strings | Kind::Choices(_) | Kind::Users | Kind::Capabilities)
     }
 
     /// True for values that are filled in at each spawn: their `${VAR}` is resolved here, their `{word}`s stay.

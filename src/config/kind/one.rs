@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::node::{Node, Raw};
+use super::super::spec::{Account, Bounds};
 use super::super::template::{self, Use};
 use super::super::value::address::{self, Spelled};
 use super::super::value::scalar;
@@ -95,12 +96,20 @@ impl Kind {
             },
             // Their values are not quoted: they may be secrets.
             (Kind::Env, Raw::Bool(true) | Raw::Float(_)) => Err(problem("a variable is text", "write the value in quotes")),
-            (Kind::Secret, Raw::Str(text)) if text.strip_prefix("file:").is_some_and(|p| !p.is_empty()) => ok(Typed::Other),
+            (Kind::Secret, Raw::Str(text)) if text.strip_prefix("file:").is_some_and(|p| !p.is_empty() && !p.contains('\0')) => {
+                ok(Typed::Secret(address::absolute(text.trim_start_matches("file:"), around.cwd)))
+            }
             (Kind::Secret, Raw::Str(_)) => Err(problem("this is not where a secret is", format!("allowed: {}", self.allowed()))),
             (Kind::Env | Kind::Secret, _) => {
                 Err(problem(format!("this cannot be {}", raw.what()), format!("allowed: {}", self.allowed())))
             }
-            (Kind::User | Kind::Limit, Raw::Int(n)) if u32::try_from(*n).is_ok() => ok(Typed::Other),
+            (Kind::User, Raw::Int(n)) if u32::try_from(*n).is_ok_and(|id| id != u32::MAX) => {
+                ok(Typed::Account(u32::try_from(*n).ok().map(Account::Id)))
+            }
+            (Kind::Limit, Raw::Int(n)) => match u64::try_from(*n) {
+                Ok(n) => ok(Typed::Limit(Bounds { soft: Some(n), hard: Some(n) })),
+                Err(_) => refuse("a limit cannot be negative"),
+            },
             (Kind::Listen, Raw::Int(n)) | (Kind::Address, Raw::Int(n)) => Err(problem(
                 format!("{n} is a number, an address is a string"),
                 format!("write \":{n}\" for port {n} on all interfaces"),
@@ -182,13 +191,15 @@ impl Kind {
                 let later = (spelled == Spelled::Later).then(|| format!("{text:?}"));
                 Ok(Checked { value: Typed::Addresses(vec![spelled]), later })
             }
-            Kind::User if !text.is_empty() => ok(Typed::Other),
-            Kind::Limit if matches!(text, "unlimited" | "max") || scalar::size(text).is_ok() => ok(Typed::Other),
+            Kind::User if text.is_empty() => ok(Typed::Account(None)),
+            Kind::User => match scalar::account(text) {
+                Some(account) => ok(Typed::Account(Some(account))),
+                None => Err(because("this is no user or group".to_owned())),
+            },
+            Kind::Limit => scalar::limit(text).map(|l| Checked { value: Typed::Limit(l), later: None }).map_err(because),
             Kind::Clock if text.is_empty() || is_clock(text) => ok(Typed::Other),
-            Kind::User => Err(because("this is no user or group".to_owned())),
-            Kind::Limit => Err(because("this is no limit".to_owned())),
             Kind::Clock => Err(because("this is no time of day".to_owned())),
-            Kind::Strings | Kind::Choices(_) | Kind::Users => {
+            _ if self.is_list_of_words() => {
                 Err(problem(format!("this takes a list, found {text:?}"), format!("write [{text:?}]")))
             }
             _ => Err(problem(format!("this cannot be a string, found {text:?}"), format!("allowed: {}", self.allowed()))),

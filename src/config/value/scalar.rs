@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::spec::{Account, Bounds};
 use crate::supervisor::{Share, signal_number};
 
 /// A duration as people write it: `30s`, `1m 30s`, `500ms`; bare digits are seconds.
@@ -77,6 +78,32 @@ pub(crate) fn mode(text: &str) -> Result<u32, String> {
 /// A signal by name or number.
 pub(crate) fn signal(text: &str) -> Result<i32, String> {
     signal_number(text).ok_or_else(|| format!("there is no signal {text:?}"))
+}
+
+/// A user or group by name or number. The number -1 means "no change" to the kernel, and is nobody's.
+pub(crate) fn account(text: &str) -> Option<Account> {
+    match text.parse::<u32>() {
+        Ok(u32::MAX) => None,
+        Ok(id) => Some(Account::Id(id)),
+        Err(_) if text.is_empty() || text.contains([':', '\0', '/']) || text.starts_with('-') => None,
+        Err(_) => Some(Account::Name(text.to_owned())),
+    }
+}
+
+/// A resource limit: `65536`, `512M`, `unlimited`, or a soft and a hard one, `1024:65536`.
+pub(crate) fn limit(text: &str) -> Result<Bounds, String> {
+    let one = |text: &str| match text.trim() {
+        "unlimited" | "infinity" | "max" => Ok(None),
+        text => size(text).map(Some).map_err(|_| "this is no limit".to_owned()),
+    };
+    let (soft, hard) = match text.split_once(':') {
+        Some((soft, hard)) => (one(soft)?, one(hard)?),
+        None => (one(text)?, one(text)?),
+    };
+    if soft.unwrap_or(u64::MAX) > hard.unwrap_or(u64::MAX) {
+        return Err("the soft limit is above the hard one".to_owned());
+    }
+    Ok(Bounds { soft, hard })
 }
 
 /// The rule for names of pools, listeners and templates: they end up in file names, variables and URLs.

@@ -6,22 +6,14 @@ use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::Ordering;
 
-use syscalls::Sysno;
-
+use super::call::call;
 use super::failure::{SpawnFailure, Step};
 use super::image::Image;
 
+mod identity;
+
 /// A step's outcome: the error number.
 type Done = Result<(), i32>;
-
-/// A bare system call: its result, or the error number.
-macro_rules! call {
-    ($number:ident $(, $argument:expr)*) => {{
-        // SAFETY: plain numbers, or pointers to memory that is this child's until its exec (the image, its own stack); no memory of the
-        // master's changes but the image.
-        unsafe { syscalls::syscall!(Sysno::$number $(, $argument)*) }.map_err(syscalls::Errno::into_raw)
-    }};
-}
 
 /// Where the child begins, on its own stack with every signal blocked.
 pub(super) extern "C" fn start(image: *mut libc::c_void) -> libc::c_int {
@@ -59,12 +51,12 @@ fn prepare(image: &mut Image) -> Result<(), SpawnFailure> {
     if let Some(signal) = image.death_signal {
         death_signal(signal).map_err(at(Step::DeathSignal))?;
     }
-    // Place of: cgroup, nice, oom score, affinity.
-    limits(image).map_err(at(Step::Limits))?;
-    // Place of: chroot.
+    // Place of: cgroup.
+    identity::resources(&image.persona)?;
+    identity::root(&image.persona)?;
     working_dir(image).map_err(at(Step::WorkingDirectory))?;
-    // Place of: capabilities, groups, gid, uid, no_new_privs.
-    if let Some(mask) = image.umask {
+    identity::credentials(&image.persona)?;
+    if let Some(mask) = image.persona.umask {
         // Always succeeds.
         let _ = call!(umask, mask);
     }
@@ -137,17 +129,6 @@ fn orphaned(signal: i32, parent: i32) -> Done {
         call!(kill, me, signal)?;
     }
     Ok(())
-}
-
-fn limits(image: &Image) -> Done {
-    set_limit(libc::RLIMIT_NOFILE as usize, image.nofile)?;
-    set_limit(libc::RLIMIT_SIGPENDING as usize, image.sigpending)
-}
-
-fn set_limit(resource: usize, wanted: Option<(u64, u64)>) -> Done {
-    let Some((soft, hard)) = wanted else { return Ok(()) };
-    let limit: [u64; 2] = [soft, hard];
-    call!(prlimit64, 0, resource, limit.as_ptr(), ptr::null::<u64>()).map(drop)
 }
 
 fn working_dir(image: &Image) -> Done {

@@ -19,10 +19,28 @@ pub enum Step {
     Descriptors,
     /// The signal that comes when the parent dies.
     DeathSignal,
+    /// Scheduling priority.
+    Nice,
+    /// How readily the kernel kills it.
+    OomScore,
+    /// CPUs it may run on.
+    Affinity,
     /// Resource limits.
     Limits,
+    /// The root directory.
+    Chroot,
     /// Changing to the working directory.
     WorkingDirectory,
+    /// Capabilities.
+    Capabilities,
+    /// Supplementary groups.
+    Groups,
+    /// The group.
+    Group,
+    /// The user.
+    User,
+    /// No new privileges.
+    NoNewPrivileges,
     /// Dispositions and mask.
     Signals,
     /// Executing the program.
@@ -30,14 +48,23 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Step; 9] = [
+    const ALL: [Step; 18] = [
         Step::Pipe,
         Step::Fork,
         Step::Session,
         Step::Descriptors,
         Step::DeathSignal,
+        Step::Nice,
+        Step::OomScore,
+        Step::Affinity,
         Step::Limits,
+        Step::Chroot,
         Step::WorkingDirectory,
+        Step::Capabilities,
+        Step::Groups,
+        Step::Group,
+        Step::User,
+        Step::NoNewPrivileges,
         Step::Signals,
         Step::Exec,
     ];
@@ -52,8 +79,17 @@ impl fmt::Display for Step {
             Step::Session => "start a session of its own",
             Step::Descriptors => "put its descriptors in place",
             Step::DeathSignal => "set its parent-death signal",
+            Step::Nice => "set its priority",
+            Step::OomScore => "set its oom_score_adj",
+            Step::Affinity => "bind it to its CPUs",
             Step::Limits => "set its resource limits",
+            Step::Chroot => "change its root directory",
             Step::WorkingDirectory => "change to the working directory",
+            Step::Capabilities => "set its capabilities",
+            Step::Groups => "set its supplementary groups",
+            Step::Group => "change its group",
+            Step::User => "change its user",
+            Step::NoNewPrivileges => "set no_new_privs",
             Step::Signals => "reset its signals",
             Step::Exec => "execute the program",
         })

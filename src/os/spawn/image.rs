@@ -7,6 +7,7 @@ use std::ptr;
 use std::sync::atomic::AtomicU32;
 
 use super::Plan;
+use super::identity::Persona;
 use super::layout::Layout;
 use super::pad::Placed;
 
@@ -29,15 +30,13 @@ pub(super) struct Image {
     pub working_dir: *const c_char,
     /// A working directory that is not there is an error.
     pub dir_is_needed: bool,
-    pub umask: Option<u32>,
+    pub persona: Persona,
     /// Until its table is its own, the child uses the master's, and changes nothing in it. From this number on it needs nothing of it.
     pub own_table_until: Option<RawFd>,
     /// 1 until then; set when the loan is made.
     pub shares_table: *const AtomicU32,
     pub layout: Layout,
     pub death_signal: Option<i32>,
-    pub nofile: Option<(u64, u64)>,
-    pub sigpending: Option<(u64, u64)>,
     pub reset_signals: Vec<i32>,
     /// The master.
     pub parent: i32,
@@ -61,6 +60,7 @@ impl Image {
             text.resize(text.len() + DIGITS, 0);
         }
         let working_dir = plan.working_dir.as_ref().or(plan.default_dir.as_ref()).map(|dir| offset(&mut text, dir));
+        let chroot = plan.identity.chroot.as_ref().map(|dir| offset(&mut text, dir));
         // Nothing is added from here on: the text stays where it is.
         let at = |&offset: &usize| text.get(offset..).map_or(ptr::null(), |rest| rest.as_ptr().cast::<c_char>());
         let list = |offsets: &[usize]| offsets.iter().map(at).chain([ptr::null()]).collect::<Vec<_>>();
@@ -71,13 +71,11 @@ impl Image {
             pid_rooms,
             working_dir: working_dir.as_ref().map_or(ptr::null(), at),
             dir_is_needed: plan.working_dir.is_some(),
-            umask: plan.umask,
+            persona: Persona::new(&plan.identity, chroot.as_ref().map(at)),
             own_table_until: placed.end,
             shares_table: ptr::null(),
             layout: Layout::new(&placed.sources),
             death_signal: plan.death_signal,
-            nofile: plan.nofile,
-            sigpending: plan.sigpending,
             reset_signals: plan.reset_signals.to_vec(),
             parent: crate::os::process::self_pid(),
             text,
@@ -95,7 +93,14 @@ impl Image {
 }
 
 fn size_of_text(plan: &Plan<'_>) -> usize {
-    let strings = plan.programs.iter().chain(&plan.argv).chain(&plan.env).chain(&plan.working_dir).chain(&plan.default_dir);
+    let strings = plan
+        .programs
+        .iter()
+        .chain(&plan.argv)
+        .chain(&plan.env)
+        .chain(&plan.working_dir)
+        .chain(&plan.default_dir)
+        .chain(&plan.identity.chroot);
     strings.map(|s| s.as_bytes_with_nul().len()).sum::<usize>() + 2 * ("WATCHDOG_PID=".len() + DIGITS)
 }
 

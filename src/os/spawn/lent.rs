@@ -171,14 +171,14 @@ pub(super) struct Started {
     pub word: Option<TableWord>,
 }
 
-/// Starts a child that carries the image out, in this very memory where that is safe.
-pub(super) fn clone(mut image: Image, pipe: OwnedFd) -> io::Result<Started> {
+/// Starts a child that carries the image out, in this very memory (`share`) or in a copy of it.
+pub(super) fn clone(mut image: Image, pipe: OwnedFd, share: bool) -> io::Result<Started> {
     let stack = with_store(Store::stack)?;
-    let shares = image.own_table_until.is_some();
+    let shares = share && image.own_table_until.is_some();
     let table = TableWord(NonNull::from(Box::leak(Box::new(AtomicU32::new(shares.into())))));
     image.shares_table = table.0.as_ptr();
     let mut flags = libc::SIGCHLD;
-    if may_share() {
+    if share {
         flags |= libc::CLONE_VM;
     }
     if shares {

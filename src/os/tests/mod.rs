@@ -4,6 +4,7 @@
 
 mod accepting;
 mod control;
+mod identity;
 mod listener;
 mod lockfile;
 mod notify;

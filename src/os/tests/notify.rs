@@ -15,7 +15,7 @@ use std::os::fd::AsFd;
 
 fn socket() -> (tempfile::TempDir, NotifySocket) {
     let temp = tempfile::tempdir().unwrap();
-    let socket = NotifySocket::bind(&temp.path().join("notify"), 0o600).unwrap();
+    let socket = NotifySocket::bind(&temp.path().join("notify"), 0o600, None).unwrap();
     (temp, socket)
 }
 
@@ -55,7 +55,7 @@ fn the_mode_is_right_and_a_stale_file_is_replaced() {
     let (temp, socket) = socket();
     let mode = std::fs::metadata(socket.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let second = NotifySocket::bind(&temp.path().join("notify"), 0o622).unwrap();
+    let second = NotifySocket::bind(&temp.path().join("notify"), 0o622, None).unwrap();
     assert_eq!(std::fs::metadata(second.path()).unwrap().permissions().mode() & 0o777, 0o622);
     second.unlink().unwrap();
     assert!(!second.path().exists());
@@ -65,7 +65,7 @@ fn the_mode_is_right_and_a_stale_file_is_replaced() {
 #[test]
 fn a_path_that_is_too_long_is_told_in_words() {
     let path = std::path::PathBuf::from(format!("/tmp/{}", "x".repeat(120)));
-    let text = NotifySocket::bind(&path, 0o600).unwrap_err().to_string();
+    let text = NotifySocket::bind(&path, 0o600, None).unwrap_err().to_string();
     assert!(text.contains("107 bytes, this one 125"), "{text}");
 }
 

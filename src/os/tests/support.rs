@@ -108,6 +108,7 @@ pub(super) fn output(plan: &mut Plan<'_>) -> String {
         working_dir: plan.working_dir.take(),
         default_dir: plan.default_dir.take(),
         fds: std::mem::take(&mut plan.fds),
+        identity: std::mem::take(&mut plan.identity),
         ..*plan
     };
     plan.stdout = Source::Fd(w.as_fd());

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use super::support::{DEADLINE, c, ended, outcome, output, pidfd, plan, readable_within, shell};
 use crate::os::io::{open_null, own, pipe_cloexec, read};
 use crate::os::reap::{self, RawStatus};
-use crate::os::spawn::{self, Source, spawn, start};
+use crate::os::spawn::{self, Resource, Source, spawn, start};
 use crate::os::unix::{self, Accepted, ControlListener};
 use crate::os::{process, signals};
 
@@ -154,7 +154,7 @@ fn limits_are_raised_and_given_back() {
     assert_eq!(process::raise_nofile(), (500, 500));
     let mut plan = shell("ulimit -Sn; ulimit -Hn; grep pending /proc/self/limits");
     plan.working_dir = Some(c("/"));
-    (plan.nofile, plan.sigpending) = (Some((50, 500)), Some((50, 500)));
+    plan.identity.limits = vec![(Resource::OpenFiles, 50, 500), (Resource::Signals, 50, 500)];
     let text = output(&mut plan);
     assert_eq!(
         text.split_ascii_whitespace().collect::<Vec<_>>(),
