@@ -1,10 +1,11 @@
-//! `poolmaster check [CONFIG]`: is the config right? Starts nothing, touches nothing but the config files.
+//! `poolmaster check [CONFIG]`: is the config right, and could this host run it? Starts nothing, changes nothing.
 
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::host::{self, Look};
 use super::{Context, Exit};
 use crate::config::diagnostics::{Diagnostic, Diagnostics, note};
 use crate::config::spec::Config;
@@ -18,6 +19,9 @@ pub struct Args {
     /// Warnings, and keys that are not in this version yet, are errors
     #[arg(long)]
     pub strict: bool,
+    /// Judge the config alone, not whether this host could run it
+    #[arg(long)]
+    pub no_host: bool,
     /// Answer in JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -29,7 +33,12 @@ pub struct Args {
 /// Checks the config and says so.
 pub fn run(args: &Args, ctx: &Context) -> Exit {
     let (text, errors, exit) = match sources(args.config.clone(), &args.set, ctx) {
-        Ok(sources) => answer(args, explain(&sources)),
+        Ok(sources) => {
+            let loaded = explain(&sources);
+            let host = loaded.as_ref().ok().filter(|_| !args.no_host);
+            let found = host.map(|loaded| host::findings(loaded, ctx, Look::All)).unwrap_or_default();
+            answer(args, loaded, found)
+        }
         Err(usage) => (String::new(), format!("error: {usage}\nnothing was checked: wrong usage\n"), Exit::Usage),
     };
     // A closed pipe is the reader's choice.
@@ -44,62 +53,62 @@ pub(super) fn sources(config: Option<PathBuf>, set: &[String], ctx: &Context) ->
     Ok(Sources { path: config, text: None, env: ctx.env.clone(), flags, facts: ctx.facts() })
 }
 
-/// stdout, stderr and the exit code.
-fn answer(args: &Args, loaded: Result<Loaded, Diagnostics>) -> (String, String, Exit) {
-    match loaded {
-        Err(diags) if args.json => {
-            let errors: Vec<_> = diags.errors().map(Diagnostic::json).collect();
-            let warnings: Vec<_> = diags.warnings().map(Diagnostic::json).collect();
-            let out = json!({ "ok": false, "errors": errors, "warnings": warnings, "not_yet": diags.not_yet });
-            (format!("{out}\n"), format!("{}\n", refused(&diags)), Exit::Usage)
-        }
-        Err(diags) => (String::new(), format!("{diags}\n{}\n", refused(&diags)), Exit::Usage),
-        Ok(loaded) => {
-            let config = &loaded.config;
-            let refused = args.strict && !(loaded.warnings.is_empty() && config.not_yet.is_empty());
-            let exit = if refused { Exit::Usage } else { Exit::Done };
-            if args.json {
-                let warnings: Vec<_> = loaded.warnings.iter().map(Diagnostic::json).collect();
-                let out = json!({
-                    "ok": !refused, "path": config.path, "errors": [], "warnings": warnings, "not_yet": config.not_yet,
-                    "pools": config.pools.len(), "workers": workers(config), "listeners": listeners(config),
-                });
-                let errors = if refused { strictly(&loaded) } else { String::new() };
-                return (format!("{out}\n"), errors, exit);
-            }
-            let mut errors = String::new();
-            for warning in &loaded.warnings {
-                errors.push_str(&format!("{warning}\n"));
-            }
-            for line in &config.not_yet {
-                errors.push_str(&note(line));
-            }
-            if !config.not_yet.is_empty() {
-                errors.push_str(&note("`run` refuses a config that asks for what is not in this version yet"));
-            }
-            if refused {
-                errors.push_str(&format!("\n{}", strictly(&loaded)));
-                return (String::new(), errors, exit);
-            }
-            (format!("{}\n", summary(config)), errors, exit)
-        }
+/// stdout, stderr and the exit code. `found` is what the host has against it.
+fn answer(args: &Args, loaded: Result<Loaded, Diagnostics>, found: Vec<Diagnostic>) -> (String, String, Exit) {
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(diags) => return wrong(args, &diags, "in the config: nothing would be started"),
+    };
+    let config = &loaded.config;
+    let mut all = Diagnostics::default();
+    loaded.warnings.iter().cloned().chain(found).for_each(|diagnostic| all.push(diagnostic));
+    all.sort();
+    all.not_yet.clone_from(&config.not_yet);
+    if all.failed() {
+        return wrong(args, &all, "on this host: not all of it could start");
     }
+    let refused = args.strict && !(all.is_empty() && all.not_yet.is_empty());
+    let exit = if refused { Exit::Usage } else { Exit::Done };
+    let strictly = if refused { strictly(config, all.len()) } else { String::new() };
+    if args.json {
+        let warnings: Vec<_> = all.warnings().map(Diagnostic::json).collect();
+        let out = json!({
+            "ok": !refused, "path": config.path, "errors": [], "warnings": warnings, "not_yet": config.not_yet,
+            "pools": config.pools.len(), "workers": workers(config), "listeners": listeners(config),
+        });
+        return (format!("{out}\n"), strictly, exit);
+    }
+    let mut errors = all.to_string();
+    if !all.not_yet.is_empty() {
+        errors.push_str(&note("`run` refuses a config that asks for what is not in this version yet"));
+    }
+    if refused {
+        return (String::new(), format!("{errors}\n{strictly}"), exit);
+    }
+    (format!("{}\n", summary(config)), errors, exit)
 }
 
-/// The last line of a refusal.
-fn refused(diags: &Diagnostics) -> String {
+/// The answer to a config with errors.
+fn wrong(args: &Args, diags: &Diagnostics, whose: &str) -> (String, String, Exit) {
     let more = if diags.dropped() > 0 { "more than " } else { "" };
-    format!("{more}{} in the config: nothing would be started", plural(diags.errors().count(), "error"))
+    let last = format!("{more}{} {whose}", plural(diags.errors().count(), "error"));
+    if !args.json {
+        return (String::new(), format!("{diags}\n{last}\n"), Exit::Usage);
+    }
+    let errors: Vec<_> = diags.errors().map(Diagnostic::json).collect();
+    let warnings: Vec<_> = diags.warnings().map(Diagnostic::json).collect();
+    let out = json!({ "ok": false, "errors": errors, "warnings": warnings, "not_yet": diags.not_yet });
+    (format!("{out}\n"), format!("{last}\n"), Exit::Usage)
 }
 
 /// `pools.toml: refused by --strict: 1 warning, 2 keys that are not in this version yet`
-fn strictly(loaded: &Loaded) -> String {
-    let (warnings, later) = (loaded.warnings.len(), loaded.config.not_yet.len());
+fn strictly(config: &Config, warnings: usize) -> String {
+    let later = config.not_yet.len();
     let mut why: Vec<String> = (warnings > 0).then(|| plural(warnings, "warning")).into_iter().collect();
     if later > 0 {
         why.push(format!("{} not in this version yet", plural(later, "setting")));
     }
-    format!("{}: refused by --strict: {}\n", shown(&loaded.config), why.join(", "))
+    format!("{}: refused by --strict: {}\n", shown(config), why.join(", "))
 }
 
 /// `pools.toml: ok: 3 pools, 7 workers, 2 listeners`
@@ -140,7 +149,7 @@ mod tests {
     fn answered(text: &str, args: &Args) -> (String, String, Exit) {
         let facts = crate::config::Facts { cpus: 4, uid: 1000, cwd: PathBuf::from("/srv/shop"), ..Default::default() };
         let path = Some(PathBuf::from("pools.toml"));
-        answer(args, explain(&Sources { path, text: Some(text.to_owned()), facts, ..Sources::default() }))
+        answer(args, explain(&Sources { path, text: Some(text.to_owned()), facts, ..Sources::default() }), Vec::new())
     }
 
     const GOOD: &str = "[pool.a]\ncommand='x'\nworkers=2\nlisten=':80'\n[pool.b]\ncommand='x'\nautostart=false\n";

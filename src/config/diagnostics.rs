@@ -257,7 +257,7 @@ impl Diagnostics {
     }
 
     /// Puts them in the order of layers, files and lines; what has no place comes last.
-    pub(super) fn sort(&mut self) {
+    pub fn sort(&mut self) {
         self.list.sort_by(|a, b| match (&a.place, &b.place) {
             (Some(a), Some(b)) => a.order().cmp(&b.order()),
             (a, b) => a.is_none().cmp(&b.is_none()),
@@ -277,7 +277,7 @@ impl fmt::Display for Diagnostics {
             writeln!(f, "\nerror: and more, not shown: mend these first")?;
         }
         for (i, line) in self.not_yet.iter().enumerate() {
-            write!(f, "{}{}", if i == 0 { "\n" } else { "" }, note(line))?;
+            write!(f, "{}{}", if i == 0 && !self.list.is_empty() { "\n" } else { "" }, note(line))?;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ pub mod env_file;
 mod environment;
 mod files;
 mod flags;
+mod given;
 mod json_text;
 pub mod keys;
 mod kind;

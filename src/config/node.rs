@@ -55,14 +55,13 @@ impl Text {
     /// True when the line at an offset is one of secrets, by its own words or by the table that it stands in: it is not shown.
     pub fn may_hold_secrets(&self, offset: usize) -> bool {
         let speaks = |line: &str| line.to_ascii_lowercase().contains("secret");
-        let (line, start) = self.line(offset);
-        let before = &self.body[..start];
-        let header = if before.starts_with('[') {
-            before.rfind("\n[").map_or(0, |at| at + 1)
-        } else {
-            before.rfind("\n[").map_or(start, |at| at + 1)
-        };
-        speaks(line) || speaks(before[header..].lines().next().unwrap_or_default())
+        speaks(self.line(offset).0) || self.header(offset).is_some_and(|header| speaks(self.line(header).0))
+    }
+
+    /// Where the table starts that an offset lies in: its `[...]`. `None`: before the first.
+    pub fn header(&self, offset: usize) -> Option<usize> {
+        let line = self.starts.partition_point(|start| *start <= self.before(offset).len());
+        self.starts[..line].iter().rev().copied().find(|start| self.body[*start..].starts_with('['))
     }
 
     /// The text up to an offset, moved down to a character boundary.

@@ -13,6 +13,7 @@ mod janitor;
 mod launch;
 mod master;
 mod notify;
+mod outlook;
 mod output;
 mod pools;
 mod processes;
@@ -28,4 +29,5 @@ mod trace;
 mod turn;
 
 pub use files::FilesError;
+pub use outlook::{Hindrance, Outlook, outlook};
 pub use start::{Reader, Settings, StartError, run};

@@ -39,6 +39,11 @@ impl Case {
         Ok(Case { given: given.to_owned(), parts })
     }
 
+    /// It can only be tried by root: another user is told of that instead.
+    pub(crate) fn needs_root(&self) -> bool {
+        self.parts.iter().any(|(head, _)| head == "root")
+    }
+
     /// Runs the case in a folder of its own.
     pub(crate) fn said(&self) -> String {
         let dir = tempfile::Builder::new().prefix("pmd").rand_bytes(6).tempdir_in("/tmp").unwrap();
@@ -62,6 +67,7 @@ impl Case {
                 ["link", name, to] => symlink(to, root.join(name)).unwrap(),
                 ["repeat", name, times] => file(&root.join(name), &body.repeat(times.parse().unwrap())),
                 ["hex", name] => fs::write(root.join(name), bytes(&body)).unwrap(),
+                ["root"] => {}
                 ["env"] => env.extend(body.lines().map(|line| {
                     let (name, value) = line.split_once('=').unwrap();
                     (name.to_owned(), value.to_owned())

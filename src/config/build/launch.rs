@@ -41,7 +41,7 @@ pub(super) fn build(r: &Reader<'_>, pool: &str, siblings: &[&str], listeners: &[
     if let Some((name, value)) = argv.first().and_then(|word| word.split_once('=')).filter(|(name, _)| is_variable(name)) {
         let what = format!("{}.command: its first word, {name}=..., is taken for the program", r.path);
         let help = format!("variables are set in [{}.env]: {name} = {value:?}", r.path);
-        diags.warn(&command, what, if template::sounds_secret(name) { format!("set it in [{}.env]", r.path) } else { help });
+        diags.error(&command, what, if template::sounds_secret(name) { format!("set it in [{}.env]", r.path) } else { help });
     }
     let systemd = r.words("protocols").iter().any(|p| p == "systemd");
     let listen_pid = r.text("listen_pid") != "omit";

@@ -8,6 +8,7 @@ mod listen;
 mod master;
 mod pool;
 mod reader;
+mod times;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
