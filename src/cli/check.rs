@@ -1,12 +1,13 @@
-//! `poolmaster check [CONFIG]`: is the config right? Starts nothing, touches nothing but the config files.
+//! `poolmaster check [CONFIG]`: is the config right, and could this host run it? Starts nothing, changes nothing.
 
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::host::{self, Look};
 use super::{Context, Exit};
-use crate::config::diagnostics::{Diagnostic, Diagnostics};
+use crate::config::diagnostics::{Diagnostic, Diagnostics, note};
 use crate::config::spec::Config;
 use crate::config::{Flag, Loaded, Sources, explain};
 
@@ -18,6 +19,9 @@ pub struct Args {
     /// Warnings, and keys that are not in this version yet, are errors
     #[arg(long)]
     pub strict: bool,
+    /// Judge the config alone, not whether this host could run it
+    #[arg(long)]
+    pub no_host: bool,
     /// Answer in JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -29,8 +33,13 @@ pub struct Args {
 /// Checks the config and says so.
 pub fn run(args: &Args, ctx: &Context) -> Exit {
     let (text, errors, exit) = match sources(args.config.clone(), &args.set, ctx) {
-        Ok(sources) => answer(args, explain(&sources)),
-        Err(usage) => (String::new(), format!("error: {usage}\nnothing was checked: wrong usage (exit 2)\n"), Exit::Usage),
+        Ok(sources) => {
+            let loaded = explain(&sources);
+            let host = loaded.as_ref().ok().filter(|_| !args.no_host);
+            let found = host.map(|loaded| host::findings(loaded, ctx, Look::All)).unwrap_or_default();
+            answer(args, loaded, found)
+        }
+        Err(usage) => (String::new(), format!("error: {usage}\nnothing was checked: wrong usage\n"), Exit::Usage),
     };
     // A closed pipe is the reader's choice.
     let _ = std::io::stdout().write_all(text.as_bytes());
@@ -44,58 +53,62 @@ pub(super) fn sources(config: Option<PathBuf>, set: &[String], ctx: &Context) ->
     Ok(Sources { path: config, text: None, env: ctx.env.clone(), flags, facts: ctx.facts() })
 }
 
-/// stdout, stderr and the exit code.
-fn answer(args: &Args, loaded: Result<Loaded, Diagnostics>) -> (String, String, Exit) {
-    match loaded {
-        Err(diags) if args.json => {
-            let errors: Vec<_> = diags.errors().map(Diagnostic::json).collect();
-            let warnings: Vec<_> = diags.warnings().map(Diagnostic::json).collect();
-            let out = json!({ "ok": false, "errors": errors, "warnings": warnings, "not_yet": [] });
-            (format!("{out}\n"), format!("{}\n", refused(&diags)), Exit::Usage)
-        }
-        Err(diags) => (String::new(), format!("{diags}\n{}\n", refused(&diags)), Exit::Usage),
-        Ok(loaded) => {
-            let config = &loaded.config;
-            let counted = plural(loaded.warnings.len(), "warning");
-            let refused = args.strict && !(loaded.warnings.is_empty() && config.not_yet.is_empty());
-            let exit = if refused { Exit::Usage } else { Exit::Done };
-            if args.json {
-                let warnings: Vec<_> = loaded.warnings.iter().map(Diagnostic::json).collect();
-                let out = json!({
-                    "ok": !refused, "path": config.path, "errors": [], "warnings": warnings, "not_yet": config.not_yet,
-                    "pools": config.pools.len(), "workers": workers(config), "listeners": listeners(config),
-                });
-                let errors = if refused {
-                    format!("{counted} and {}: refused by --strict (exit 2)\n", plural(config.not_yet.len(), "note"))
-                } else {
-                    String::new()
-                };
-                return (format!("{out}\n"), errors, exit);
-            }
-            let mut errors = String::new();
-            for warning in &loaded.warnings {
-                errors.push_str(&format!("{warning}\n"));
-            }
-            for line in &config.not_yet {
-                errors.push_str(&format!("note: {line}\n"));
-            }
-            if !config.not_yet.is_empty() {
-                errors.push_str("note: `run` refuses a config that asks for what is not in this version yet\n");
-            }
-            if refused {
-                let notes = plural(config.not_yet.len(), "note");
-                errors.push_str(&format!("{}: {counted} and {notes}: refused by --strict (exit 2)\n", shown(config)));
-                return (String::new(), errors, exit);
-            }
-            (format!("{}\n", summary(config)), errors, exit)
-        }
+/// stdout, stderr and the exit code. `found` is what the host has against it.
+fn answer(args: &Args, loaded: Result<Loaded, Diagnostics>, found: Vec<Diagnostic>) -> (String, String, Exit) {
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(diags) => return wrong(args, &diags, "in the config: nothing would be started"),
+    };
+    let config = &loaded.config;
+    let mut all = Diagnostics::default();
+    loaded.warnings.iter().cloned().chain(found).for_each(|diagnostic| all.push(diagnostic));
+    all.sort();
+    all.not_yet.clone_from(&config.not_yet);
+    if all.failed() {
+        return wrong(args, &all, "on this host: not all of it could start");
     }
+    let refused = args.strict && !(all.is_empty() && all.not_yet.is_empty());
+    let exit = if refused { Exit::Usage } else { Exit::Done };
+    let strictly = if refused { strictly(config, all.len()) } else { String::new() };
+    if args.json {
+        let warnings: Vec<_> = all.warnings().map(Diagnostic::json).collect();
+        let out = json!({
+            "ok": !refused, "path": config.path, "errors": [], "warnings": warnings, "not_yet": config.not_yet,
+            "pools": config.pools.len(), "workers": workers(config), "listeners": listeners(config),
+        });
+        return (format!("{out}\n"), strictly, exit);
+    }
+    let mut errors = all.to_string();
+    if !all.not_yet.is_empty() {
+        errors.push_str(&note("`run` refuses a config that asks for what is not in this version yet"));
+    }
+    if refused {
+        return (String::new(), format!("{errors}\n{strictly}"), exit);
+    }
+    (format!("{}\n", summary(config)), errors, exit)
 }
 
-/// The last line of a refusal.
-fn refused(diags: &Diagnostics) -> String {
+/// The answer to a config with errors.
+fn wrong(args: &Args, diags: &Diagnostics, whose: &str) -> (String, String, Exit) {
     let more = if diags.dropped() > 0 { "more than " } else { "" };
-    format!("{more}{} in the config: nothing would be started (exit 2)", plural(diags.errors().count(), "error"))
+    let last = format!("{more}{} {whose}", plural(diags.errors().count(), "error"));
+    if !args.json {
+        return (String::new(), format!("{diags}\n{last}\n"), Exit::Usage);
+    }
+    let errors: Vec<_> = diags.errors().map(Diagnostic::json).collect();
+    let warnings: Vec<_> = diags.warnings().map(Diagnostic::json).collect();
+    let out = json!({ "ok": false, "errors": errors, "warnings": warnings, "not_yet": diags.not_yet });
+    (format!("{out}\n"), format!("{last}\n"), Exit::Usage)
+}
+
+/// `pools.toml: refused by --strict: 1 warning, 2 keys that are not in this version yet`
+fn strictly(config: &Config, warnings: usize) -> String {
+    let later = config.not_yet.len();
+    let mut why: Vec<String> = (warnings > 0).then(|| plural(warnings, "warning")).into_iter().collect();
+    if later > 0 {
+        why.push(format!("{} not in this version yet", plural(later, "setting")));
+    }
+    format!("{}: refused by --strict: {}\n", shown(config), why.join(", "))
 }
 
 /// `pools.toml: ok: 3 pools, 7 workers, 2 listeners`
@@ -136,7 +149,7 @@ mod tests {
     fn answered(text: &str, args: &Args) -> (String, String, Exit) {
         let facts = crate::config::Facts { cpus: 4, uid: 1000, cwd: PathBuf::from("/srv/shop"), ..Default::default() };
         let path = Some(PathBuf::from("pools.toml"));
-        answer(args, explain(&Sources { path, text: Some(text.to_owned()), facts, ..Sources::default() }))
+        answer(args, explain(&Sources { path, text: Some(text.to_owned()), facts, ..Sources::default() }), Vec::new())
     }
 
     const GOOD: &str = "[pool.a]\ncommand='x'\nworkers=2\nlisten=':80'\n[pool.b]\ncommand='x'\nautostart=false\n";
@@ -155,7 +168,7 @@ mod tests {
     fn errors_end_with_what_the_code_means() {
         let (out, err, exit) = answered("[pool.a]\nwokers=2\n", &Args::default());
         assert_eq!((out.as_str(), exit), ("", Exit::Usage));
-        assert!(err.ends_with("\n2 errors in the config: nothing would be started (exit 2)\n"), "{err}");
+        assert!(err.ends_with("\n2 errors in the config: nothing would be started\n"), "{err}");
         let (out, _, exit) = answered("[pool.a]\nwokers=2\n", &Args { json: true, ..Args::default() });
         let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
         assert_eq!((json["ok"].as_bool(), json["errors"][1]["line"].as_u64(), exit), (Some(false), Some(2), Exit::Usage));
@@ -169,6 +182,6 @@ mod tests {
         assert!(err.contains("warning: pool.a.graceful_timeout"), "{err}");
         let (out, err, exit) = answered(LATER, &Args { strict: true, ..Args::default() });
         assert_eq!((out.as_str(), exit), ("", Exit::Usage));
-        assert!(err.ends_with("pools.toml: 1 warning and 1 note: refused by --strict (exit 2)\n"), "{err}");
+        assert!(err.ends_with("pools.toml: refused by --strict: 1 warning, 1 setting not in this version yet\n"), "{err}");
     }
 }

@@ -57,11 +57,11 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
         Ok(sources) => match explain(&sources) {
             Ok(loaded) => answer(args, &loaded),
             Err(diags) => {
-                let last = "the config has errors: there is nothing to show (exit 2)";
+                let last = "the config has errors: there is nothing to show";
                 (String::new(), format!("{diags}\n{last}\n"), Exit::Usage)
             }
         },
-        Err(usage) => (String::new(), format!("error: {usage}\nnothing was read: wrong usage (exit 2)\n"), Exit::Usage),
+        Err(usage) => (String::new(), format!("error: {usage}\nnothing was read: wrong usage\n"), Exit::Usage),
     };
     // A closed pipe is the reader's choice.
     let _ = std::io::stdout().write_all(text.as_bytes());
@@ -77,7 +77,7 @@ fn answer(args: &Args, loaded: &Loaded) -> (String, String, Exit) {
         Verb::Origin { key, .. } => match loaded.origin(key) {
             Ok(origins) if args.json => format!("{:#}\n", origins.iter().map(Origin::json).collect::<Value>()),
             Ok(origins) => origins.iter().map(Origin::text).collect(),
-            Err(why) => return (String::new(), format!("error: {why}\nno origin to show (exit 2)\n"), Exit::Usage),
+            Err(why) => return (String::new(), format!("error: {why}\nno origin to show\n"), Exit::Usage),
         },
     };
     (text, String::new(), Exit::Done)

@@ -9,6 +9,7 @@ mod dispatch;
 mod exit;
 mod groups;
 pub mod health;
+mod host;
 mod instance;
 pub mod kill;
 pub mod listeners;

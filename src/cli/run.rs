@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use super::host::{self, Look};
 use super::{Context, Exit, output};
+use crate::config::diagnostics::Diagnostic;
 use crate::config::spec::Config;
 use crate::config::{self, Flag, Sources};
 use crate::runtime::{self, Settings};
@@ -75,11 +77,12 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
         Err(text) => return usage(&text),
     };
     let only = args.only.clone();
-    let config = match load(&sources, &only) {
+    let config = match load(&sources, &only, ctx) {
         Ok(config) => config,
         Err(text) => return usage(&text),
     };
-    let reader = Box::new(move || load(&sources, &only));
+    let surroundings = ctx.clone();
+    let reader = Box::new(move || load(&sources, &only, &surroundings));
     match runtime::run(Settings { config, reader, environment: ctx.environ.clone(), directory: ctx.cwd.clone() }) {
         Ok(code) => Exit::of(code),
         Err(e) => {
@@ -89,8 +92,9 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
     }
 }
 
+/// What is said of a config ends its last line itself: an empty one follows then.
 fn usage(text: &str) -> Exit {
-    output::err(&format!("{}\n", text.trim_end()));
+    output::err(&format!("{text}\n"));
     Exit::Usage
 }
 
@@ -98,18 +102,18 @@ fn usage(text: &str) -> Exit {
 fn sources(args: &Args, ctx: &Context) -> Result<Sources, String> {
     let mut sources = if args.command.is_empty() {
         if !args.listen.is_empty() {
-            return Err("poolmaster: --listen is for a command given here: poolmaster run --listen :8000 -- COMMAND".to_owned());
+            return Err("error: --listen is for a command given here: poolmaster run --listen :8000 -- COMMAND".to_owned());
         }
         let mut flags = Vec::new();
         for argument in &args.workers {
-            flags.push(Flag::workers(argument).map_err(|e| format!("poolmaster: --workers: {e}"))?);
+            flags.push(Flag::workers(argument).map_err(|e| format!("error: {e}"))?);
         }
         Sources { path: args.config.as_ref().map(|p| ctx.cwd.join(p)), flags, ..Sources::default() }
     } else {
         Sources::adhoc(&args.listen, args.workers.last().cloned(), args.command.clone())
     };
     for argument in &args.set {
-        sources.flags.push(Flag::set(argument).map_err(|e| format!("poolmaster: --set: {e}"))?);
+        sources.flags.push(Flag::set(argument).map_err(|e| format!("error: {e}"))?);
     }
     let master = |key: &str, flag: &str, value: &str| Flag {
         key: format!("master.{key}"),
@@ -127,9 +131,18 @@ fn sources(args: &Args, ctx: &Context) -> Result<Sources, String> {
     Ok(sources)
 }
 
-/// Loads, refuses what this version does not have, keeps the pools that are wanted here.
-fn load(sources: &Sources, only: &[String]) -> Result<Config, String> {
-    let mut config = config::load(sources).map_err(|diagnostics| diagnostics.to_string())?;
+/// Loads, and looks whether this host could run it.
+fn load(sources: &Sources, only: &[String], ctx: &Context) -> Result<Config, String> {
+    let mut loaded = config::explain(sources).map_err(|diagnostics| diagnostics.to_string())?;
+    keep(&mut loaded.config, only)?;
+    // What may be in the way of one pool is no reason to keep the others from starting, or a reload from happening.
+    let found = host::findings(&loaded, ctx, Look::NotAddresses);
+    loaded.config.warnings.extend(found.iter().map(Diagnostic::line));
+    Ok(loaded.config)
+}
+
+/// Refuses what this version does not have; keeps the pools that are wanted here.
+fn keep(config: &mut Config, only: &[String]) -> Result<(), String> {
     if !config.not_yet.is_empty() {
         let keys = config.not_yet.join("\n  ");
         return Err(format!(
@@ -137,7 +150,7 @@ fn load(sources: &Sources, only: &[String]) -> Result<Config, String> {
         ));
     }
     if only.is_empty() {
-        return Ok(config);
+        return Ok(());
     }
     if let Some(unknown) = only.iter().find(|name| config.pools.iter().all(|p| p.spec.name != **name)) {
         let known: Vec<&str> = config.pools.iter().map(|p| p.spec.name.as_str()).collect();
@@ -150,5 +163,5 @@ fn load(sources: &Sources, only: &[String]) -> Result<Config, String> {
         pool.spec.after.retain(|id| kept.contains(id));
     }
     config.master.spec.default_pool = config.master.spec.default_pool.filter(|id| kept.contains(id));
-    Ok(config)
+    Ok(())
 }

@@ -32,19 +32,19 @@ fn table<'n>(node: &'n Node, path: &mut Vec<&'n str>, around: Around<'_>, diags:
 }
 
 fn entry<'n>(node: &'n Node, path: &mut Vec<&'n str>, around: Around<'_>, diags: &mut Diagnostics) {
-    let shown = || path.join(".");
+    let shown = || shown(path);
     if let Some(what) = named(path)
         && let Some(name) = path.last()
         && let Err(why) = scalar::name(name)
     {
         let near = scalar::sanitized_name(name);
-        let near = if near.is_empty() || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        let near = if near == **name || near.is_empty() || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
             String::new()
         } else {
             format!("write \"{near}\"; ")
         };
         let help = format!("{near}names have a-z, 0-9 and single -, start with a letter and have at most 32 characters");
-        diags.error(&node.key, format!("{}: no name for a {what}: {why}", shown()), help);
+        diags.error(&node.key, format!("{}: cannot name a {what}: {why}", shown()), help);
     }
     // `listen = { address = ":8000", backlog = 64 }` would be two listeners of odd names.
     if named(path) == Some("listener") && keys::of_pool(&format!("listen.*.{}", path.last().unwrap_or(&""))).is_some() {
@@ -63,7 +63,8 @@ fn entry<'n>(node: &'n Node, path: &mut Vec<&'n str>, around: Around<'_>, diags:
     match (keys::find(path), &node.raw) {
         (Found::Table | Found::KeyOrTable(_), Raw::Table(_)) => table(node, path, around, diags),
         (Found::Table, raw) => {
-            diags.error(&node.place, format!("{}: takes a table, found {}", shown(), raw.shown()), table_help(path));
+            let found = if path.contains(&"secrets") { raw.what().to_owned() } else { raw.shown() };
+            diags.error(&node.place, format!("{}: takes a table, found {found}", shown()), table_help(path));
         }
         (Found::Key(key) | Found::KeyOrTable(key), _) => {
             if let Err(mut problem) = key.kind.check(node, around) {
@@ -75,8 +76,17 @@ fn entry<'n>(node: &'n Node, path: &mut Vec<&'n str>, around: Around<'_>, diags:
                 }
             }
         }
-        (Found::Nothing, _) => diags.push(unknown(node, path)),
+        (Found::Nothing, _) => {
+            let unknown = unknown(node, path, diags);
+            diags.push(unknown);
+        }
     }
+}
+
+/// A path as TOML would write it.
+fn shown(path: &[&str]) -> String {
+    let bare = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    path.iter().map(|name| if bare(name) { (*name).to_owned() } else { format!("{name:?}") }).collect::<Vec<_>>().join(".")
 }
 
 /// How a table is written, with its keys unless they are too many.
@@ -87,7 +97,7 @@ pub(super) fn table_help(path: &[&str]) -> String {
             format!("write [{shown}] and NAME = VALUE below it")
         }
         ["*"] => format!("write [{shown}.NAME] and its keys below it"),
-        _ if names.len() > 20 => format!("write [{shown}] and its keys below it"),
+        _ if names.len() > LONG_LIST => format!("write [{shown}] and its keys below it"),
         _ => format!("its keys: {}", names.join(", ")),
     }
 }
@@ -102,15 +112,24 @@ fn named(path: &[&str]) -> Option<&'static str> {
     }
 }
 
-fn unknown(node: &Node, path: &[&str]) -> Diagnostic {
-    let error = Diagnostic::error(Some(node.key.clone()), format!("{}: there is no such key", path.join(".")));
-    match keys::meant(path) {
-        Some(help) => error.help(help),
-        None => {
-            let parent = &path[..path.len() - 1];
-            let names = keys::below(parent);
-            let of = if parent.is_empty() { "a config".to_owned() } else { parent.join(".") };
-            error.help(format!("the keys of {of}: {}", names.join(", ")))
-        }
+/// More names than this are listed once; whoever has many unknown keys needs the list no oftener.
+const LONG_LIST: usize = 20;
+
+fn unknown(node: &Node, path: &[&str], diags: &Diagnostics) -> Diagnostic {
+    let error = Diagnostic::error(Some(node.key.clone()), format!("{}: there is no such key", shown(path)));
+    if let Some(help) = keys::meant(path) {
+        return error.help(help);
     }
+    let parent = &path[..path.len() - 1];
+    let names = keys::below(parent);
+    let of = match parent {
+        [] => "a config".to_owned(),
+        ["defaults"] | ["pool" | "template", _] => "a pool".to_owned(),
+        _ => shown(parent),
+    };
+    let list = format!("the keys of {of}: {}", names.join(", "));
+    if names.len() > LONG_LIST && diags.helps_with(&list) {
+        return error.help(format!("the keys of {of} are listed above"));
+    }
+    error.help(list)
 }

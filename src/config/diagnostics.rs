@@ -99,7 +99,7 @@ impl fmt::Display for Diagnostic {
                 let number = text.position(span.start).0.to_string();
                 let pad = " ".repeat(number.len());
                 writeln!(f, " {pad}--> {}", place.words())?;
-                if self.secret {
+                if self.secret || text.may_hold_secrets(span.start) {
                     return self.write_help(f, &pad);
                 }
                 let (line, from, width) = excerpt(text, span);
@@ -175,12 +175,19 @@ fn wrapped(text: &str, first: &str, rest: &str) -> String {
     out
 }
 
+/// A note in one or more lines, wrapped like everything else.
+pub fn note(text: &str) -> String {
+    wrapped(&format!("note: {text}"), "", "      ")
+}
+
 /// All that is wrong with a config.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
     /// Errors beyond those kept.
     dropped: usize,
+    /// What the config asks for and this version does not have, one line each.
+    pub not_yet: Vec<String>,
 }
 
 impl Diagnostics {
@@ -197,6 +204,11 @@ impl Diagnostics {
         if diagnostic.severity == Severity::Error {
             self.dropped += 1;
         }
+    }
+
+    /// That help was given already.
+    pub(super) fn helps_with(&self, help: &str) -> bool {
+        self.list.iter().any(|d| d.help.iter().any(|line| line == help))
     }
 
     /// Nothing more is kept.
@@ -245,13 +257,10 @@ impl Diagnostics {
     }
 
     /// Puts them in the order of layers, files and lines; what has no place comes last.
-    pub(super) fn sort(&mut self) {
-        self.list.sort_by_key(|d| match &d.place {
-            Some(place) => match &place.at {
-                At::Text(_, span) => (0, Some(place.layer), span.start),
-                _ => (0, Some(place.layer), 0),
-            },
-            None => (1, None, 0),
+    pub fn sort(&mut self) {
+        self.list.sort_by(|a, b| match (&a.place, &b.place) {
+            (Some(a), Some(b)) => a.order().cmp(&b.order()),
+            (a, b) => a.is_none().cmp(&b.is_none()),
         });
     }
 }
@@ -267,6 +276,9 @@ impl fmt::Display for Diagnostics {
         if self.dropped > 0 {
             writeln!(f, "\nerror: and more, not shown: mend these first")?;
         }
+        for (i, line) in self.not_yet.iter().enumerate() {
+            write!(f, "{}{}", if i == 0 && !self.list.is_empty() { "\n" } else { "" }, note(line))?;
+        }
         Ok(())
     }
 }
@@ -281,7 +293,7 @@ mod tests {
     use super::*;
 
     fn at(body: &str, span: Range<usize>) -> Option<Place> {
-        let text = Arc::new(Text { name: "p.toml".to_owned(), body: body.to_owned() });
+        let text = Arc::new(Text::new("p.toml", body));
         Some(Place { layer: Layer::File, at: At::Text(text, span) })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::diagnostics::{Diagnostic, Diagnostics};
 use super::keys;
-use super::node::{At, Layer, Node, Place};
+use super::node::{At, Layer, Node, Place, Raw};
 use super::read_value;
 
 /// What the names of settings start with.
@@ -30,8 +30,9 @@ pub(super) fn layer(env: &[(String, String)], diags: &mut Diagnostics) -> Node {
                 continue;
             }
         };
-        if root.find(&path).is_some() {
-            diags.push(Diagnostic::error(Some(place), format!("{}: set by two variables", path.join("."))));
+        if let Some(other) = (1..=path.len()).find_map(|n| taken(&root, &path[..n], n == path.len())) {
+            let error = Diagnostic::error(Some(place), format!("{}: {other} sets it already", path.join(".")));
+            diags.push(error.help("variables have no order: only one of them may set a key, or the whole of a table"));
             continue;
         }
         if let Some(raw) = read_value(&path, value, &place, diags) {
@@ -39,6 +40,12 @@ pub(super) fn layer(env: &[(String, String)], diags: &mut Diagnostics) -> Node {
         }
     }
     root
+}
+
+/// The variable that sets this path to something that nothing can be added to, or that is there at all when it is the `whole` key.
+fn taken(root: &Node, path: &[String], whole: bool) -> Option<String> {
+    let node = root.find(path).filter(|node| whole || !matches!(node.raw, Raw::Table(_)))?;
+    Some(node.place.words())
 }
 
 /// The key's path. What stands where a name does has `_` for `-`; what follows `ENV__` is taken as it is.

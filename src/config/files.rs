@@ -20,6 +20,8 @@ const SEARCHED: [&str; 2] = ["pools.toml", "/etc/poolmaster/pools.toml"];
 /// The config file, read. `path` is `None` when the text came from the caller without one.
 pub(super) struct Main {
     pub(super) path: Option<PathBuf>,
+    /// As the user knows it.
+    pub(super) shown: Option<PathBuf>,
     /// `None`: it has errors.
     pub(super) root: Option<Node>,
 }
@@ -30,8 +32,8 @@ pub(super) fn main_file(sources: &Sources, diags: &mut Diagnostics) -> Main {
     let full = |path: &Path| absolute(&path.to_string_lossy(), cwd);
     if let Some(body) = &sources.text {
         let name = sources.path.as_ref().map_or_else(|| "(text)".to_owned(), |path| path.display().to_string());
-        let root = parse(Text { name, body: body.clone() }, Layer::File, diags);
-        return Main { path: sources.path.as_deref().map(full), root };
+        let root = parse(Text::new(name, body.clone()), Layer::File, diags);
+        return Main { path: sources.path.as_deref().map(full), shown: sources.path.clone(), root };
     }
     let found = match &sources.path {
         Some(path) => Some(path.clone()),
@@ -43,7 +45,7 @@ pub(super) fn main_file(sources: &Sources, diags: &mut Diagnostics) -> Main {
         diags.push(
             error.help("name one: `poolmaster run CONFIG`, or start without a file: `poolmaster run --listen :8000 -- COMMAND`"),
         );
-        return Main { path: None, root: None };
+        return Main { path: None, shown: None, root: None };
     };
     let absolute_path = full(&path);
     let root = match read(&absolute_path, path.display().to_string(), sources.facts.uid, diags) {
@@ -55,7 +57,7 @@ pub(super) fn main_file(sources: &Sources, diags: &mut Diagnostics) -> Main {
             None
         }
     };
-    Main { path: Some(absolute_path), root }
+    Main { path: Some(absolute_path), shown: Some(path), root }
 }
 
 /// Reads the files that the patterns name: each pattern's in sorted order, no file twice. False: not all of them could be read.
@@ -74,7 +76,11 @@ pub(super) fn includes(
         let matched = match matches(pattern, folder) {
             Ok(matched) => matched,
             Err(why) => {
-                diags.error(place, format!("include: {why}"), "* and ? work in the last part of the path only");
+                diags.error(
+                    place,
+                    format!("include: {why}"),
+                    "name a file, or several with * and ? in the last part: \"conf.d/*.toml\"",
+                );
                 complete = false;
                 continue;
             }
@@ -91,11 +97,12 @@ pub(super) fn includes(
             match read(&path, shown.display().to_string(), sources.facts.uid, diags) {
                 Ok(text) => roots.extend(parse(text, layer, diags)),
                 Err(why) => {
-                    diags.error(
-                        place,
-                        format!("include: cannot read {}: {why}", path.display()),
-                        "a pattern with * may match nothing, a plain path may not",
-                    );
+                    let help = if path.is_dir() {
+                        format!("write \"{}/*.toml\" for all files in it", pattern.trim_end_matches('/'))
+                    } else {
+                        "a pattern with * may match nothing, a plain path may not".to_owned()
+                    };
+                    diags.error(place, format!("include: cannot read {}: {why}", path.display()), help);
                 }
             }
             complete &= roots.len() > before;
@@ -129,6 +136,9 @@ fn read(path: &Path, name: String, uid: u32, diags: &mut Diagnostics) -> Result<
     if bytes.len() as u64 > LIMIT {
         return Err("it is larger than 1 MiB".to_owned());
     }
+    if bytes.contains(&0) {
+        return Err("it is no text: it has NUL bytes in it".to_owned());
+    }
     let body =
         String::from_utf8(bytes).map_err(|e| format!("it is not UTF-8 text (at byte {})", e.utf8_error().valid_up_to()))?;
     let others = meta.mode() & 0o002 != 0 || (meta.mode() & 0o020 != 0 && meta.gid() != 0) || meta.uid() != 0;
@@ -139,7 +149,7 @@ fn read(path: &Path, name: String, uid: u32, diags: &mut Diagnostics) -> Result<
                 .help(format!("chown root {0} && chmod go-w {0}", path.display())),
         );
     }
-    Ok(Text { name, body })
+    Ok(Text::new(name, body))
 }
 
 /// The error without its number, as a person would say it.
@@ -159,6 +169,9 @@ fn parse(text: Text, layer: Layer, diags: &mut Diagnostics) -> Option<Node> {
 
 /// The files a pattern names, sorted. A path without `*` and `?` is itself, there or not.
 fn matches(pattern: &str, folder: &Path) -> Result<Vec<PathBuf>, String> {
+    if pattern.is_empty() {
+        return Err("\"\" names no file".to_owned());
+    }
     let full = absolute(pattern, folder);
     let wild = |text: &str| text.contains(['*', '?']);
     let (Some(parent), Some(last)) = (full.parent(), full.file_name().map(|n| n.to_string_lossy().into_owned())) else {

@@ -22,11 +22,12 @@ impl Flag {
     pub fn set(argument: &str) -> Result<Flag, String> {
         match argument.split_once('=') {
             Some((key, value)) if !key.trim().is_empty() => {
-                let shown = if key.contains(".secrets") { "***" } else { value };
+                let shown = if key.to_ascii_lowercase().contains("secret") { "***" } else { value };
                 let shown_as = format!("--set {}={shown}", key.trim());
                 Ok(Flag { key: key.trim().to_owned(), value: value.to_owned(), shown_as })
             }
-            _ => Err(format!("{argument:?} has no KEY=VALUE; write --set pool.web.workers=8")),
+            Some(_) => Err(format!("--set {argument}: the key is missing; write KEY=VALUE, as in --set pool.web.workers=8")),
+            None => Err(format!("--set {argument}: has no \"=\"; write KEY=VALUE, as in --set pool.web.workers=8")),
         }
     }
 
@@ -38,7 +39,8 @@ impl Flag {
                 value: count.to_owned(),
                 shown_as: format!("--workers {argument}"),
             }),
-            _ => Err(format!("{argument:?} has no POOL=N; write --workers web=8")),
+            Some(_) => Err(format!("--workers {argument}: half of it is missing; write POOL=N, as in --workers web=8")),
+            None => Err(format!("--workers {argument}: which pool? Write POOL=N, as in --workers web=8")),
         }
     }
 }
@@ -71,7 +73,12 @@ pub(super) fn layer(flags: &[Flag], diags: &mut Diagnostics) -> Node {
                     root.insert(&path, Node { key: place.clone(), place, raw });
                 }
             }
-            Err(why) => diags.push(Diagnostic::error(Some(place), format!("{:?} is no key: {why}", flag.key))),
+            Err(why) => {
+                let error = Diagnostic::error(Some(place), format!("`{}` is no key: {why}", flag.key));
+                diags.push(
+                    error.help("its parts stand between dots, those with dots of their own in quotes: pool.web.env.\"A.B\""),
+                );
+            }
         }
     }
     root

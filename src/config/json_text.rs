@@ -143,7 +143,7 @@ mod tests {
 
     fn read(body: &str) -> Result<Node, Diagnostics> {
         let mut diags = Diagnostics::default();
-        let text = Arc::new(Text { name: "t.json".to_owned(), body: body.to_owned() });
+        let text = Arc::new(Text::new("t.json", body));
         document(&text, Layer::File, &mut diags).ok_or(diags)
     }
 

@@ -5,28 +5,30 @@ use super::keys::{self, Found, When};
 use super::kind::Around;
 use super::node::{Layer, Node, Place, Raw};
 
-/// One line for each, in the order of the file; what several pools inherit from one place is said once.
+/// So many are said; the others are only counted.
+const SAID: usize = 100;
+
+/// One line for each, in the order of layers and lines; what several pools inherit from one place is said once.
 pub(super) fn list(trees: &Trees, around: Around<'_>) -> Vec<String> {
-    let mut found: Vec<(Place, String)> = Vec::new();
+    let mut found: Vec<(&Place, String)> = Vec::new();
     walk(&trees.master, &mut vec!["master"], around, &mut found);
     for (name, tree) in &trees.pools {
         walk(tree, &mut vec!["pool", name], around, &mut found);
     }
-    found.into_iter().map(|(_, line)| line).collect()
+    found.sort_by(|a, b| a.0.order().cmp(&b.0.order()));
+    found.dedup_by(|a, b| a.0 == b.0);
+    let more = found.len().saturating_sub(SAID);
+    let lines = found.iter().take(SAID).map(|(place, what)| format!("{what}not in this version yet ({})", place.words()));
+    lines.chain((more > 0).then(|| format!("and {more} more that are not in this version yet"))).collect()
 }
 
-fn walk<'n>(node: &'n Node, path: &mut Vec<&'n str>, around: Around<'_>, found: &mut Vec<(Place, String)>) {
+fn walk<'n>(node: &'n Node, path: &mut Vec<&'n str>, around: Around<'_>, found: &mut Vec<(&'n Place, String)>) {
     for (name, child) in node.entries() {
         path.push(name);
         match (keys::find(path), &child.raw) {
             (Found::Table | Found::KeyOrTable(_), Raw::Table(_)) => walk(child, path, around, found),
             (Found::Key(key) | Found::KeyOrTable(key), _) if child.place.layer > Layer::BuiltIn => {
-                if let Some(what) = not_yet(key, child, around)
-                    && !found.iter().any(|(place, _)| *place == child.place)
-                {
-                    let line = format!("{}: {what}not in this version yet ({})", path.join("."), child.place.words());
-                    found.push((child.place.clone(), line));
-                }
+                found.extend(not_yet(key, child, around).map(|what| (&child.place, format!("{}: {what}", path.join(".")))));
             }
             _ => {}
         }

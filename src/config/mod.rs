@@ -17,6 +17,7 @@ pub mod env_file;
 mod environment;
 mod files;
 mod flags;
+mod given;
 mod json_text;
 pub mod keys;
 mod kind;
@@ -118,12 +119,14 @@ pub fn explain(sources: &Sources) -> Result<Loaded, Diagnostics> {
     let trees = layers.merged(around, &mut diags);
     let mut config = build::config(path, &trees, &sources.facts, around, &mut diags);
     diags.sort();
+    let not_yet = later::list(&trees, around);
     if diags.failed() {
+        diags.not_yet = not_yet;
         return Err(diags);
     }
     let warnings: Vec<Diagnostic> = diags.warnings().cloned().collect();
     config.warnings = warnings.iter().map(Diagnostic::line).collect();
-    config.not_yet = later::list(&trees, around);
+    config.not_yet = not_yet;
     Ok(Loaded { config, warnings, trees, layers, env })
 }
 
@@ -158,7 +161,7 @@ fn read(sources: &Sources, diags: &mut Diagnostics) -> Read {
         .find(|root| root.get("include").is_some())
         .map(files::include_patterns)
         .unwrap_or_default();
-    let shown_folder = sources.path.as_deref().or(main.path.as_deref()).and_then(Path::parent).unwrap_or(Path::new(""));
+    let shown_folder = main.shown.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let (includes, complete) = files::includes(&patterns, main.path.as_deref(), shown_folder, sources, diags);
     let complete = complete && main.root.is_some();
 
@@ -183,6 +186,8 @@ fn built_in(prefix: &str) -> Node {
 /// Reads a value that was given as text, by the type of its key. `None`: it is wrong, and `diags` says so.
 fn read_value(path: &[String], text: &str, place: &Place, diags: &mut Diagnostics) -> Option<Raw> {
     let refs: Vec<&str> = path.iter().map(String::as_str).collect();
+    let secret = refs.iter().any(|name| name.to_ascii_lowercase().contains("secret"));
+    let shown = if secret { "***".to_owned() } else { format!("{text:?}") };
     let mut refused = |why: String, help: String| {
         diags.error(place, format!("{}: {why}", path.join(".")), help);
         None
@@ -192,10 +197,10 @@ fn read_value(path: &[String], text: &str, place: &Place, diags: &mut Diagnostic
         Found::Table | Found::KeyOrTable(_) if table => match toml_text::value(text.trim(), place) {
             Ok(raw) => Some(raw),
             Err(why) => {
-                refused(format!("{text:?} is no table in TOML syntax: {why}"), "write it as { key = value, ... }".to_owned())
+                refused(format!("{shown} is no table in TOML syntax: {why}"), "write it as { key = value, ... }".to_owned())
             }
         },
-        Found::Table => refused(format!("takes a table in TOML syntax, found {text:?}"), check::table_help(&refs)),
+        Found::Table => refused(format!("takes a table in TOML syntax, found {shown}"), check::table_help(&refs)),
         Found::Key(key) | Found::KeyOrTable(key) => match key.kind.read_text(text, place) {
             Ok(raw) => Some(raw),
             Err(problem) => refused(problem.message, problem.help),

@@ -1,9 +1,10 @@
 //! Owns "did you mean": the nearest of the allowed words.
 
 /// The candidate that `word` was most likely meant to be: at most a third of its letters away, counting an exchange of two
-/// neighbours as one step. `None` when nothing is near enough to be worth saying.
+/// neighbours as one step; of a word of one or two letters nothing is left to be sure of. `None` when nothing is near enough to be
+/// worth saying.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (word.chars().count() / 3).max(1);
+    let allowed = word.chars().count() / 3;
     candidates
         .into_iter()
         .filter(|candidate| *candidate != word)

@@ -26,21 +26,42 @@ pub struct Text {
     pub name: String,
     /// All of it.
     pub body: String,
+    /// Where its lines start.
+    starts: Vec<usize>,
 }
 
 impl Text {
+    /// A text of that name.
+    pub fn new(name: impl Into<String>, body: impl Into<String>) -> Text {
+        let body = body.into();
+        let starts = std::iter::once(0).chain(body.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Text { name: name.into(), body, starts }
+    }
+
     /// Line and column, both from 1, of a byte offset; the column counts characters.
     pub fn position(&self, offset: usize) -> (usize, usize) {
         let before = self.before(offset);
-        let line_start = before.rfind('\n').map_or(0, |i| i + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        let line = self.starts.partition_point(|start| *start <= before.len());
+        (line, before[self.starts[line - 1]..].chars().count() + 1)
     }
 
     /// The line that holds a byte offset, without its end, and where in the text it starts.
     pub fn line(&self, offset: usize) -> (&str, usize) {
-        let start = self.before(offset).rfind('\n').map_or(0, |i| i + 1);
+        let start = self.starts[self.starts.partition_point(|start| *start <= self.before(offset).len()) - 1];
         let line = self.body[start..].split('\n').next().unwrap_or_default();
         (line.strip_suffix('\r').unwrap_or(line), start)
+    }
+
+    /// True when the line at an offset is one of secrets, by its own words or by the table that it stands in: it is not shown.
+    pub fn may_hold_secrets(&self, offset: usize) -> bool {
+        let speaks = |line: &str| line.to_ascii_lowercase().contains("secret");
+        speaks(self.line(offset).0) || self.header(offset).is_some_and(|header| speaks(self.line(header).0))
+    }
+
+    /// Where the table starts that an offset lies in: its `[...]`. `None`: before the first.
+    pub fn header(&self, offset: usize) -> Option<usize> {
+        let line = self.starts.partition_point(|start| *start <= self.before(offset).len());
+        self.starts[..line].iter().rev().copied().find(|start| self.body[*start..].starts_with('['))
     }
 
     /// The text up to an offset, moved down to a character boundary.
@@ -78,6 +99,17 @@ pub enum At {
 impl Place {
     /// The place of built-in values.
     pub const BUILT_IN: Place = Place { layer: Layer::BuiltIn, at: At::BuiltIn };
+
+    /// By this places are sorted: layers, then where in the text.
+    pub(super) fn order(&self) -> (Layer, usize, &str) {
+        match &self.at {
+            At::BuiltIn => (self.layer, 0, ""),
+            At::Text(_, span) => (self.layer, span.start, ""),
+            At::Variable(name) => (self.layer, 0, name),
+            // In the order of the command line.
+            At::Flag(_) => (self.layer, 0, ""),
+        }
+    }
 
     /// In words: `pools.toml:4:11`, `variable POOLMASTER__...`, `flag --workers web=8`, `built-in default`.
     pub fn words(&self) -> String {
@@ -203,7 +235,7 @@ mod tests {
 
     #[test]
     fn positions_count_characters_and_survive_odd_offsets() {
-        let text = Text { name: "x".to_owned(), body: "a\nbé = 1\r\nc".to_owned() };
+        let text = Text::new("x", "a\nbé = 1\r\nc");
         assert_eq!(text.position(0), (1, 1));
         assert_eq!(text.position(2), (2, 1));
         assert_eq!(text.position(4), (2, 2), "inside é: its start");

@@ -179,6 +179,17 @@ pub(super) fn escape_variables(text: &str) -> String {
     out
 }
 
+/// The names of the variables that [`resolve`] would look up.
+pub(super) fn variables(text: &str) -> impl Iterator<Item = &str> {
+    text.match_indices('$').filter_map(|(at, _)| reference(&text[at..])).map(|(reference, _)| reference.name)
+}
+
+/// True for names that people give to variables that hold secrets.
+pub(super) fn sounds_secret(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    ["SECRET", "PASSW", "TOKEN", "CREDENTIAL", "PRIVATE", "API_KEY", "APIKEY"].iter().any(|word| upper.contains(word))
+}
+
 /// True when the text holds something that [`resolve`] would change.
 pub(super) fn has_reference(text: &str) -> bool {
     text.match_indices('$').any(|(at, _)| reference(&text[at..]).is_some())

@@ -12,18 +12,69 @@ use super::node::{At, Layer, Node, Place, Raw, Text};
 pub(super) fn document(text: &Arc<Text>, layer: Layer, diags: &mut Diagnostics) -> Option<Node> {
     let (table, errors) = DeTable::parse_recoverable(&text.body);
     let place = |span| Place { layer, at: At::Text(Arc::clone(text), span) };
-    for error in &errors {
+    let span = |error: &toml::de::Error| error.span().unwrap_or(text.body.len()..text.body.len());
+    let mut sorted: Vec<&toml::de::Error> = errors.iter().collect();
+    sorted.sort_by_key(|error| span(error).start);
+    let (mut last, mut yaml) = (None, false);
+    for error in sorted {
         if diags.full() {
             break;
         }
-        let span = error.span().unwrap_or(text.body.len()..text.body.len());
-        diags.push(Diagnostic::error(Some(place(span)), format!("not valid TOML: {}", error.message())));
+        let span = span(error);
+        let line = text.line(span.start);
+        let more_yaml = looks_like_yaml(line.0) && std::mem::replace(&mut yaml, true);
+        // One slip makes the parser stumble on through the rest of its line.
+        if more_yaml || last.replace(line.1) == Some(line.1) {
+            continue;
+        }
+        let found = text.body.get(span.clone()).filter(|_| !text.may_hold_secrets(span.start)).unwrap_or("...");
+        let (message, help) = words(error.message(), found, line.0);
+        let error = Diagnostic::error(Some(place(span)), format!("not valid TOML: {message}"));
+        diags.push(if help.is_empty() { error } else { error.help(help) });
     }
     if !errors.is_empty() {
         return None;
     }
     let root = place(0..0);
     Some(Node { key: root.clone(), place: root, raw: table_of(table.get_ref(), &place) })
+}
+
+/// `web:`, `command: server` and `- item` are never meant as TOML.
+fn looks_like_yaml(line: &str) -> bool {
+    let bare = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    let line = line.trim();
+    line.starts_with("- ")
+        || line.split_once(':').is_some_and(|(key, rest)| bare(key) && (rest.is_empty() || rest.starts_with(' ')))
+}
+
+/// The parser's message in words for people, and what to do.
+fn words(message: &str, found: &str, line: &str) -> (String, String) {
+    let (bare, line) = (found.trim(), line.trim());
+    let quoted = || if bare.contains('"') { format!("'{bare}'") } else { format!("\"{bare}\"") };
+    if looks_like_yaml(line) {
+        let help = "a config is TOML: [pool.web] on a line, command = \"...\" below it";
+        return ("this looks like YAML".to_owned(), help.to_owned());
+    }
+    let (said, help) = match message {
+        "string values must be quoted, expected literal string" if bare.is_empty() => {
+            ("a value is missing".to_owned(), "write it after the =".to_owned())
+        }
+        "string values must be quoted, expected literal string" => {
+            ("this is no value".to_owned(), format!("a string needs quotes: {}", quoted()))
+        }
+        "duplicate key" if line.starts_with('[') => {
+            (format!("`{bare}` has a table already"), "write all of its keys below one header".to_owned())
+        }
+        "duplicate key" => (format!("`{bare}` is here twice"), "remove one of the two".to_owned()),
+        "invalid basic string, expected `\"`" => ("a \" is not closed".to_owned(), String::new()),
+        "invalid literal string, expected `'`" => ("a ' is not closed".to_owned(), String::new()),
+        "key with no value, expected `=`" => ("a key without a value".to_owned(), "write KEY = VALUE, or [TABLE]".to_owned()),
+        "missing comma between array elements, expected `,`" => {
+            ("the list is not closed before this, or a comma is missing".to_owned(), "close it with ]".to_owned())
+        }
+        other => (other.to_owned(), String::new()),
+    };
+    (said, help)
 }
 
 /// Reads one value, as it stands to the right of an equals sign. All parts of it get the same place.
@@ -73,7 +124,7 @@ mod tests {
 
     fn read(body: &str) -> Result<Node, Diagnostics> {
         let mut diags = Diagnostics::default();
-        let text = Arc::new(Text { name: "t.toml".to_owned(), body: body.to_owned() });
+        let text = Arc::new(Text::new("t.toml", body));
         document(&text, Layer::File, &mut diags).ok_or(diags)
     }
 
@@ -89,8 +140,9 @@ mod tests {
 
     #[test]
     fn all_syntax_errors_are_reported_at_once() {
-        let errors = read("a = \nb = 1\nc = [1,,2]\nb = 2\n").expect_err("invalid");
-        assert!(errors.len() >= 3, "{errors}");
+        let errors = read("a = \nb = 1\nc = [1,,2] 3 4 = =\nb = 2\n").expect_err("invalid");
+        let lines: Vec<_> = errors.errors().map(|e| e.json()["line"].as_u64()).collect();
+        assert_eq!(lines, [Some(1), Some(3), Some(4)], "one for each line: {errors}");
     }
 
     #[test]

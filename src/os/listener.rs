@@ -15,7 +15,7 @@ use super::procfs;
 use super::socket_file::{self, FileId, LONGEST, Occupied, bind_and_rename, check_free, unlink_if};
 
 mod error;
-mod holder;
+pub mod holder;
 mod queue;
 
 pub use error::ListenError;

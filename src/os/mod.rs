@@ -6,6 +6,8 @@
 //!
 //! | file | what it does |
 //! |---|---|
+//! | [`access`] | could that user get at this file? |
+//! | [`budget`] | how many descriptors, signals and processes there may be |
 //! | [`clock`] | reads the clocks |
 //! | [`inherit`] | takes descriptors that a parent left open |
 //! | [`io`] | read, write, pipes, /dev/null |
@@ -25,6 +27,8 @@
 //! | [`users`] | users and groups by name |
 
 pub mod accepting;
+pub mod access;
+pub mod budget;
 pub mod clock;
 pub mod connect;
 pub mod dirs;

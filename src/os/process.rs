@@ -52,7 +52,8 @@ pub(crate) type Resource = libc::__rlimit_resource_t;
 #[cfg(not(target_env = "gnu"))]
 pub(crate) type Resource = libc::c_int;
 
-fn limit(resource: Resource) -> (u64, u64) {
+/// Soft and hard limit.
+pub(crate) fn limit(resource: Resource) -> (u64, u64) {
     let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is valid for writing; the call cannot fail for a known resource.
     unsafe { libc::getrlimit64(resource, &mut limit) };

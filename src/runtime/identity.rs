@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::config::spec::{self, Account};
+use crate::os::access::Who;
 use crate::os::process;
 use crate::os::spawn::{self, Resource, UNLIMITED};
 use crate::os::users::{self, Person};
@@ -96,6 +97,16 @@ impl Workers {
     /// The user they run as, when it is not the master's own.
     pub(super) fn uid(&self) -> Option<u32> {
         self.identity.uid
+    }
+
+    /// As whom they act.
+    pub(super) fn who(&self) -> Who {
+        let me = Who::me();
+        let groups = match (&self.identity.groups, self.identity.gid) {
+            (None, None) => me.groups,
+            (groups, gid) => groups.iter().flatten().copied().chain(gid).collect(),
+        };
+        Who { uid: self.identity.uid.unwrap_or(me.uid), groups }
     }
 
     /// The pool sets this limit itself.

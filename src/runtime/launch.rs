@@ -252,8 +252,8 @@ pub(super) fn explain(failure: SpawnFailure, run: &PoolRun) -> SpawnError {
         Step::Exec => {
             let message = match errno {
                 libc::ENOENT if !program.contains('/') => {
-                    let path = run.environment.path.as_deref().unwrap_or("the default PATH");
-                    format!("cannot execute {program:?}: not found in PATH ({path})")
+                    run.tell_path(program);
+                    format!("cannot execute {program:?}: not found in PATH")
                 }
                 libc::ENOENT => {
                     format!("cannot execute {program:?}: no such file (or the interpreter in its first line is missing)")

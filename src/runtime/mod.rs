@@ -16,6 +16,7 @@ mod launch;
 mod looks;
 mod master;
 mod notify;
+mod outlook;
 mod output;
 mod pools;
 mod processes;
@@ -31,4 +32,5 @@ mod trace;
 mod turn;
 
 pub use files::FilesError;
+pub use outlook::{Hindrance, Outlook, outlook};
 pub use start::{Reader, Settings, StartError, run};

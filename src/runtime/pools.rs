@@ -2,6 +2,7 @@
 //! from, so that a socket lives as long as somebody uses it.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use super::identity::Workers;
 use super::notify::NotifyHome;
 use super::sockets::Socket;
 use crate::config::spec;
+use crate::os::path::DEFAULT_PATH;
 use crate::supervisor::PoolId;
 
 /// One pool under one config.
@@ -28,6 +30,20 @@ pub(super) struct PoolRun {
     /// Where its workers' notify sockets are.
     pub(super) notify_dir: PathBuf,
     pub(super) environment: Environment,
+    /// Its PATH was told.
+    pub(super) path_told: Cell<bool>,
+}
+
+impl PoolRun {
+    /// A program was not found: says where it was looked for, once. Each of the many tries that may follow says the rest.
+    pub(super) fn tell_path(&self, program: &str) {
+        if self.path_told.replace(true) {
+            return;
+        }
+        let pool = self.config.spec.name.as_str();
+        let path = self.environment.path.as_deref().unwrap_or(DEFAULT_PATH);
+        tracing::error!(pool, "{program:?} is in no folder of the workers' PATH: {path}");
+    }
 }
 
 impl PoolRun {

@@ -261,6 +261,7 @@ impl Master {
                 environment: Environment::of(&self.environment, pool, &config.master.name, workers.login.as_ref()),
                 workers,
                 config: pool.clone(),
+                path_told: std::cell::Cell::new(false),
             };
             self.open_acks(pool.spec.id, &run).map_err(|cause| StartError::Acks { pool: pool.spec.name.clone(), cause })?;
             runs.insert(pool.spec.id, Rc::new(run));

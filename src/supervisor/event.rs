@@ -136,7 +136,7 @@ pub struct SpawnError {
     pub fault: SpawnFault,
     /// The kernel's errno, 0 where there is none.
     pub errno: i32,
-    /// The attempt, the object and the cause, in words: `cannot execute "uvicorn": not found in PATH (/usr/bin:/bin)`.
+    /// The attempt, the object and the cause, in words: `cannot execute "uvicorn": not found in PATH`.
     pub message: String,
 }
 

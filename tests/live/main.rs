@@ -42,6 +42,7 @@ mod field_ends;
 mod field_faults;
 mod field_orders;
 mod field_starts;
+mod findings;
 mod identity;
 mod listeners;
 mod order;

@@ -58,17 +58,25 @@ fn addresses(pools: &Pools<'_>, diags: &mut Diagnostics) {
 fn sockets(master: &Master, m: &Reader<'_>, pools: &Pools<'_>, diags: &mut Diagnostics) {
     for (built, reader) in pools {
         for (listener, place) in built.pool.listeners.iter().zip(&built.addresses) {
-            if listener.address == Address::Unix(master.socket.clone()) {
-                diags.error(
-                    place,
-                    format!("{}.listen.{}: this is the control socket", reader.path, listener.name),
-                    "choose another path",
-                );
+            let files = [(&master.socket, "the control socket"), (&master.pidfile, "the pid file")];
+            for (_, what) in files.iter().filter(|(path, _)| listener.address == Address::Unix((*path).clone())) {
+                let message = format!("{}.listen.{}: this is {what}", reader.path, listener.name);
+                diags.error(place, message, "choose another path");
             }
         }
     }
-    if master.socket == master.pidfile {
-        diags.error(&m.place("socket"), "master: socket and pidfile are the same path", "choose another path for one of them");
+    let files = [
+        ("socket", Some(&master.socket)),
+        ("pidfile", Some(&master.pidfile)),
+        ("log.file", master.log.file.as_ref()),
+        ("trace", master.trace.as_ref()),
+    ];
+    for (at, (key, path)) in files.iter().enumerate() {
+        let same = files[..at].iter().find(|(_, other)| path.is_some() && other == path);
+        if let Some((other, _)) = same {
+            let place = if m.is_set(key) { m.place(key) } else { m.place(other) };
+            diags.error(&place, format!("master: {other} and {key} are the same path"), "choose another path for one of them");
+        }
     }
 }
 

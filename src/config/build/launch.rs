@@ -45,6 +45,11 @@ pub(super) fn build(
         let help = "no shell runs; if one is meant: command = [\"sh\", \"-c\", \"...\"]; if not, quote it";
         diags.warn(&command, format!("{}.command: {operator} is passed to the program as an argument", r.path), help);
     }
+    if let Some((name, value)) = argv.first().and_then(|word| word.split_once('=')).filter(|(name, _)| is_variable(name)) {
+        let what = format!("{}.command: its first word, {name}=..., is taken for the program", r.path);
+        let help = format!("variables are set in [{}.env]: {name} = {value:?}", r.path);
+        diags.error(&command, what, if template::sounds_secret(name) { format!("set it in [{}.env]", r.path) } else { help });
+    }
     if protocols.systemd && protocols.listen_pid && !listeners.is_empty() && is_shell_wrapper(&argv) {
         let help = "begin the shell's last command with `exec`: LISTEN_PID then names the server, and signals reach it directly; or set \
                     listen_pid = \"omit\" if the server takes that";
@@ -172,6 +177,12 @@ fn words_of(r: &Reader<'_>, key: &str, text: &str, place: &Place, (listeners, po
             _ => {}
         }
     }
+}
+
+/// `A` of `A=b server`, which only a shell understands.
+fn is_variable(name: &str) -> bool {
+    let first = name.bytes().next();
+    first.is_some_and(|b| !b.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// `sh -c "prep; server"`: the server is not the process that was started.

@@ -9,6 +9,7 @@ mod master;
 mod pool;
 mod protocols;
 mod reader;
+mod times;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@ use super::super::spec::{Pool, ScaleSignals};
 use super::super::value::scalar::duration_text;
 use super::super::value::start::{Workers, stop_sequence};
 use super::reader::Reader;
-use super::{identity, known_names, launch, listen, protocols};
+use super::{identity, known_names, launch, listen, protocols, times};
 use crate::supervisor::{
     Backoff, Budget, OnBootFailure, PoolId, PoolSpec, ReadyKind, Remove, Restart, RestartPolicy, Rollout, Share, StopStep,
     TimeoutFrom,
@@ -70,6 +70,7 @@ pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, fa
         restart: restart(r, diags),
         rollout: rollout(r, protocols.port.is_some(), diags),
     };
+    times::check(r, &spec, diags);
     let signals = ScaleSignals {
         up: r.signal("scale.up_signal"),
         down: r.signal("scale.down_signal"),

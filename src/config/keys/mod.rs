@@ -2,10 +2,11 @@
 //! layer, `config show` and the manual are made from it.
 
 mod master;
+mod meant;
 mod pool;
 
 pub use super::kind::{Kind, When};
-use super::near::nearest;
+pub(super) use meant::meant;
 
 /// One key.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -113,38 +114,6 @@ pub(super) fn below(path: &[&str]) -> Vec<&'static str> {
     names
 }
 
-/// What to say about a name that is no key: the nearest one beside it, or the place where a key of that name belongs.
-pub(super) fn meant(path: &[&str]) -> Option<String> {
-    let (name, parent) = path.split_last()?;
-    if let Some(near) = nearest(name, below(parent)) {
-        return Some(format!("did you mean `{near}`?"));
-    }
-    // The same name elsewhere in the same part of the config.
-    let part = in_definitions(parent).first().copied();
-    let elsewhere =
-        all().find(|key| part.is_none_or(|part| key.path.starts_with(part)) && key.path.rsplit('.').next() == Some(name))?;
-    let mut names = path.iter();
-    let shown: Vec<&str> = match parent.first() {
-        Some(&"defaults") => std::iter::once("defaults").chain(elsewhere.path.split('.').skip(2)).collect(),
-        Some(&first) => elsewhere
-            .path
-            .split('.')
-            .enumerate()
-            .map(|(i, s)| if i == 0 { first } else { keep(s, names.clone().nth(i)) })
-            .collect(),
-        None => elsewhere.path.split('.').map(|s| keep(s, names.next().filter(|_| false))).collect(),
-    };
-    Some(format!("there is `{}`", shown.join(".").replace('*', "NAME")))
-}
-
-/// A pattern's segment, with the name that stands in its place when it is open.
-fn keep<'a>(segment: &'a str, name: Option<&&'a str>) -> &'a str {
-    match (segment, name) {
-        ("*", Some(name)) => name,
-        _ => segment,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,21 +142,5 @@ mod tests {
         assert_eq!(find(&["pool", "web", "wokers"]), Found::Nothing);
         assert_eq!(find(&["workers"]), Found::Nothing);
         assert_eq!(find(&["pool", "web", "workers", "x"]), Found::Nothing);
-    }
-
-    #[test]
-    fn suggestions_point_to_the_right_place() {
-        for (path, want) in [
-            (&["pool", "web", "wokers"][..], Some("did you mean `workers`?")),
-            (&["pools"], Some("did you mean `pool`?")),
-            (&["default"], Some("did you mean `defaults`?")),
-            (&["pool", "web", "max_surge"], Some("there is `pool.web.rollout.max_surge`")),
-            (&["defaults", "factor"], Some("there is `defaults.restart.backoff.factor`")),
-            (&["template", "x", "factor"], Some("there is `template.x.restart.backoff.factor`")),
-            (&["workers"], Some("there is `pool.NAME.workers`")),
-            (&["pool", "web", "zzzzz"], None),
-        ] {
-            assert_eq!(meant(path).as_deref(), want, "{path:?}");
-        }
     }
 }

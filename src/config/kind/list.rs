@@ -39,12 +39,27 @@ impl Kind {
                     Ok(_) => ok(Typed::Words(words)),
                     Err((at, e)) => {
                         let place = items.get(at).map(|item| item.place.clone());
-                        let turn = if at % 2 == 0 { "a signal is due here" } else { "a wait is due here" };
-                        Err(Problem { place, ..problem(format!("{turn}: {e}"), format!("allowed: {}", self.allowed())) })
+                        let found = words.get(at).map(String::as_str).unwrap_or_default();
+                        let what = match at % 2 {
+                            0 if scalar::duration(found).is_ok() => format!("a signal is due here, not the wait {found:?}"),
+                            0 => e,
+                            _ if scalar::signal(found).is_ok() => format!("a wait is due here, not the signal {found:?}"),
+                            _ => format!("a wait is due here: {e}: {found:?}"),
+                        };
+                        Err(Problem { place, ..problem(what, format!("allowed: {}", self.allowed())) })
                     }
                 }
             }
             Kind::Listen => {
+                for item in items {
+                    if let Raw::Int(n) = item.raw {
+                        return Err(wrong_item(item, format!("write \":{n}\" for port {n} on all interfaces")));
+                    }
+                    if matches!(item.raw, Raw::Table(_)) {
+                        let help = "name listeners that have options: listen.NAME = { address = \":8000\", ... }";
+                        return Err(wrong_item(item, help.to_owned()));
+                    }
+                }
                 let words = strings(items, around, Use::Value)?;
                 let read = |(text, item): (&String, &Node)| {
                     listen_address(text, around).map_err(|p| Problem { place: Some(item.place.clone()), ..p })
@@ -115,7 +130,13 @@ fn schedule_entry(item: &Node) -> Result<(), Problem> {
         if !valid {
             return Err(Problem {
                 place: Some(value.key.clone()),
-                ..problem(format!("`{name}` is wrong in this entry"), help())
+                ..problem(
+                    match name.as_str() {
+                        "from" | "to" | "days" | "min" | "max" => format!("`{name}` cannot be {}", value.raw.shown()),
+                        _ => format!("an entry has no `{name}`"),
+                    },
+                    help(),
+                )
             });
         }
     }

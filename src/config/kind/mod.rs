@@ -228,7 +228,7 @@ impl Kind {
             Kind::Users => "a list of names or numbers".to_owned(),
             Kind::Capabilities => "a list of capabilities such as [\"net_bind_service\"]".to_owned(),
             Kind::Limit => "a number, a size such as \"1G\", \"unlimited\", or \"SOFT:HARD\"".to_owned(),
-            Kind::Clock => "a time of day \"HH:MM\", or \"\"".to_owned(),
+            Kind::Clock => "a time of day in quotes, \"HH:MM\", or \"\"".to_owned(),
             Kind::Schedule => "a list of tables { from = \"08:00\", to = \"20:00\", days = \"mon-fri\", min = 6 }".to_owned(),
         }
     }
@@ -252,7 +252,9 @@ impl Kind {
             | Kind::Schedule => match toml_text::value(text.trim(), place) {
                 Ok(raw @ Raw::List(_)) => Ok(raw),
                 Ok(_) | Err(_) => {
-                    Err(problem(format!("{text:?} is not a list in TOML syntax"), format!("allowed: {}", self.allowed())))
+                    let word = !bracketed && self.is_list_of_words();
+                    let help = if word { format!("write [{text:?}]") } else { format!("allowed: {}", self.allowed()) };
+                    Err(problem(format!("{text:?} is not a list in TOML syntax"), help))
                 }
             },
             // "[::]:8000" is an address, no list.
@@ -265,6 +267,11 @@ impl Kind {
             },
             _ => Ok(string()),
         }
+    }
+
+    /// True for lists in which a lone word is one that lacks its brackets.
+    fn is_list_of_words(self) -> bool {
+        matches!(self, Kind::Strings | Kind::Choices(_) | Kind::Users | Kind::Capabilities)
     }
 
     /// True for values that are filled in at each spawn: their `${VAR}` is resolved here, their `{word}`s stay.

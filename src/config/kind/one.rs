@@ -15,6 +15,23 @@ use crate::supervisor::Share;
 impl Kind {
     /// Judges a value.
     pub(in super::super) fn check(self, node: &Node, around: Around<'_>) -> Answer {
+        match secret_variable(&node.raw) {
+            // What is wrong with its value would show the value.
+            Some(name) => self.judge(node, around).map_err(|problem| match around.env.contains_key(name) {
+                true => Problem {
+                    place: problem.place,
+                    ..super::problem(
+                        format!("the value of ${{{name}}} does not fit here"),
+                        format!("allowed: {}", self.allowed()),
+                    )
+                },
+                false => problem,
+            }),
+            None => self.judge(node, around),
+        }
+    }
+
+    fn judge(self, node: &Node, around: Around<'_>) -> Answer {
         let reread;
         let raw = match &node.raw {
             Raw::Str(text) if !self.is_template() && template::has_reference(text) => {
@@ -38,6 +55,13 @@ impl Kind {
             // Exact for all numbers in the ranges of the keys.
             (Kind::Float(min, max), Raw::Int(n)) if (min..=max).contains(&(*n as f64)) => ok(Typed::Float(*n as f64)),
             (Kind::Float(..), Raw::Float(_) | Raw::Int(_)) => refuse("out of range"),
+            (Kind::Int(..) | Kind::Float(..), Raw::Str(text)) => Err(match text.trim().parse::<f64>() {
+                Ok(_) => problem(format!("a number in quotes: {text:?}"), format!("write {}", text.trim())),
+                Err(_) => problem(format!("this is no number: {text:?}"), format!("allowed: {}", self.allowed())),
+            }),
+            (Kind::Bool, Raw::Str(text)) => Err(neither_nor(&format!("{text:?}"), text)),
+            (Kind::Bool, Raw::Int(n)) => Err(neither_nor(&n.to_string(), &n.to_string())),
+            (Kind::Duration { .. }, Raw::Float(f)) => Err(problem(scalar::unitless(*f), format!("allowed: {}", self.allowed()))),
             (Kind::Duration { zero }, Raw::Int(n)) => match u64::try_from(*n) {
                 Ok(0) if !zero => refuse("has to be above zero"),
                 Ok(n) => ok(Typed::Duration(Duration::from_secs(n))),
@@ -45,7 +69,7 @@ impl Kind {
             },
             (Kind::Size(least), Raw::Int(n)) => match u64::try_from(*n) {
                 Ok(n) if n >= least => ok(Typed::Size(n)),
-                _ => refuse("out of range"),
+                _ => refuse(&format!("has to be at least {least} bytes")),
             },
             (Kind::Signal { .. } | Kind::RealTime, Raw::Int(n)) => self.signal(&n.to_string()),
             (Kind::Workers, Raw::Int(n)) => match u32::try_from(*n) {
@@ -173,6 +197,9 @@ impl Kind {
             Kind::Limit => scalar::limit(text).map(|l| Checked { value: Typed::Limit(l), later: None }).map_err(because),
             Kind::Clock if text.is_empty() || is_clock(text) => ok(Typed::Other),
             Kind::Clock => Err(because("this is no time of day".to_owned())),
+            _ if self.is_list_of_words() => {
+                Err(problem(format!("this takes a list, found {text:?}"), format!("write [{text:?}]")))
+            }
             _ => Err(problem(format!("this cannot be a string, found {text:?}"), format!("allowed: {}", self.allowed()))),
         }
     }
@@ -202,6 +229,25 @@ impl Kind {
             return Err(problem("a command cannot hold a NUL byte", "remove it"));
         }
         ok(Typed::Words(words))
+    }
+}
+
+fn neither_nor(shown: &str, text: &str) -> Problem {
+    let help = match text.trim().to_ascii_lowercase().as_str() {
+        "yes" | "on" | "1" => "write true",
+        "no" | "off" | "0" => "write false",
+        "true" | "false" => "write it in small letters, without quotes",
+        _ => "allowed: true or false",
+    };
+    problem(format!("this is neither true nor false: {shown}"), help)
+}
+
+/// The first variable in a value that by its name holds a secret.
+fn secret_variable(raw: &Raw) -> Option<&str> {
+    match raw {
+        Raw::Str(text) => template::variables(text).find(|name| template::sounds_secret(name)),
+        Raw::List(items) => items.iter().find_map(|item| secret_variable(&item.raw)),
+        Raw::Bool(_) | Raw::Int(_) | Raw::Float(_) | Raw::Table(_) | Raw::Odd(_) => None,
     }
 }
 

@@ -15,9 +15,17 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         return Err("a duration cannot be negative".to_owned());
     }
     if let Ok(fraction) = text.parse::<f64>() {
-        return Err(format!("{fraction} has no unit; write \"{}ms\"", (fraction * 1000.0).round()));
+        return Err(unitless(fraction));
     }
     humantime::parse_duration(text).map_err(|_| "this is no duration".to_owned())
+}
+
+/// What is wrong with a duration that is a bare fraction.
+pub(crate) fn unitless(fraction: f64) -> String {
+    match fraction.is_finite() && fraction >= 0.0 {
+        true => format!("a fraction needs a unit, as in \"{}ms\"", (fraction * 1000.0).round()),
+        false => "this is no duration".to_owned(),
+    }
 }
 
 /// Writes a duration so that [`duration`] reads it back.

@@ -30,7 +30,7 @@ impl ListenError {
         let errno = e.raw_os_error();
         let reason = errno.map_or_else(|| e.to_string(), words);
         let (cause, advice) = match (address, errno) {
-            (ListenAddress::Tcp { addr, .. }, Some(libc::EADDRINUSE)) => match holder::of_port(*addr) {
+            (ListenAddress::Tcp { addr, .. }, Some(libc::EADDRINUSE)) => match holder::of_port(*addr).flatten() {
                 Some(who) => (format!("the port is in use by {who}"), "stop that, or choose another port".to_owned()),
                 None => {
                     let advice = format!("see who has it with: ss -ltnp 'sport = :{}'", addr.port());

@@ -1,23 +1,68 @@
-//! Owns the answer to "who has this port?", for an error message: a best effort through /proc, in bounds.
+//! Owns the answer to "who has this address?", for people: a best effort through /proc, in bounds.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
-use crate::os::procfs::{command, numbers, read, socket_inode};
+use crate::os::procfs::{command, numbers, read, socket_inode, stat_field};
 
 const MOST_PROCESSES: usize = 4096;
 const MOST_DESCRIPTORS: usize = 4096;
 
-/// `nginx (pid 812)`. `None`: not found, or not ours to see.
-pub(super) fn of_port(wanted: SocketAddr) -> Option<String> {
+/// A process that has a listening socket open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its number.
+    pub pid: i32,
+    /// That of its parent.
+    pub parent: i32,
+    /// Its name.
+    pub command: String,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (pid {})", self.command, self.pid)
+    }
+}
+
+/// Who listens where `wanted` would. The inner `None`: somebody who is not ours to see.
+pub fn of_port(wanted: SocketAddr) -> Option<Option<Holder>> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
-    let inode = tables.into_iter().filter_map(read).find_map(|table| conflicting(&table, wanted))?;
-    let pid = numbers("/proc").take(MOST_PROCESSES).find(|&pid| {
-        numbers(&format!("/proc/{pid}/fd"))
+    tables.into_iter().filter_map(read).find_map(|table| conflicting(&table, wanted)).map(holder)
+}
+
+/// Who listens on the Unix socket of that path.
+pub fn of_path(path: &Path) -> Option<Option<Holder>> {
+    listening_at(&read("/proc/net/unix")?, path).map(holder)
+}
+
+/// A process that has the socket of this inode open.
+fn holder(inode: u64) -> Option<Holder> {
+    let holds = |pid: i32| {
+        let dir = format!("/proc/{pid}/fd");
+        numbers(&dir)
             .take(MOST_DESCRIPTORS)
             .filter_map(|fd| u64::try_from(fd).ok())
             .any(|fd| socket_inode(pid, fd) == Some(inode))
-    })?;
-    Some(format!("{} (pid {pid})", command(pid)?))
+    };
+    // One that ended meanwhile, a child on its way to its program for instance, is not the one to be named.
+    numbers("/proc").take(MOST_PROCESSES).filter(|pid| holds(*pid)).find_map(|pid| {
+        let parent = i32::try_from(stat_field(pid, 4)?).ok()?;
+        Some(Holder { pid, parent, command: command(pid)? })
+    })
+}
+
+/// The inode of the stream socket that listens at a path: `Num: RefCount Protocol Flags Type St Inode Path`, where the flag 0x10000 is
+/// SO_ACCEPTCON.
+fn listening_at(table: &str, path: &Path) -> Option<u64> {
+    let path = path.to_str()?;
+    table.lines().skip(1).find_map(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, _, _, flags, kind, _, inode, ..] = fields[..] else { return None };
+        let accepts = u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & 0x1_0000 != 0);
+        // The path may have blanks in it.
+        (accepts && kind == "0001" && line.ends_with(&format!(" {path}"))).then(|| inode.parse().ok()).flatten()
+    })
 }
 
 /// The inode of a listening socket that stands in the way of `wanted`.
@@ -28,9 +73,18 @@ fn conflicting(table: &str, wanted: SocketAddr) -> Option<u64> {
         let listening = fields.nth(1)? == "0A";
         let inode = fields.nth(5)?.parse().ok()?;
         let there = parse_address(local)?;
-        let overlap = there.ip() == wanted.ip() || there.ip().is_unspecified() || wanted.ip().is_unspecified();
-        (listening && overlap && there.port() == wanted.port()).then_some(inode)
+        (listening && there.port() == wanted.port() && overlap(there.ip(), wanted.ip())).then_some(inode)
     })
+}
+
+/// Can only one of them be bound? `[::]` mostly means IPv4 as well.
+fn overlap(there: IpAddr, wanted: IpAddr) -> bool {
+    let everything = |ip: IpAddr| ip.is_unspecified() && ip.is_ipv6();
+    let same_family = there.is_ipv4() == wanted.is_ipv4();
+    there == wanted
+        || everything(there)
+        || everything(wanted)
+        || same_family && (there.is_unspecified() || wanted.is_unspecified())
 }
 
 /// `0100007F:1F90`: each 32-bit word of the address in the machine's own order, the port in hexadecimal.
@@ -71,5 +125,20 @@ mod tests {
         assert_eq!(conflicting(table, "0.0.0.0:8080".parse().unwrap()), Some(22));
         assert_eq!(conflicting(table, "127.0.0.2:8080".parse().unwrap()), None);
         assert_eq!(conflicting(table, "127.0.0.1:8081".parse().unwrap()), None);
+        assert_eq!(conflicting(table, "[::]:8080".parse().unwrap()), Some(22));
+        assert_eq!(conflicting(table, "[::1]:8080".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn only_a_listening_stream_socket_at_the_very_path_counts() {
+        let table = "Num       RefCount Protocol Flags    Type St Inode Path\n\
+                     0000000000000000: 00000002 00000000 00010000 0001 01 33 /run/a.sock\n\
+                     0000000000000000: 00000003 00000000 00000000 0001 03 44 /run/b.sock\n\
+                     0000000000000000: 00000002 00000000 00010000 0005 01 55 /run/c.sock\n\
+                     0000000000000000: 00000002 00000000 00010000 0001 01 66 /run/a b.sock\n\
+                     0000000000000000: 00000002 00000000 00010000 0001 01 77\n";
+        let at = |path: &str| listening_at(table, Path::new(path));
+        assert_eq!((at("/run/a.sock"), at("/run/b.sock"), at("/run/c.sock")), (Some(33), None, None));
+        assert_eq!((at("/run/a b.sock"), at("a.sock")), (Some(66), None));
     }
 }

@@ -1,0 +1,42 @@
+//! Owns the addresses of listeners that others have. A warning only: who has it now may be gone by the start, and it may be the master of
+//! this very config, of which nothing is said.
+
+use super::Found;
+use crate::config::node::Place;
+use crate::config::spec::Address;
+use crate::os::listener::holder::{self, Holder};
+
+pub(super) fn check(found: &mut Found<'_>) {
+    let config = found.loaded.config.clone();
+    // By the pid file: the first line is its number.
+    let master =
+        std::fs::read_to_string(&config.master.pidfile).ok().and_then(|text| text.lines().next()?.trim().parse::<i32>().ok());
+    let ours = |holder: &Holder| master.is_some_and(|pid| holder.pid == pid || holder.parent == pid);
+    for pool in &config.pools {
+        for listener in &pool.listeners {
+            let held = match &listener.address {
+                Address::Tcp { addr, .. } if addr.port() == 0 => None,
+                Address::Tcp { addr, .. } => holder::of_port(*addr).map(|by| (by, format!("port {}", addr.port()))),
+                Address::Unix(path) => holder::of_path(path).map(|by| (by, path.display().to_string())),
+            };
+            let Some((by, what)) = held.filter(|(by, _)| !by.as_ref().is_some_and(ours)) else { continue };
+            let place = place(found, &pool.spec.name, &listener.name);
+            let by = by.map_or_else(|| "another process".to_owned(), |holder| holder.to_string());
+            let message = format!("pool.{}.listen.{}: {by} listens on {what} now", pool.spec.name, listener.name);
+            found.warn(place, message, "stop it before the start, or choose another address");
+        }
+    }
+}
+
+/// Where a listener was given: by its name, or as the items of a list are named.
+pub(super) fn place(found: &Found<'_>, pool: &str, listener: &str) -> Place {
+    let path = ["pool", pool, "listen", listener, "address"];
+    if found.loaded.is_given(&path) {
+        return found.loaded.place(&path);
+    }
+    if found.loaded.is_given(&path[..4]) {
+        return found.loaded.place(&path[..4]);
+    }
+    let item = listener.strip_prefix("main-").and_then(|n| n.parse::<usize>().ok()).map_or(0, |n| n.saturating_sub(1));
+    found.loaded.item_place(&path[..3], item)
+}

@@ -1,0 +1,55 @@
+//! Owns the look ahead: as whom, and with which PATH, would the workers of a pool be started? For those who check a config without running it.
+
+use std::ffi::OsString;
+
+use super::environment::Environment;
+use super::identity::{Workers, group_id, look_up};
+use crate::config::spec::Pool;
+use crate::os::access::Who;
+
+/// How the workers of a pool would be started.
+#[derive(Clone, Debug)]
+pub struct Outlook {
+    /// Their PATH; `None`: they have none.
+    pub path: Option<String>,
+    /// As whom.
+    pub who: Who,
+}
+
+/// Why they could not be started like this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hindrance {
+    /// The key of the pool, and the item of its list.
+    pub key: (&'static str, usize),
+    /// In words, with the key's value.
+    pub why: String,
+    /// A master of another user could.
+    pub ours_alone: bool,
+}
+
+/// Looks ahead, with the environment that a master would be started with.
+pub fn outlook(environment: &[(OsString, OsString)], pool: &Pool) -> Result<Outlook, Vec<Hindrance>> {
+    let identity = &pool.identity;
+    let mut hindrances = Vec::new();
+    let mut ask = |key: &'static str, item: usize, answer: Result<(), String>| {
+        hindrances.extend(answer.err().map(|why| Hindrance { key: (key, item), why, ours_alone: false }));
+    };
+    if let Some(user) = &identity.user {
+        ask("user", 0, look_up(user, "user").map(drop));
+    }
+    if let Some(group) = &identity.group {
+        ask("group", 0, group_id(group, "group").map(drop));
+    }
+    for (item, group) in identity.groups.iter().flatten().enumerate() {
+        ask("supplementary_groups", item, group_id(group, "supplementary_groups").map(drop));
+    }
+    if !hindrances.is_empty() {
+        return Err(hindrances);
+    }
+    let workers = Workers::of(identity).map_err(|why| {
+        let key = ["user", "group", "chroot"].into_iter().find(|key| why.starts_with(key)).unwrap_or("user");
+        vec![Hindrance { key: (key, 0), why, ours_alone: true }]
+    })?;
+    let path = Environment::of(environment, pool, "", workers.login.as_ref()).path;
+    Ok(Outlook { path, who: workers.who() })
+}
