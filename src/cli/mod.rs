@@ -3,6 +3,7 @@
 //! Verbs that talk to a master are handed a [`Session`] and return an [`Answer`]; they print nothing themselves.
 
 pub mod check;
+pub mod completions;
 pub mod config;
 mod context;
 mod dispatch;
@@ -12,6 +13,7 @@ pub mod health;
 mod instance;
 pub mod kill;
 pub mod listeners;
+pub mod manual;
 mod output;
 pub mod ps;
 pub mod reload;
@@ -35,7 +37,7 @@ pub mod worker;
 pub use context::{Context, working_directory};
 pub use dispatch::main;
 pub use exit::Exit;
-pub use groups::command;
+pub use groups::{command, groups};
 pub use session::{Answer, Reach, Session, Waiting};
 
 /// This version.
@@ -93,6 +95,8 @@ pub enum Verb {
     Retry(retry::Args),
     /// Send a signal to workers
     Kill(kill::Args),
+    /// Print a script that completes this command line in a shell
+    Completions(completions::Args),
     /// Be the sample worker: an HTTP hello that misbehaves on demand
     Worker(worker::Args),
 }

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests")]
 
+mod completions;
 mod drift;
+mod man;
+mod roff;
 mod schema;
 mod validator;
