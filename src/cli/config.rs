@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Context, Exit, check, output};
 use crate::config::{Loaded, Origin, explain, schema};
 
-/// Show the config as it is in force, and where values come from
+/// Show what is in force (show), why (origin), what could be (schema)
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

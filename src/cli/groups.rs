@@ -7,7 +7,7 @@ use super::{Cli, Reach};
 /// The groups, in the order in which people need them.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Everyday", &["run", "status", "ps", "scale", "reload", "restart", "start", "stop", "shutdown"]),
-    ("Change", &["check", "config", "reopen"]),
+    ("Change", &["init", "check", "config", "reopen"]),
     ("Insight", &["wait", "health", "signals", "listeners"]),
     ("Pools", &["retry", "kill"]),
     ("Set-up", &["completions", "worker", "help"]),
@@ -27,7 +27,7 @@ not load its application), 5 timed out, the work goes on, 6 not permitted,
 ";
 
 /// Verbs that talk to no master: flags that find one mean nothing to them.
-pub(super) const ALONE: [&str; 5] = ["run", "check", "config", "completions", "worker"];
+pub(super) const ALONE: [&str; 6] = ["run", "init", "check", "config", "completions", "worker"];
 
 /// The groups of verbs, without `help`, which has no page of its own.
 pub fn groups() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {

@@ -116,6 +116,19 @@ const ENTRIES: &[Entry] = &[
         &[],
     ),
     entry(
+        "init",
+        &[
+            (Exit::Done, "The file is written."),
+            (Exit::Failed, "It is there already, or it cannot be written. Nothing was changed."),
+            (Exit::Usage, "Wrong usage."),
+        ],
+        &["check", "run"],
+        &[
+            "Each starter is a config that is right as it is: put in the command, and it runs. Lines with `#` before a key show what else \
+             there is.",
+        ],
+    ),
+    entry(
         "check",
         &[
             (Exit::Done, "The config is right."),
@@ -280,6 +293,7 @@ impl Entry {
                 .collect(),
             "check" | "config" => CONFIG.to_vec(),
             "worker" => vec![("$NOTIFY_SOCKET", "Where it reports to its master.")],
+            "init" => vec![("./pools.toml", "What is written, when no file is named.")],
             "completions" => vec![
                 ("~/.local/share/bash-completion/completions/poolmaster", "Where bash finds it."),
                 ("~/.zfunc/_poolmaster", "Where zsh finds it, when `~/.zfunc` is in `fpath`."),

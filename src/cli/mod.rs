@@ -10,6 +10,7 @@ mod dispatch;
 mod exit;
 mod groups;
 pub mod health;
+pub mod init;
 mod instance;
 pub mod kill;
 pub mod listeners;
@@ -77,9 +78,11 @@ pub enum Verb {
     Stop(stop::Args),
     /// End the master and all its workers
     Shutdown(shutdown::Args),
+    /// Write a commented config to start from
+    Init(init::Args),
     /// Find all errors of a config, without starting anything
     Check(check::Args),
-    /// Show the config as it is in force, and where values come from
+    /// Show what is in force (show), why (origin), what could be (schema)
     Config(config::Args),
     /// Reopen log files, after they were moved away
     Reopen(reopen::Args),

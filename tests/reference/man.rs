@@ -103,7 +103,14 @@ fn about(arg: &Arg) -> String {
     if takes_value(arg) && !defaults.is_empty() {
         text.push_str(&format!(" Default: {}.", defaults.join(" ")));
     }
-    let values: Vec<String> = arg.get_possible_values().iter().map(|value| format!("`{}`", value.get_name())).collect();
+    let values: Vec<String> = arg
+        .get_possible_values()
+        .iter()
+        .map(|value| match value.get_help() {
+            Some(help) => format!("`{}` ({help})", value.get_name()),
+            None => format!("`{}`", value.get_name()),
+        })
+        .collect();
     if takes_value(arg) && !values.is_empty() {
         text.push_str(&format!(" One of {}.", values.join(", ")));
     }

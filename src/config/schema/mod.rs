@@ -10,9 +10,6 @@ use serde_json::{Map, Value, json};
 
 use super::keys::{self, Key, Kind, When};
 
-/// Where the released schema lies.
-const ID: &str = "https://poolmaster.org/schemas/pools.schema.json";
-
 /// The keys below a path: one of them may be a value and a table at once.
 #[derive(Default)]
 struct Branch {
@@ -151,7 +148,6 @@ pub fn document() -> Value {
     }
     if let Some(map) = schema.as_object_mut() {
         map.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
-        map.insert("$id".to_owned(), json!(ID));
         map.insert("title".to_owned(), json!("poolmaster's config, pools.toml"));
         map.insert("definitions".to_owned(), Value::Object(definitions));
     }
