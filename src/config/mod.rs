@@ -27,6 +27,7 @@ mod near;
 pub mod node;
 mod show;
 pub mod spec;
+pub mod target;
 pub mod template;
 mod toml_text;
 mod value;

@@ -138,6 +138,8 @@ pub struct Launch {
     pub max_line: usize,
     /// How sockets and readiness are spoken about.
     pub protocols: Protocols,
+    /// How readiness is seen from outside; `None`: by the kernel's tables, if at all.
+    pub look: Option<Look>,
 }
 
 /// The protocols that are spoken with a worker.
@@ -147,6 +149,27 @@ pub struct Protocols {
     pub systemd: bool,
     /// LISTEN_PID is set with them; false: for wrappers that fork.
     pub listen_pid: bool,
+    /// EINHORN_FD_0 and its like are set, and an acknowledgement is taken as "ready".
+    pub einhorn: bool,
+    /// SERVER_STARTER_PORT is set.
+    pub server_starter: bool,
+    /// The listener is descriptor 0.
+    pub stdin: bool,
+    /// A line written to the descriptor of this number says "ready", as s6 has it.
+    pub ready_fd: Option<u32>,
+    /// The workers listen themselves: slot 0 at this address, the others at the ports that follow.
+    pub port: Option<SocketAddr>,
+}
+
+/// What is looked at from outside to see that a worker is ready: templates, filled in for each worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// An address that takes connections ([`crate::config::target::target`]).
+    Tcp(String),
+    /// A page that answers with 200 to 399 ([`crate::config::target::page`]).
+    Http(String),
+    /// A command that ends with 0.
+    Command(Vec<String>),
 }
 
 /// A file of variables.

@@ -1,11 +1,11 @@
 //! Owns the two kinds of interpolation. `${VAR}` is resolved at load, from the master's environment. `{pool}`, `{slot}`,
-//! `{generation}`, `{fd}`, `{fd:NAME}`, `{cpus}` and `{runtime}` are filled in at each spawn. Anything else in braces, and any other
+//! `{generation}`, `{fd}`, `{fd:NAME}`, `{cpus}`, `{runtime}` and `{port}` are filled in at each spawn. Anything else in braces, and any other
 //! `$`, stays as it is: shell text and JSON pass through. What was filled in is never looked at again.
 
 use std::path::Path;
 
 /// The words without an argument, as they stand in braces.
-const PLAIN: [&str; 6] = ["pool", "slot", "generation", "fd", "cpus", "runtime"];
+const PLAIN: [&str; 7] = ["pool", "slot", "generation", "fd", "cpus", "runtime", "port"];
 
 /// What is filled in at one spawn.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,8 @@ pub struct Vars<'a> {
     pub cpus: u32,
     /// `{runtime}`: the pool's own runtime directory.
     pub runtime: &'a Path,
+    /// `{port}`: the worker's own port, where it has one.
+    pub port: Option<u16>,
 }
 
 /// One piece of a template.
@@ -43,6 +45,10 @@ pub fn expand(template: &str, vars: &Vars<'_>) -> String {
         Piece::Word("generation") => out.push_str(&vars.generation.to_string()),
         Piece::Word("cpus") => out.push_str(&vars.cpus.to_string()),
         Piece::Word("runtime") => out.push_str(&vars.runtime.to_string_lossy()),
+        Piece::Word("port") => match vars.port {
+            Some(port) => out.push_str(&port.to_string()),
+            None => out.push_str("{port}"),
+        },
         Piece::Word(word) => {
             let fd = match word.strip_prefix("fd:") {
                 Some(name) => vars.fds.iter().find(|(listener, _)| *listener == name),
@@ -210,7 +216,15 @@ mod tests {
 
     fn filled(template: &str) -> String {
         let fds = [("http", 3), ("admin", 4)];
-        let vars = Vars { pool: "web", slot: 2, generation: 7, fds: &fds, cpus: 8, runtime: Path::new("/run/p/pool/web") };
+        let vars = Vars {
+            pool: "web",
+            slot: 2,
+            generation: 7,
+            fds: &fds,
+            cpus: 8,
+            runtime: Path::new("/run/p/pool/web"),
+            port: Some(9002),
+        };
         expand(template, &vars)
     }
 
@@ -222,6 +236,7 @@ mod tests {
             ("{pool}-{slot}.{generation}", "web-2.7"),
             ("unix:{runtime}/w{slot}.sock -c{cpus}", "unix:/run/p/pool/web/w2.sock -c8"),
             ("{{pool}}", "{pool}"),
+            ("--port={port}", "--port=9002"),
             ("{{fd:http}} {{other}} {{.ID}}", "{fd:http} {{other}} {{.ID}}"),
             ("{\"a\": {}}", "{\"a\": {}}"),
             ("{\"slot\": {slot}}", "{\"slot\": 2}"),

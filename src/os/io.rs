@@ -53,6 +53,27 @@ pub(crate) fn pipe_with(flags: i32) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((read, write))
 }
 
+/// A pipe for news from a program: reading never waits, writing does.
+pub fn news_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe_with(libc::O_CLOEXEC)?;
+    set_nonblocking(&read, true)?;
+    Ok((read, write))
+}
+
+/// Do both lead to the same open file? (By kcmp(2) where the kernel has it, else by what the file system says.)
+pub fn same_file(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> bool {
+    let pid = std::process::id();
+    /// KCMP_FILE of linux/kcmp.h.
+    const FILE: i32 = 0;
+    // SAFETY: compares two open descriptors of this process.
+    let order = unsafe { libc::syscall(libc::SYS_kcmp, pid, pid, FILE, a.as_raw_fd(), b.as_raw_fd()) };
+    if order >= 0 {
+        return order == 0;
+    }
+    let id = |fd| nix::sys::stat::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+    matches!((id(a), id(b)), (Ok(a), Ok(b)) if a == b)
+}
+
 /// A pipe for the output of a program that may outlive us: our reading end (nonblocking), and the program's end, open for reading too. So the
 /// pipe never lacks a reader, and a program that still has something to say after our death is not ended by SIGPIPE in the middle of its work;
 /// what it says fills the pipe (64 KiB), and beyond that it waits. The end-of-file comes as ever, once the program's end is closed everywhere.

@@ -23,12 +23,14 @@
 //! | [`unix`] | the control socket, both ends |
 //! | [`lockfile`] | one instance, one pid file |
 //! | [`dirs`] | directories one may trust |
+//! | [`connect`] | connecting without waiting |
 //! | [`users`] | users and groups by name |
 
 pub mod accepting;
 pub mod access;
 pub mod budget;
 pub mod clock;
+pub mod connect;
 pub mod dirs;
 pub mod epoll;
 mod errno;

@@ -15,6 +15,11 @@ use super::socket_file;
 /// Asked for as the receive buffer, in bytes: a burst of messages must not block the worker that sends them.
 const BUFFER: i32 = 256 * 1024;
 
+/// Most descriptors that are kept of one message: as many as the kernel sends with one (SCM_MAX_FD).
+pub const MOST_DESCRIPTORS: usize = 253;
+/// Room for the credentials and these, with their headers, in words of eight bytes.
+const CONTROL_WORDS: usize = 8 + MOST_DESCRIPTORS.div_ceil(2);
+
 /// One message that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram {
@@ -72,7 +77,14 @@ impl NotifySocket {
         // Room for the credentials, which the kernel puts first, and for nothing else: descriptors sent along find none, and the kernel
         // drops them without ever opening them here.
         let mut control = [0_u64; 4];
-        receive(&self.fd, buf, &mut control)
+        receive(&self.fd, buf, &mut control, &mut |fd| drop(fd))
+    }
+
+    /// As [`NotifySocket::recv`], and keeps the descriptors that come along, at most [`MOST_DESCRIPTORS`] of them.
+    pub fn recv_with(&self, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<Option<Datagram>> {
+        fds.clear();
+        let mut control = [0_u64; CONTROL_WORDS];
+        receive(&self.fd, buf, &mut control, &mut |fd| fds.push(fd))
     }
 
     /// Removes the file: the directory is ours alone. (Dropping leaves it: an adopted worker goes on reporting to the path.)
@@ -93,8 +105,13 @@ fn set_option(fd: &OwnedFd, option: i32, value: i32) -> io::Result<()> {
     check(unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const value).cast(), length) }).map(drop)
 }
 
-/// Receives one datagram; closes every descriptor that found room in `control`.
-pub(crate) fn receive(fd: &OwnedFd, buf: &mut [u8], control: &mut [u64]) -> io::Result<Option<Datagram>> {
+/// Receives one datagram; hands over every descriptor that found room in `control`.
+pub(crate) fn receive(
+    fd: &OwnedFd,
+    buf: &mut [u8],
+    control: &mut [u64],
+    take: &mut dyn FnMut(OwnedFd),
+) -> io::Result<Option<Datagram>> {
     let mut part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
     // SAFETY: all-zero is a valid msghdr: no name, no parts, no control data.
     let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -109,15 +126,15 @@ pub(crate) fn receive(fd: &OwnedFd, buf: &mut [u8], control: &mut [u64]) -> io::
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
         Err(e) => return Err(e),
     };
-    let sender = read_control(&message);
+    let sender = read_control(&message, take);
     let truncated = message.msg_flags & libc::MSG_TRUNC != 0;
     // Without credentials (impossible with SO_PASSCRED): nobody.
     let (uid, pid) = sender.map_or((u32::MAX, 0), |c| (c.uid, c.pid));
     Ok(Some(Datagram { len: got.min(buf.len()), truncated, uid, pid }))
 }
 
-/// Walks over all control messages: closes descriptors, gives the credentials.
-fn read_control(message: &libc::msghdr) -> Option<libc::ucred> {
+/// Walks over all control messages: hands over descriptors, gives the credentials.
+fn read_control(message: &libc::msghdr, take: &mut dyn FnMut(OwnedFd)) -> Option<libc::ucred> {
     let mut sender = None;
     // SAFETY: the kernel has filled in the header.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(message) };
@@ -134,7 +151,7 @@ fn read_control(message: &libc::msghdr) -> Option<libc::ucred> {
                 // SAFETY: that many bytes are there; unaligned reads are allowed for.
                 sender = Some(unsafe { data.cast::<libc::ucred>().read_unaligned() });
             }
-            (libc::SOL_SOCKET, libc::SCM_RIGHTS) => close_all(data, length / size_of::<i32>()),
+            (libc::SOL_SOCKET, libc::SCM_RIGHTS) => take_all(data, length / size_of::<i32>(), take),
             _ => {}
         }
         // SAFETY: both lie in the control buffer.
@@ -143,12 +160,12 @@ fn read_control(message: &libc::msghdr) -> Option<libc::ucred> {
     sender
 }
 
-fn close_all(data: *const u8, count: usize) {
+fn take_all(data: *const u8, count: usize, take: &mut dyn FnMut(OwnedFd)) {
     for index in 0..count {
         let number = data.cast::<i32>().wrapping_add(index);
         // SAFETY: `count` numbers are there; unaligned reads are allowed for.
         let fd = unsafe { number.read_unaligned() };
         // SAFETY: the kernel has just opened it for us; nobody else knows it.
-        drop(unsafe { own(fd) });
+        take(unsafe { own(fd) });
     }
 }

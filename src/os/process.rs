@@ -147,6 +147,11 @@ pub fn resident_bytes(pid: i32) -> Option<u64> {
     pages.checked_mul(u64::try_from(page).ok()?)
 }
 
+/// The session that a process is in; `None` when it is gone.
+pub fn session_of(pid: i32) -> Option<i32> {
+    procfs::stat_field(pid, 6).and_then(|session| i32::try_from(session).ok())
+}
+
 /// When a process started, in clock ticks since boot: with the boot id and the pid this names a process for good.
 pub fn start_time(pid: i32) -> Option<u64> {
     procfs::stat_field(pid, 22)

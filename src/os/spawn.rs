@@ -69,6 +69,8 @@ pub struct Plan<'a> {
     pub stderr: Source<'a>,
     /// Become 3, 4, ... in this order. The same one may come twice.
     pub fds: Vec<BorrowedFd<'a>>,
+    /// Become descriptors of these numbers, in rising order, all above those of `fds`.
+    pub placed: Vec<(BorrowedFd<'a>, RawFd)>,
     /// Sent to the child when the forking thread ends: fork from the main thread only.
     pub death_signal: Option<i32>,
     /// Signals whose disposition is not the default one. See [`crate::os::signals::ignored_at_start`].
@@ -91,6 +93,7 @@ impl Plan<'_> {
             stdout: Source::Inherit,
             stderr: Source::Inherit,
             fds: Vec::new(),
+            placed: Vec::new(),
             death_signal: None,
             reset_signals: &[],
         }
@@ -175,7 +178,10 @@ pub fn start(plan: &Plan<'_>) -> Result<Child, SpawnFailure> {
     let standard = resolve(plan).map_err(|e| SpawnFailure::from_io(Step::Descriptors, &e))?;
     let (exec, report) = pipe_with(libc::O_CLOEXEC | libc::O_NONBLOCK).map_err(|e| SpawnFailure::from_io(Step::Pipe, &e))?;
     let passed = plan.fds.iter().map(AsRawFd::as_raw_fd);
-    let sources = standard.into_iter().chain(passed).chain([report.as_raw_fd()]).collect();
+    let mut sources: Vec<(RawFd, RawFd)> = standard.into_iter().chain(passed).zip(0..).collect();
+    sources.extend(plan.placed.iter().map(|(fd, place)| (fd.as_raw_fd(), *place)));
+    let above = sources.last().map_or(0, |(_, place)| place + 1);
+    sources.push((report.as_raw_fd(), above));
     let shares = lent::may_share() && !plan.identity.needs_own_memory();
     let placed = if shares { pad::place(sources) } else { pad::stay(sources) };
     let started = lent::clone(Image::new(plan, &placed), exec, shares).map_err(|e| SpawnFailure::from_io(Step::Fork, &e))?;

@@ -55,6 +55,9 @@ impl Master {
                 }
             }
             Action::Look { worker } => {
+                if let Some(look) = self.processes.of(worker).and_then(|p| p.run.config.launch.look.clone()) {
+                    return self.look_from_outside(worker, &look);
+                }
                 let seen = self.processes.of(worker).is_some_and(|p| !p.exited && is_accepting(p.pid, &p.run.inodes));
                 self.facts.push_back(Event::Looked { worker, accepting: seen });
             }
@@ -72,6 +75,8 @@ impl Master {
             Action::PoolGone { pool } => {
                 self.runs.remove(&pool);
                 self.notify_sockets.drop_pool(pool);
+                self.close_acks(pool);
+                self.empty_store_of(pool);
                 if let Some(name) = self.names.get(&pool) {
                     self.files.drop_pool_dir(name);
                 }
@@ -100,7 +105,7 @@ impl Master {
         } else {
             None
         };
-        let launched = launch::launch(worker, &run, &self.common, &mut notify);
+        let launched = launch::launch(worker, &run, &self.common, &mut notify, &self.fdstore.of(worker.pool, worker.slot));
         if let Some(unused) = notify {
             // At once, and not kept for the next one: a descriptor numbered close to the limit would keep that from starting too.
             let _ = unused.unlink();
@@ -110,6 +115,7 @@ impl Master {
         let watch = [
             process.exec.as_ref().map(|fd| (fd.as_fd(), Token::Exec(number))),
             process.notify.as_ref().map(|fd| (fd.as_fd(), Token::Notify(number))),
+            process.ready.as_ref().map(|fd| (fd.as_fd(), Token::Ready(number))),
             process.stdout.as_ref().map(|c| (c.fd.as_fd(), Token::Stdout(number))),
             process.stderr.as_ref().map(|c| (c.fd.as_fd(), Token::Stderr(number))),
         ];
@@ -178,6 +184,7 @@ impl Master {
     }
 
     fn let_go(&mut self, process: Process) {
+        self.end_looks_at(process.id);
         if let Some(exec) = &process.exec {
             // Dropped, it stays open until the child has left our memory, and would wake the loop for nothing at its end.
             let _ = self.epoll.remove(exec);

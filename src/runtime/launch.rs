@@ -58,6 +58,7 @@ pub(super) fn launch(
     run: &Rc<PoolRun>,
     common: &Common,
     notify: &mut Option<NotifySocket>,
+    stored: &[(&str, BorrowedFd<'_>)],
 ) -> Result<Process, SpawnError> {
     let launch = &run.config.launch;
     let notify_path = notify.as_ref().map(|socket| run.seen(socket.path()));
@@ -65,11 +66,16 @@ pub(super) fn launch(
     let argv: Vec<String> = launch.argv.iter().map(|a| words.fill(a)).collect();
     let program = argv.first().cloned().unwrap_or_default();
     let (stdout, stderr) = (End::open(&launch.stdout)?, End::open(&launch.stderr)?);
+    let ready = launch.protocols.ready_fd.map(|_| fdio::news_pipe()).transpose();
+    let ready = ready.map_err(|e| lack("make the pipe for its readiness", &e))?;
     // Only what was made this moment tells how many are left: a notify socket may have been kept from fuller times.
-    let made = [stdout.read.as_ref(), stderr.read.as_ref()].map(|fd| fd.map(AsFd::as_fd));
+    let made = [stdout.read.as_ref(), stderr.read.as_ref(), ready.as_ref().map(|(read, _)| read)].map(|fd| fd.map(AsFd::as_fd));
     common.keep_reserve(made.into_iter().flatten())?;
-    let fds: Vec<BorrowedFd<'_>> = run.sockets.iter().map(|s| s.listening.as_fd()).collect();
-    let contract = dialects::variables(id, run, fds.len());
+    let mut fds: Vec<BorrowedFd<'_>> = run.sockets.iter().map(|s| s.listening.as_fd()).collect();
+    let stdin = fds.first().filter(|_| launch.protocols.stdin).map_or(Source::Null, |fd| Source::Fd(*fd));
+    fds.extend(stored.iter().map(|(_, fd)| *fd));
+    let names: Vec<&str> = stored.iter().map(|(name, _)| *name).collect();
+    let contract = dialects::variables(id, run, &names);
     let env = run.environment.for_worker(id, notify_path.as_deref().map(Path::as_os_str), &contract, |text| words.fill(text))?;
     let mut identity = run.workers.in_slot(id.slot);
     // What the master raised for itself is given back.
@@ -78,6 +84,8 @@ pub(super) fn launch(
             identity.limits.push((resource, soft, hard));
         }
     }
+    let number = launch.protocols.ready_fd.and_then(|number| i32::try_from(number).ok());
+    let placed = ready.iter().zip(number).map(|((_, write), number)| (write.as_fd(), number)).collect();
     let plan = Plan {
         programs: programs(&program, run, common)?,
         argv: named(&argv, launch.argv0.as_ref().map(|name| words.fill(name)))?,
@@ -87,10 +95,11 @@ pub(super) fn launch(
         working_dir: launch.working_dir.as_ref().map(|d| path_string(d)).transpose()?,
         default_dir: common.directory.clone().filter(|_| run.config.identity.chroot.is_none()),
         identity,
-        stdin: Source::Null,
+        stdin,
         stdout: stdout.source(&launch.stdout),
         stderr: stderr.source(&launch.stderr),
         fds,
+        placed,
         death_signal: common.death_signal,
         reset_signals: &common.reset_signals,
     };
@@ -99,9 +108,31 @@ pub(super) fn launch(
     let mut process = Process::new(id, child.pid, Rc::clone(run));
     process.exec = Some(child.exec);
     process.notify = notify.take();
+    process.ready = ready.map(|(read, _)| read);
     process.stdout = stdout.read.map(|fd| Capture::new(fd, launch.max_line, "stdout"));
     process.stderr = stderr.read.map(|fd| Capture::new(fd, launch.max_line, "stderr"));
     Ok(process)
+}
+
+/// Fills in a template for a worker.
+pub(super) fn fill(text: &str, id: WorkerId, run: &PoolRun, common: &Common) -> String {
+    Words::of(id, run, common).fill(text)
+}
+
+/// Starts a command that looks at a worker: as the worker's user, in its directory, with its environment, but none of its sockets; its
+/// output goes nowhere. Gives its pid.
+pub(super) fn run_beside(argv: &[String], id: WorkerId, run: &PoolRun, common: &Common) -> Result<i32, SpawnError> {
+    let program = argv.first().map(String::as_str).unwrap_or_default();
+    let argv = argv.iter().map(|word| c_string(word)).collect::<Result<_, _>>()?;
+    let env = run.environment.for_worker(id, None, &[], |text| fill(text, id, run, common))?;
+    let mut plan = Plan::new(programs(program, run, common)?, argv, env);
+    plan.identity = run.workers.in_slot(id.slot);
+    plan.working_dir = run.config.launch.working_dir.as_ref().map(|d| path_string(d)).transpose()?;
+    plan.default_dir = common.directory.clone().filter(|_| run.config.identity.chroot.is_none());
+    (plan.stdout, plan.stderr) = (Source::Null, Source::Null);
+    plan.death_signal = common.death_signal.map(|_| libc::SIGKILL);
+    plan.reset_signals = &common.reset_signals;
+    spawn::spawn(&plan).map(|child| child.pid).map_err(|failure| explain(failure, run))
 }
 
 /// The arguments, under another name when one is wanted.
@@ -148,6 +179,7 @@ impl<'a> Words<'a> {
                 fds: &self.fds,
                 cpus: self.cpus,
                 runtime: &self.run.dir,
+                port: dialects::port(self.run, self.id.slot),
             },
         )
     }

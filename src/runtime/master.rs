@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::rc::Rc;
 
+use super::acks::Acks;
 use super::clients::Clients;
+use super::fdstore::FdStore;
 use super::files::Files;
 use super::launch::Common;
+use super::looks::Looks;
 use super::notify::NotifySockets;
 use super::pools::{Ids, PoolRun};
 use super::processes::Processes;
@@ -57,6 +60,9 @@ pub(super) struct Master {
     pub(super) stillborn: BTreeSet<i32>,
     pub(super) common: Common,
 
+    pub(super) looks: Looks,
+    pub(super) acks: Acks,
+    pub(super) fdstore: FdStore,
     pub(super) clients: Clients,
     pub(super) commands: BTreeMap<CommandId, u64>,
     pub(super) next_command: u64,

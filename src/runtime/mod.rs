@@ -1,16 +1,19 @@
 //! The loop: descriptors become events, actions become system calls. Nothing is decided here; what needs a *why* is in
 //! [`crate::supervisor`].
 
+mod acks;
 mod actions;
 mod answers;
 mod clients;
 mod dialects;
 mod environment;
+mod fdstore;
 mod files;
 mod guard;
 mod identity;
 mod janitor;
 mod launch;
+mod looks;
 mod master;
 mod notify;
 mod outlook;

@@ -1,6 +1,7 @@
 //! Owns the table of worker processes: ids to pids and back, and the descriptors that belong to each.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::output::Capture;
@@ -22,6 +23,8 @@ pub(super) struct Process {
     /// Open until exec is known to have succeeded or failed.
     pub(super) exec: Option<ExecPipe>,
     pub(super) notify: Option<NotifySocket>,
+    /// The pipe on which it says that it is ready, until it did.
+    pub(super) ready: Option<OwnedFd>,
     pub(super) stdout: Option<Capture>,
     pub(super) stderr: Option<Capture>,
     pub(super) tail: Tail,
@@ -52,6 +55,7 @@ impl Process {
             run,
             exec: None,
             notify: None,
+            ready: None,
             stdout: None,
             stderr: None,
             tail: Tail::new(TAIL_LINES),

@@ -7,12 +7,15 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use super::acks::Acks;
 use super::clients::Clients;
 use super::environment::Environment;
+use super::fdstore::FdStore;
 use super::files::{Files, FilesError};
 use super::guard;
 use super::identity::{self, Workers};
 use super::launch::Common;
+use super::looks::Looks;
 use super::master::Master;
 use super::notify::NotifySockets;
 use super::pools::{Ids, PoolRun};
@@ -59,6 +62,14 @@ pub enum StartError {
         listener: String,
         /// Why.
         cause: Box<ListenError>,
+    },
+    /// A pool's socket for acknowledgements.
+    #[error("pool {pool}: cannot open the socket on which its workers acknowledge (protocols = [\"einhorn\"]): {cause}")]
+    Acks {
+        /// The pool.
+        pool: String,
+        /// Why.
+        cause: std::io::Error,
     },
     /// A user or group.
     #[error("{0}")]
@@ -191,6 +202,9 @@ fn assemble(
         notify_sockets: NotifySockets::new(),
         stillborn: BTreeSet::new(),
         common,
+        looks: Looks::default(),
+        acks: Acks::default(),
+        fdstore: FdStore::default(),
         clients: Clients::default(),
         commands: BTreeMap::new(),
         next_command: 1,
@@ -249,6 +263,7 @@ impl Master {
                 config: pool.clone(),
                 path_told: std::cell::Cell::new(false),
             };
+            self.open_acks(pool.spec.id, &run).map_err(|cause| StartError::Acks { pool: pool.spec.name.clone(), cause })?;
             runs.insert(pool.spec.id, Rc::new(run));
         }
         for warning in &config.warnings {

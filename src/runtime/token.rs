@@ -17,6 +17,16 @@ pub(super) enum Token {
     Stdout(u64),
     /// A worker's captured stderr.
     Stderr(u64),
+    /// The pipe on which a worker says that it is ready.
+    Ready(u64),
+    /// A look from outside at a worker.
+    Look(u64),
+    /// A pool's socket for acknowledgements.
+    Acks(u64),
+    /// A worker that connected to it.
+    Ack(u64),
+    /// A descriptor that a worker left with us.
+    Stored(u64),
 }
 
 const KIND_BITS: u32 = 56;
@@ -31,6 +41,11 @@ impl From<Token> for u64 {
             Token::Notify(n) => (4, n),
             Token::Stdout(n) => (5, n),
             Token::Stderr(n) => (6, n),
+            Token::Ready(n) => (7, n),
+            Token::Look(n) => (8, n),
+            Token::Acks(n) => (9, n),
+            Token::Ack(n) => (10, n),
+            Token::Stored(n) => (11, n),
         };
         kind << KIND_BITS | number
     }
@@ -48,6 +63,11 @@ impl Token {
             4 => Token::Notify(number),
             5 => Token::Stdout(number),
             6 => Token::Stderr(number),
+            7 => Token::Ready(number),
+            8 => Token::Look(number),
+            9 => Token::Acks(number),
+            10 => Token::Ack(number),
+            11 => Token::Stored(number),
             _ => return None,
         })
     }
@@ -67,6 +87,11 @@ mod tests {
             Token::Notify(2),
             Token::Stdout(3),
             Token::Stderr(4),
+            Token::Ready(5),
+            Token::Look(6),
+            Token::Acks(8),
+            Token::Ack(9),
+            Token::Stored(10),
         ] {
             assert_eq!(Token::read(token.into()), Some(token));
         }

@@ -9,8 +9,9 @@ use super::signals::{HUP, Heard, TERM, WINCH};
 use super::token::Token;
 use crate::os::clock;
 use crate::os::epoll::Ready;
+use crate::os::io as fdio;
 use crate::os::spawn::ExecState;
-use crate::supervisor::{Event, Sender, Time};
+use crate::supervisor::{Event, Notification, Sender, Time};
 use crate::telemetry::systemd;
 
 /// Datagrams taken from one worker in one turn.
@@ -35,7 +36,7 @@ impl Master {
     pub(super) fn turn(&mut self, scratch: &mut Scratch) -> std::io::Result<()> {
         let deadline = self.core.next_deadline();
         let busy = !self.actions.is_empty() || !self.facts.is_empty();
-        let timeout = if busy { Some(Duration::ZERO) } else { deadline.map(|at| at - Master::now()) };
+        let timeout = if busy { Some(Duration::ZERO) } else { self.next_wake(deadline).map(|at| at - Master::now()) };
         scratch.ready.clear();
         self.epoll.wait(&mut scratch.ready, timeout)?;
         self.note_lateness(deadline, busy);
@@ -47,6 +48,11 @@ impl Master {
                 Some(Token::Notify(number)) => self.read_notify(number, DATAGRAMS),
                 Some(Token::Stdout(number)) => self.read_output(number, true),
                 Some(Token::Stderr(number)) => self.read_output(number, false),
+                Some(Token::Ready(number)) => self.read_ready(number),
+                Some(Token::Look(number)) => self.continue_look(number),
+                Some(Token::Acks(pool)) => self.accept_acks(pool),
+                Some(Token::Ack(number)) => self.read_ack(number),
+                Some(Token::Stored(number)) => self.stored_is_dead(number),
                 Some(Token::Signals) => signals = true,
                 Some(Token::Control) => accept = true,
                 Some(Token::Client(number)) => {
@@ -64,6 +70,7 @@ impl Master {
         if accept {
             self.accept_clients();
         }
+        self.expire_looks();
         self.feed_facts();
         if self.core.next_deadline().is_some_and(|at| at <= Master::now()) {
             self.feed(Event::Tick);
@@ -73,6 +80,11 @@ impl Master {
             trace.flush();
         }
         Ok(())
+    }
+
+    /// When the loop has something to do of itself.
+    fn next_wake(&self, core: Option<Time>) -> Option<Time> {
+        [core, self.looks.next_deadline()].into_iter().flatten().min()
     }
 
     fn note_lateness(&mut self, deadline: Option<Time>, busy: bool) {
@@ -104,19 +116,48 @@ impl Master {
         }
     }
 
+    /// A line on the descriptor for it means "ready"; its end without one means nothing.
+    fn read_ready(&mut self, number: u64) {
+        self.read_exec(number);
+        let Some(process) = self.processes.get_mut(number) else { return };
+        let Some(pipe) = &process.ready else { return };
+        let worker = process.id;
+        let mut buffer = [0u8; 256];
+        let (line, ended) = match fdio::read(pipe, &mut buffer) {
+            Ok(0) => (false, true),
+            Ok(n) => (buffer.iter().take(n).any(|b| *b == b'\n'), false),
+            Err(e) => (false, e.kind() != std::io::ErrorKind::WouldBlock),
+        };
+        if (line || ended)
+            && let Some(pipe) = process.ready.take()
+        {
+            let _ = self.epoll.remove(&pipe);
+        }
+        if line {
+            self.feed(Event::Notified { worker, message: Notification::Ready });
+        } else if ended {
+            let pool = self.name_of(worker.pool);
+            tracing::warn!(
+                pool,
+                slot = worker.slot,
+                "the worker closed its readiness descriptor without a line: it is not ready"
+            );
+        }
+    }
+
     /// What a worker says. Its exec result comes first, so that the core sees started before ready.
     pub(super) fn read_notify(&mut self, number: u64, most: usize) {
         self.read_exec(number);
-        let mut buffer = [0u8; 4096];
+        let (mut buffer, mut fds) = ([0u8; 4096], Vec::new());
         for _ in 0..most {
             let Some(process) = self.processes.get_mut(number) else { return };
             let Some(socket) = &process.notify else { return };
             let (worker, uid) = (process.id, process.run.workers.uid().unwrap_or(self.uid));
-            let datagram = match socket.recv(&mut buffer) {
+            let datagram = match socket.recv_with(&mut buffer, &mut fds) {
                 Ok(Some(datagram)) => datagram,
                 Ok(None) | Err(_) => return,
             };
-            // A datagram of a stranger's, or one that was cut, says nothing. Its descriptors are closed already.
+            // A datagram of a stranger's, or one that was cut, says nothing.
             if datagram.truncated || (datagram.uid != uid && datagram.uid != 0) {
                 tracing::debug!(
                     pool = self.name_of(worker.pool),
@@ -126,9 +167,15 @@ impl Master {
                 );
                 continue;
             }
-            for message in systemd::parse(buffer.get(..datagram.len).unwrap_or_default()) {
+            let text = buffer.get(..datagram.len).unwrap_or_default();
+            for message in systemd::parse(text) {
                 self.feed(Event::Notified { worker, message });
             }
+            if let Some(order) = systemd::store_order(text) {
+                self.store(worker, order, std::mem::take(&mut fds));
+            }
+            // Closed with the next message, or here: that of BARRIER=1 after all that was said before it, as it asks for.
+            fds.clear();
         }
     }
 
@@ -136,6 +183,7 @@ impl Master {
     pub(super) fn read_last_words(&mut self, number: u64) {
         self.read_exec(number);
         self.read_notify(number, LAST_DATAGRAMS);
+        self.read_ready(number);
         self.finish_output(number);
     }
 

@@ -130,7 +130,7 @@ pub enum OnBootFailure {
 pub enum ReadyKind {
     /// As soon as its program runs.
     Exec,
-    /// When the kernel shows it waiting on one of its listeners.
+    /// When a look shows it: the kernel sees it wait on one of its listeners, or what was looked at from outside answers.
     Accepting,
     /// When it says READY=1.
     Notify,

@@ -15,6 +15,41 @@ pub fn parse(datagram: &[u8]) -> Vec<Notification> {
     datagram.split(|b| *b == b'\n').take(LINES_MAX).filter_map(field).collect()
 }
 
+/// What a worker wants of the descriptors it sent along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreOrder {
+    /// Keep them for the slot's next worker.
+    Keep {
+        /// For LISTEN_FDNAMES.
+        name: String,
+        /// Drop them when their other side is gone.
+        watch: bool,
+    },
+    /// Forget those of this name.
+    Remove {
+        /// FDNAME.
+        name: String,
+    },
+}
+
+/// The longest FDNAME.
+const NAME_MAX: usize = 255;
+
+/// The order in a datagram, if there is one. A name that cannot stand in LISTEN_FDNAMES is as good as none.
+pub fn store_order(datagram: &[u8]) -> Option<StoreOrder> {
+    let has = |wanted: &[u8]| datagram.split(|b| *b == b'\n').take(LINES_MAX).any(|line| line == wanted);
+    let name = datagram.split(|b| *b == b'\n').take(LINES_MAX).find_map(|line| line.strip_prefix(b"FDNAME="));
+    let valid = |name: &&[u8]| {
+        !name.is_empty() && name.len() <= NAME_MAX && name.iter().all(|b| b.is_ascii() && !b.is_ascii_control() && *b != b':')
+    };
+    let name = name.filter(valid).map(|name| String::from_utf8_lossy(name).into_owned());
+    if has(b"FDSTORE=1") {
+        let name = name.unwrap_or_else(|| "stored".to_owned());
+        return Some(StoreOrder::Keep { name, watch: !has(b"FDPOLL=0") });
+    }
+    name.filter(|_| has(b"FDSTOREREMOVE=1")).map(|name| StoreOrder::Remove { name })
+}
+
 fn field(line: &[u8]) -> Option<Notification> {
     let at = line.iter().position(|b| *b == b'=')?;
     let (key, value) = (&line[..at], &line[at + 1..]);
@@ -85,10 +120,24 @@ mod tests {
         assert!(text.len() < 300 && text.starts_with("\\u{1b}[2J"));
     }
 
+    #[test]
+    fn orders_about_descriptors() {
+        let keep = |name: &str, watch| Some(StoreOrder::Keep { name: name.to_owned(), watch });
+        assert_eq!(store_order(b"FDSTORE=1\nFDNAME=cache"), keep("cache", true));
+        assert_eq!(store_order(b"FDNAME=a\nFDPOLL=0\nFDSTORE=1"), keep("a", false));
+        for nameless in [&b"FDSTORE=1"[..], b"FDSTORE=1\nFDNAME=a:b", b"FDSTORE=1\nFDNAME=", b"FDSTORE=1\nFDNAME=\x01"] {
+            assert_eq!(store_order(nameless), keep("stored", true));
+        }
+        assert_eq!(store_order(b"FDSTOREREMOVE=1\nFDNAME=a"), Some(StoreOrder::Remove { name: "a".to_owned() }));
+        for nothing in [&b"READY=1"[..], b"FDNAME=a", b"FDSTORE=0", b"FDSTOREREMOVE=1", b""] {
+            assert_eq!(store_order(nothing), None, "{nothing:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = parse(&bytes);
+            let _ = (parse(&bytes), store_order(&bytes));
         }
     }
 }

@@ -122,17 +122,12 @@ fn values_that_come_later_are_listed_by_name() {
         ("master.on_master_death", "keep"),
         ("master.signals.hup", "reload"),
         ("pool.web.kill_mode", "cgroup"),
-        ("pool.web.ready", "fd:3"),
-        ("pool.web.ready", "tcp::80"),
-        ("pool.web.ready", "http:http://x/"),
-        ("pool.web.ready", "command:./ok"),
         ("pool.web.rollout.on_failure", "rollback"),
         ("pool.web.scale.mode", "auto"),
         ("pool.web.scale.remove", "largest"),
         ("pool.web.listen", "udp://0.0.0.0:53"),
         ("pool.web.listen", "unix:@abstract"),
         ("pool.web.listen", "inherit:web"),
-        ("pool.web.protocols", "[\"systemd\", \"s6\"]"),
     ] {
         let config = good_with("[pool.web]\ncommand = 'x'\n", &[], &[&format!("{key}={value}")]);
         assert_eq!(config.not_yet.len(), 1, "{key}={value}: {:?}", config.not_yet);

@@ -29,6 +29,7 @@ mod adhoc;
 mod basics;
 mod boot;
 mod control_clients;
+mod dialects;
 mod environment;
 mod faults_host;
 mod faults_hygiene;

@@ -22,7 +22,7 @@ pub(super) fn check(view: &View<'_>, path: Option<&str>, found: &mut Found<'_>) 
         return;
     }
     let fds: Vec<(&str, i32)> = view.pool.listeners.iter().map(|l| l.name.as_str()).zip(3..).collect();
-    let vars = Vars { pool: view.name(), slot: 0, generation: 1, fds: &fds, cpus: 1, runtime: Path::new("/") };
+    let vars = Vars { pool: view.name(), slot: 0, generation: 1, fds: &fds, cpus: 1, runtime: Path::new("/"), port: Some(1) };
     let program = template::expand(word, &vars);
     if program == OWN_NAME {
         return;

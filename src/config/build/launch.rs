@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::super::diagnostics::Diagnostics;
 use super::super::kind::Typed;
 use super::super::node::{Node, Place, Raw};
-use super::super::spec::{EnvFile, Launch, Output, Protocols};
+use super::super::spec::{EnvFile, Launch, Look, Output, Protocols};
 use super::super::{template, words};
 use super::known_names;
 use super::reader::Reader;
@@ -15,7 +15,14 @@ const OURS: [&str; 7] =
     ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
 
-pub(super) fn build(r: &Reader<'_>, pool: &str, siblings: &[&str], listeners: &[String], diags: &mut Diagnostics) -> Launch {
+pub(super) fn build(
+    r: &Reader<'_>,
+    pool: &str,
+    siblings: &[&str],
+    listeners: &[String],
+    (protocols, look): (Protocols, Option<Look>),
+    diags: &mut Diagnostics,
+) -> Launch {
     let argv = r.words("command");
     // A misspelt one was reported as unknown.
     let misspelt = || r.node.entries().iter().any(|(name, _)| super::nearest(name, ["command"]).is_some());
@@ -30,7 +37,7 @@ pub(super) fn build(r: &Reader<'_>, pool: &str, siblings: &[&str], listeners: &[
     }
     let command = r.place("command");
     for word in &argv {
-        fds(r, "command", word, &command, listeners, diags);
+        words_of(r, "command", word, &command, (listeners, protocols.port.is_some()), diags);
     }
     if let Some(Raw::Str(line)) = r.find("command").map(|node| &node.raw)
         && let Some(operator) = words::operator(line)
@@ -43,9 +50,7 @@ pub(super) fn build(r: &Reader<'_>, pool: &str, siblings: &[&str], listeners: &[
         let help = format!("variables are set in [{}.env]: {name} = {value:?}", r.path);
         diags.error(&command, what, if template::sounds_secret(name) { format!("set it in [{}.env]", r.path) } else { help });
     }
-    let systemd = r.words("protocols").iter().any(|p| p == "systemd");
-    let listen_pid = r.text("listen_pid") != "omit";
-    if systemd && listen_pid && !listeners.is_empty() && is_shell_wrapper(&argv) {
+    if protocols.systemd && protocols.listen_pid && !listeners.is_empty() && is_shell_wrapper(&argv) {
         let help = "begin the shell's last command with `exec`: LISTEN_PID then names the server, and signals reach it directly; or set \
                     listen_pid = \"omit\" if the server takes that";
         diags.warn(
@@ -65,7 +70,7 @@ pub(super) fn build(r: &Reader<'_>, pool: &str, siblings: &[&str], listeners: &[
     Launch {
         argv,
         working_dir: r.path_of("working_dir"),
-        env: environment(r, listeners, diags),
+        env: environment(r, (listeners, protocols.port.is_some()), diags),
         env_pass: env_pass(r, diags),
         env_files: env_files(r, diags),
         secrets: secrets(r, diags),
@@ -73,18 +78,19 @@ pub(super) fn build(r: &Reader<'_>, pool: &str, siblings: &[&str], listeners: &[
         stdout,
         stderr,
         max_line: usize::try_from(r.size("log.max_line")).unwrap_or(usize::MAX),
-        protocols: Protocols { systemd, listen_pid },
+        protocols,
+        look,
     }
 }
 
-fn environment(r: &Reader<'_>, listeners: &[String], diags: &mut Diagnostics) -> Vec<(String, Option<String>)> {
+fn environment(r: &Reader<'_>, known: (&[String], bool), diags: &mut Diagnostics) -> Vec<(String, Option<String>)> {
     let mut out = Vec::new();
     for (name, node) in r.find("env").map(|env| env.entries()).unwrap_or_default() {
         let key = format!("env.{name}");
         variable(r, "env", name, node, diags);
         if let Some(Typed::Env(value)) = r.get_as(Some(node), "env.*") {
             if let Some(value) = &value {
-                fds(r, &key, value, &node.place, listeners, diags);
+                words_of(r, &key, value, &node.place, known, diags);
             }
             out.push((name.clone(), value));
         }
@@ -145,8 +151,8 @@ fn variable(r: &Reader<'_>, table: &str, name: &str, node: &Node, diags: &mut Di
     }
 }
 
-/// `{fd}` needs exactly one listener, `{fd:NAME}` one of that name.
-fn fds(r: &Reader<'_>, key: &str, text: &str, place: &Place, listeners: &[String], diags: &mut Diagnostics) {
+/// `{fd}` needs exactly one listener, `{fd:NAME}` one of that name, `{port}` the protocol of that name.
+fn words_of(r: &Reader<'_>, key: &str, text: &str, place: &Place, (listeners, port): (&[String], bool), diags: &mut Diagnostics) {
     for word in template::asked(text) {
         let what = |what: &str| format!("{}.{key}: {{{word}}}: {what}", r.path);
         match (word.strip_prefix("fd:"), listeners) {
@@ -160,6 +166,13 @@ fn fds(r: &Reader<'_>, key: &str, text: &str, place: &Place, listeners: &[String
             (None, [first, _, ..]) if word == "fd" => {
                 let help = format!("write {{fd:{first}}} or another of: {}", listeners.join(", "));
                 diags.error(place, what(&format!("the pool has {} listeners", listeners.len())), help);
+            }
+            (None, _) if word == "port" && !port => {
+                diags.error(
+                    place,
+                    what("the workers have no ports of their own"),
+                    "add protocols = [\"port\"], or write {{port}} to keep the text",
+                );
             }
             _ => {}
         }

@@ -7,6 +7,7 @@ mod launch;
 mod listen;
 mod master;
 mod pool;
+mod protocols;
 mod reader;
 mod times;
 

@@ -8,9 +8,9 @@ use super::super::diagnostics::Diagnostics;
 use super::super::node::Place;
 use super::super::spec::{Pool, ScaleSignals};
 use super::super::value::scalar::duration_text;
-use super::super::value::start::{Ready, Workers, stop_sequence};
+use super::super::value::start::{Workers, stop_sequence};
 use super::reader::Reader;
-use super::{identity, known_names, launch, listen, times};
+use super::{identity, known_names, launch, listen, protocols, times};
 use crate::supervisor::{
     Backoff, Budget, OnBootFailure, PoolId, PoolSpec, ReadyKind, Remove, Restart, RestartPolicy, Rollout, Share, StopStep,
     TimeoutFrom,
@@ -24,9 +24,10 @@ pub(super) struct Built {
 
 pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, facts: &Facts, diags: &mut Diagnostics) -> Built {
     let siblings: Vec<&str> = ids.keys().copied().collect();
-    let listeners = listen::build(r, diags);
-    let launch = launch::build(r, name, &siblings, &listeners.names, diags);
-    let ready = ready(r, !listeners.names.is_empty(), launch.protocols.systemd, diags);
+    let mut listeners = listen::build(r, diags);
+    let protocols = protocols::build(r, &mut listeners, diags);
+    let (ready, look) = protocols::ready(r, !listeners.names.is_empty(), &protocols, diags);
+    let launch = launch::build(r, name, &siblings, &listeners.names, (protocols, look), diags);
     let (workers, min, max) = workers(r, facts, diags);
     let stop = stop(r);
     let timeout = Some(r.duration("timeout")).filter(|d| !d.is_zero());
@@ -43,6 +44,8 @@ pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, fa
         remove: match r.text("scale.remove").as_str() {
             "newest" => Remove::Newest,
             "highest-slot" => Remove::HighestSlot,
+            // The ports in use stay without gaps.
+            _ if protocols.port.is_some() => Remove::HighestSlot,
             _ => Remove::Oldest,
         },
         required: r.bool("required"),
@@ -65,7 +68,7 @@ pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, fa
         reopen_signal: r.signal("reopen_signal"),
         min_ready: min_ready(r, workers, max, diags),
         restart: restart(r, diags),
-        rollout: rollout(r, diags),
+        rollout: rollout(r, protocols.port.is_some(), diags),
     };
     times::check(r, &spec, diags);
     let signals = ScaleSignals {
@@ -137,31 +140,6 @@ fn min_ready(r: &Reader<'_>, workers: u32, max: Option<u32>, diags: &mut Diagnos
     wish
 }
 
-fn ready(r: &Reader<'_>, listens: bool, systemd: bool, diags: &mut Diagnostics) -> ReadyKind {
-    let place = || r.place("ready");
-    match r.ready("ready") {
-        Ready::Kind(ReadyKind::Accepting) if !listens => {
-            diags.error(
-                &place(),
-                format!("{}.ready: \"accepting\" needs a listener", r.path),
-                "add listen = \":8000\", or use \"exec\", \"notify\" or \"delay:2s\"",
-            );
-            ReadyKind::Exec
-        }
-        Ready::Kind(ReadyKind::Notify) if !systemd => {
-            diags.error(
-                &place(),
-                format!("{}.ready: \"notify\" needs protocols = [\"systemd\"]", r.path),
-                "add the protocol, or use \"exec\" or \"delay:2s\"",
-            );
-            ReadyKind::Exec
-        }
-        Ready::Kind(kind) => kind,
-        Ready::Auto | Ready::Later if listens => ReadyKind::NotifyOrAccepting,
-        Ready::Auto | Ready::Later => ReadyKind::Exec,
-    }
-}
-
 fn after(r: &Reader<'_>, name: &str, ids: &BTreeMap<&str, PoolId>, diags: &mut Diagnostics) -> Vec<PoolId> {
     let mut out = Vec::new();
     for (at, other) in r.words("after").iter().enumerate() {
@@ -228,7 +206,7 @@ fn restart(r: &Reader<'_>, diags: &mut Diagnostics) -> Restart {
     }
 }
 
-fn rollout(r: &Reader<'_>, diags: &mut Diagnostics) -> Rollout {
+fn rollout(r: &Reader<'_>, own_ports: bool, diags: &mut Diagnostics) -> Rollout {
     let none = |share: Share| matches!(share, Share::Count(0) | Share::Percent(0));
     let rollout = Rollout {
         max_surge: r.share("rollout.max_surge"),
@@ -239,6 +217,11 @@ fn rollout(r: &Reader<'_>, diags: &mut Diagnostics) -> Rollout {
     if sound && none(rollout.max_surge) && none(rollout.max_unavailable) {
         let what = format!("{}.rollout: with max_surge = 0 and max_unavailable = 0 no worker could ever be replaced", r.path);
         diags.error(&r.place("rollout.max_surge"), what, "one of the two has to be at least 1, or a percentage above 0");
+    }
+    if own_ports {
+        // Two workers of one slot cannot have its port at once: the old one goes first.
+        let unavailable = if none(rollout.max_unavailable) { Share::Count(1) } else { rollout.max_unavailable };
+        return Rollout { max_surge: Share::Count(0), max_unavailable: unavailable, ..rollout };
     }
     rollout
 }

@@ -48,14 +48,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     now(
         "pool.*.protocols",
-        Kind::Choices(&[
-            ("systemd", Now),
-            ("s6", Later),
-            ("einhorn", Later),
-            ("server-starter", Later),
-            ("stdin", Later),
-            ("port", Later),
-        ]),
+        Kind::Choices(&[("systemd", Now), ("s6", Now), ("einhorn", Now), ("server-starter", Now), ("stdin", Now), ("port", Now)]),
         "[\"systemd\"]",
         "how sockets and readiness are spoken about with the workers",
     ),

@@ -7,7 +7,7 @@ use super::super::spec::{Account, Bounds};
 use super::super::template::{self, Use};
 use super::super::value::address::{self, Spelled};
 use super::super::value::scalar;
-use super::super::value::start::{self, Ready, Workers};
+use super::super::value::start::{self, Workers};
 use super::super::words;
 use super::{Answer, Around, Checked, Kind, Problem, Typed, When, gather, ok, problem};
 use crate::supervisor::Share;
@@ -169,9 +169,7 @@ impl Kind {
             },
             Kind::Argv { empty } => self.command(text, empty, around),
             Kind::Ready => match start::ready(text) {
-                Ok(ready) => {
-                    Ok(Checked { value: Typed::Ready(ready), later: (ready == Ready::Later).then(|| format!("{text:?}")) })
-                }
+                Ok(ready) => ok(Typed::Ready(ready)),
                 Err(e) => Err(problem(e, format!("allowed: {}", self.allowed()))),
             },
             Kind::Share => scalar::share(text).map(|s| Checked { value: Typed::Share(s), later: None }).map_err(because),

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::spec::Output;
+use super::super::template::{self, Vars};
+use super::super::{target, words};
 use super::address::absolute;
 use super::scalar::{duration, signal};
 use crate::supervisor::{ReadyKind, StopStep};
@@ -44,14 +46,27 @@ pub(crate) fn workers(text: &str) -> Option<Workers> {
 }
 
 /// `ready`, before "auto" is resolved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ready {
     /// By the pool's listeners.
     Auto,
     /// As said.
     Kind(ReadyKind),
-    /// A kind that is not there yet.
-    Later,
+    /// When it writes a line to its descriptor of this number.
+    Fd(u32),
+    /// When it is seen from outside: what stands behind the kind, a template.
+    Outside(Outside, String),
+}
+
+/// How a worker's readiness is seen from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outside {
+    /// An address takes connections.
+    Tcp,
+    /// A page answers.
+    Http,
+    /// A command ends well.
+    Command,
 }
 
 /// Reads `ready`. `Err`: what is wrong.
@@ -63,16 +78,39 @@ pub(crate) fn ready(text: &str) -> Result<Ready, String> {
         ("accepting", None) => Ok(Ready::Kind(ReadyKind::Accepting)),
         ("notify", None) => Ok(Ready::Kind(ReadyKind::Notify)),
         ("delay", Some(rest)) => {
-            duration(rest).map(|d| Ready::Kind(ReadyKind::Delay(d))).map_err(|e| format!("delay:{rest}: {e}"))
+            duration(rest).map(|d| Ready::Kind(ReadyKind::Delay(d))).map_err(|e| format!("{text}: {e}"))
         }
         ("fd", Some(rest)) => match rest.parse::<u32>() {
-            Ok(_) => Ok(Ready::Later),
-            Err(_) => Err(format!("fd:{rest}: {rest:?} is no descriptor number")),
+            Ok(number) if number <= MOST_FD => Ok(Ready::Fd(number)),
+            Ok(_) => Err(format!("{text}: a descriptor's number is at most {MOST_FD}")),
+            Err(_) => Err(format!("{text}: {rest:?} is no descriptor number")),
         },
-        ("tcp" | "http" | "command", Some(rest)) if !rest.is_empty() => Ok(Ready::Later),
+        ("tcp", Some(rest)) if !rest.is_empty() => {
+            target::target(&sample(rest)).map_err(|e| format!("{text}: {e}"))?;
+            Ok(Ready::Outside(Outside::Tcp, rest.to_owned()))
+        }
+        ("http", Some(rest)) if !rest.is_empty() => {
+            target::page(&sample(rest)).map_err(|e| format!("{text}: {e}"))?;
+            Ok(Ready::Outside(Outside::Http, rest.to_owned()))
+        }
+        ("command", Some(rest)) if !rest.trim().is_empty() => {
+            words::split(rest).map_err(|e| format!("{text}: it cannot be split into words: {e}"))?;
+            Ok(Ready::Outside(Outside::Command, rest.to_owned()))
+        }
         ("delay" | "fd" | "tcp" | "http" | "command", _) => Err(format!("{kind:?} is only half of it")),
         _ => Err(format!("{text:?} is no way to become ready")),
     }
+}
+
+/// Most workers are born with a limit of 1,024 descriptors.
+const MOST_FD: u32 = 1000;
+
+/// A template as it may turn out, to judge its form.
+fn sample(text: &str) -> String {
+    template::expand(
+        text,
+        &Vars { pool: "web", slot: 0, generation: 1, fds: &[], cpus: 1, runtime: Path::new("/run/web"), port: Some(8000) },
+    )
 }
 
 /// Where output goes. `other` is the name of the other stream, that this one may follow.
@@ -139,9 +177,16 @@ mod tests {
             ("auto", Some(Ready::Auto)),
             ("exec", Some(Ready::Kind(ReadyKind::Exec))),
             ("delay:2s", Some(Ready::Kind(ReadyKind::Delay(Duration::from_secs(2))))),
-            ("fd:5", Some(Ready::Later)),
-            ("tcp::8000", Some(Ready::Later)),
-            ("command:./ok", Some(Ready::Later)),
+            ("fd:5", Some(Ready::Fd(5))),
+            ("tcp::8000", Some(Ready::Outside(Outside::Tcp, ":8000".to_owned()))),
+            ("tcp:unix:{runtime}/w{slot}.sock", Some(Ready::Outside(Outside::Tcp, "unix:{runtime}/w{slot}.sock".to_owned()))),
+            ("http://127.0.0.1:{port}/up", Some(Ready::Outside(Outside::Http, "//127.0.0.1:{port}/up".to_owned()))),
+            ("command:./ok {slot}", Some(Ready::Outside(Outside::Command, "./ok {slot}".to_owned()))),
+            ("tcp:db.local:80", None),
+            ("http://example.org/", None),
+            ("command:'", None),
+            ("command: ", None),
+            ("fd:100000", None),
             ("delay", None),
             ("delay:x", None),
             ("fd:x", None),

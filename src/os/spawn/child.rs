@@ -107,11 +107,14 @@ fn descriptors(image: &mut Image) -> Done {
             }
         }
     }
-    close_from(first_foreign)
+    for &(first, last) in &image.layout.gaps {
+        close(first, last.unsigned_abs())?;
+    }
+    close(first_foreign, u32::MAX)
 }
 
-fn close_from(first: RawFd) -> Done {
-    match call!(close_range, first, u32::MAX, 0) {
+fn close(first: RawFd, last: u32) -> Done {
+    match call!(close_range, first, last, 0) {
         // Some sandboxes know no close_range: all of ours is close-on-exec, so only a hung child could do harm.
         Ok(_) | Err(libc::ENOSYS | libc::EPERM) => Ok(()),
         Err(errno) => Err(errno),

@@ -11,20 +11,23 @@ pub(super) struct Move {
     pub by_scratch: bool,
 }
 
-/// Where everything goes: 0, 1, 2, then the passed ones, then the pipe for reports. What lies above is foreign.
+/// Where everything goes: 0, 1, 2, the passed ones, then the pipe for reports. What lies above is foreign, and what lies between.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     pub moves: Vec<Move>,
     /// The place of the pipe for reports: the last one, and the only one that closes on exec.
     pub report: RawFd,
+    /// First and last number of each stretch between the places.
+    pub gaps: Vec<(RawFd, RawFd)>,
 }
 
 impl Layout {
-    /// `sources`: of 0, 1, 2, then of the passed ones, last the pipe for reports.
-    pub(super) fn new(sources: &[RawFd]) -> Layout {
-        let places = RawFd::try_from(sources.len()).unwrap_or(RawFd::MAX);
-        let moves = sources.iter().zip(0..).map(|(&from, to)| Move { from, to, by_scratch: from < places && from != to });
-        Layout { moves: moves.collect(), report: places - 1 }
+    /// Each descriptor and its place, in rising order of the places; last the pipe for reports.
+    pub(super) fn new(sources: &[(RawFd, RawFd)]) -> Layout {
+        let report = sources.last().map_or(0, |(_, to)| *to);
+        let moves = sources.iter().map(|&(from, to)| Move { from, to, by_scratch: from <= report && from != to });
+        let between = sources.iter().zip(sources.iter().skip(1)).map(|((_, low), (_, high))| (low + 1, high - 1));
+        Layout { moves: moves.collect(), report, gaps: between.filter(|(first, last)| first <= last).collect() }
     }
 
     /// Where the pipe for reports is at this moment: the moves keep `from` true as they are carried out.
@@ -58,11 +61,26 @@ mod tests {
         table.retain(|n, _| *n < layout.first_foreign());
     }
 
+    /// To 0, 1, 2 ...
+    fn in_order(sources: &[RawFd]) -> Vec<(RawFd, RawFd)> {
+        sources.iter().copied().zip(0..).collect()
+    }
+
+    #[test]
+    fn places_may_be_far_apart() {
+        let mut table = [(0, "in"), (1, "out"), (2, "err"), (3, "a"), (7, "foreign"), (8, "pipe"), (9, "b")].into();
+        let layout = Layout::new(&[(0, 0), (1, 1), (2, 2), (3, 3), (9, 8), (8, 9)]);
+        assert_eq!((layout.gaps.as_slice(), layout.report), (&[(4, 7)][..], 9));
+        play(&layout, &mut table);
+        let want = [(0, "in"), (1, "out"), (2, "err"), (3, "a"), (7, "foreign"), (8, "b"), (9, "pipe")];
+        assert_eq!(table, want.into(), "what lies between is closed by the child");
+    }
+
     #[test]
     fn a_shuffle_of_occupied_places_loses_nothing() {
         let mut table = [(0, "in"), (1, "out"), (2, "err"), (3, "a"), (4, "b"), (5, "c"), (6, "pipe"), (9, "other")].into();
         // Reversed, one of them twice, the pipe in the way, stdout and stderr swapped.
-        let layout = Layout::new(&[9, 2, 1, 5, 4, 3, 4, 6]);
+        let layout = Layout::new(&in_order(&[9, 2, 1, 5, 4, 3, 4, 6]));
         play(&layout, &mut table);
         let want = [(0, "other"), (1, "err"), (2, "out"), (3, "c"), (4, "b"), (5, "a"), (6, "b"), (7, "pipe")];
         assert_eq!(table, want.into());
@@ -70,7 +88,7 @@ mod tests {
 
     #[test]
     fn what_is_in_place_or_above_needs_no_scratch() {
-        let layout = Layout::new(&[0, 1, 2, 3, 20, 21]);
+        let layout = Layout::new(&in_order(&[0, 1, 2, 3, 20, 21]));
         assert!(layout.moves.iter().all(|m| !m.by_scratch));
         assert_eq!((layout.report, layout.first_foreign()), (5, 6));
     }

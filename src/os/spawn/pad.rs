@@ -71,8 +71,8 @@ fn clear(used: &[RawFd]) {
 
 /// The descriptors of one child, where they are until it has its own table.
 pub(super) struct Placed {
-    /// 0, 1, 2, the passed ones, the report pipe.
-    pub sources: Vec<RawFd>,
+    /// 0, 1, 2, the passed ones, the report pipe: each with its place in the child.
+    pub sources: Vec<(RawFd, RawFd)>,
     /// All of them lie below this number: the child needs nothing from here on. `None`: they may be anywhere, and the child gets a copy of
     /// the table.
     pub end: Option<RawFd>,
@@ -82,12 +82,12 @@ pub(super) struct Placed {
 }
 
 /// Leaves the sources where they are.
-pub(super) fn stay(sources: Vec<RawFd>) -> Placed {
+pub(super) fn stay(sources: Vec<(RawFd, RawFd)>) -> Placed {
     Placed { sources, end: None, pad: None, used: Vec::new() }
 }
 
 /// Puts the sources on the pad, all but the master's own 0, 1 and 2: those that are passed on at the very numbers they will have, if these are on it.
-pub(super) fn place(sources: Vec<RawFd>) -> Placed {
+pub(super) fn place(sources: Vec<(RawFd, RawFd)>) -> Placed {
     let mut pad = pad();
     pad.settle();
     let mut free: Vec<RawFd> = pad.slots.iter().map(AsRawFd::as_raw_fd).collect();
@@ -95,10 +95,10 @@ pub(super) fn place(sources: Vec<RawFd>) -> Placed {
     placed.pad = Some(pad);
     let Some(last) = free.iter().copied().max() else { return placed };
     let mut sources = placed.sources.clone();
-    for (source, wanted) in sources.iter_mut().zip(0..) {
+    for (source, wanted) in &mut sources {
         // Also one that lies low: it may be closed, or its number another's, before the child has its own table.
         if *source > libc::STDERR_FILENO {
-            let at = free.iter().position(|slot| *slot == wanted).or(free.len().checked_sub(1));
+            let at = free.iter().position(|slot| slot == wanted).or(free.len().checked_sub(1));
             let Some(slot) = at.map(|at| free.remove(at)) else { return placed };
             // SAFETY: the slot is the pad's own number; what it held is /dev/null.
             if check(unsafe { libc::dup3(*source, slot, libc::O_CLOEXEC) }).is_err() {

@@ -105,7 +105,7 @@ fn descriptors_that_found_room_are_closed_also_when_not_all_did() {
     for words in [200, 20, 7] {
         let r = send_descriptors(&socket, 100);
         let mut control = vec![0_u64; words];
-        let got = receive(&fd, &mut [0; 64], &mut control).unwrap().unwrap();
+        let got = receive(&fd, &mut [0; 64], &mut control, &mut |fd| drop(fd)).unwrap().unwrap();
         assert_eq!(got.uid, effective_uid());
         assert_all_closed(&r);
     }

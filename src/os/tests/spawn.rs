@@ -104,6 +104,19 @@ fn stdin_is_at_its_end() {
 }
 
 #[test]
+fn a_descriptor_may_have_a_number_far_above_and_nothing_lies_between() {
+    let (r, w) = pipe_cloexec().unwrap();
+    let (other, _held) = pipe_cloexec().unwrap();
+    let mut plan = shell("echo ready >&9; exec 9>&-; ls /proc/self/fd");
+    plan.fds = vec![other.as_fd()];
+    plan.placed = vec![(w.as_fd(), 9)];
+    // One is for the reading of the directory itself.
+    assert_eq!(output(&mut plan).split_ascii_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3", "4"]);
+    drop(w);
+    assert_eq!(super::support::read_to_end(r), "ready\n");
+}
+
+#[test]
 fn descriptors_are_passed_in_any_order() {
     in_own_process("fds_shuffled_through_occupied_places");
 }

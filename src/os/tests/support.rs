@@ -109,6 +109,7 @@ pub(super) fn output(plan: &mut Plan<'_>) -> String {
         default_dir: plan.default_dir.take(),
         fds: std::mem::take(&mut plan.fds),
         identity: std::mem::take(&mut plan.identity),
+        placed: std::mem::take(&mut plan.placed),
         ..*plan
     };
     plan.stdout = Source::Fd(w.as_fd());

@@ -1,0 +1,163 @@
+//! Owns the sockets on which Einhorn's workers acknowledge that they run: one for each pool that speaks so. Who acknowledges is told by the
+//! kernel, not by the message.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::lchown;
+
+use super::dialects::ACKS;
+use super::master::Master;
+use super::pools::PoolRun;
+use super::token::Token;
+use crate::os::epoll::Interest;
+use crate::os::io as fdio;
+use crate::os::process::session_of;
+use crate::os::unix::{Accepted, ControlListener};
+use crate::supervisor::{Event, Notification, PoolId};
+
+/// Connections that may be open at once, for all pools; beyond, the oldest goes.
+const CONNECTIONS: usize = 64;
+/// Longest message.
+const LONGEST: usize = 4096;
+/// Connections taken in one turn.
+const ACCEPTS: usize = 32;
+
+/// One connection.
+#[derive(Debug)]
+struct Ack {
+    fd: OwnedFd,
+    pid: i32,
+    pool: PoolId,
+    text: Vec<u8>,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(super) struct Acks {
+    sockets: BTreeMap<PoolId, ControlListener>,
+    open: BTreeMap<u64, Ack>,
+    next: u64,
+}
+
+impl Master {
+    /// Opens the socket of a pool that needs one and has none, at the place where its workers look.
+    pub(super) fn open_acks(&mut self, id: PoolId, run: &PoolRun) -> std::io::Result<()> {
+        if !run.config.launch.protocols.einhorn {
+            self.close_acks(id);
+            return Ok(());
+        }
+        let path = run.notify_dir.join(ACKS);
+        if self.acks.sockets.get(&id).is_none_or(|socket| socket.path() != path) {
+            let socket = ControlListener::bind(&path, 0o600)?;
+            self.epoll.add(socket.as_fd(), Token::Acks(id.0.into()).into(), Interest::Read)?;
+            self.close_acks(id);
+            self.acks.sockets.insert(id, socket);
+        }
+        match run.workers.uid() {
+            Some(uid) => lchown(&path, Some(uid), None),
+            None => Ok(()),
+        }
+    }
+
+    /// The pool is gone, or speaks otherwise.
+    pub(super) fn close_acks(&mut self, id: PoolId) {
+        if let Some(socket) = self.acks.sockets.remove(&id) {
+            let _ = self.epoll.remove(socket.as_fd());
+            let _ = socket.unlink();
+        }
+    }
+
+    /// Takes new connections of a pool's workers.
+    pub(super) fn accept_acks(&mut self, pool: u64) {
+        let Some((&id, socket)) = u32::try_from(pool).ok().and_then(|id| self.acks.sockets.get_key_value(&PoolId(id))) else {
+            return;
+        };
+        let mut new = Vec::new();
+        for _ in 0..ACCEPTS {
+            match socket.accept() {
+                Ok(Accepted::Client(fd, peer)) => new.push((fd, peer.pid)),
+                Ok(Accepted::Refused) => {}
+                Ok(Accepted::Idle) | Err(_) => break,
+            }
+        }
+        for (fd, pid) in new {
+            if self.acks.open.len() >= CONNECTIONS
+                && let Some((_, oldest)) = self.acks.open.pop_first()
+            {
+                let _ = self.epoll.remove(oldest.fd.as_fd());
+            }
+            let number = self.acks.next;
+            self.acks.next += 1;
+            if self.epoll.add(fd.as_fd(), Token::Ack(number).into(), Interest::Read).is_ok() {
+                self.acks.open.insert(number, Ack { fd, pid, pool: id, text: Vec::new() });
+            }
+        }
+    }
+
+    /// A worker says something on its connection.
+    pub(super) fn read_ack(&mut self, number: u64) {
+        let Some(ack) = self.acks.open.get_mut(&number) else { return };
+        let mut buffer = [0u8; LONGEST];
+        let ended = match fdio::read(ack.fd.as_fd(), &mut buffer) {
+            Ok(0) => true,
+            Ok(n) => {
+                ack.text.extend(buffer.iter().take(n));
+                ack.text.contains(&b'\n') || ack.text.len() >= LONGEST
+            }
+            Err(e) => e.kind() != std::io::ErrorKind::WouldBlock,
+        };
+        if !ended {
+            return;
+        }
+        let Some(ack) = self.acks.open.remove(&number) else { return };
+        let _ = self.epoll.remove(ack.fd.as_fd());
+        if is_ack(&ack.text) {
+            // The worker itself, or a process of its session.
+            let leader = [Some(ack.pid), session_of(ack.pid)].into_iter().flatten();
+            let process = leader.into_iter().find_map(|pid| self.processes.number_of_pid(pid));
+            let worker = process.and_then(|number| self.processes.get(number)).map(|p| p.id).filter(|id| id.pool == ack.pool);
+            match worker {
+                Some(worker) => {
+                    if let Some(number) = process {
+                        self.read_exec(number);
+                    }
+                    self.feed(Event::Notified { worker, message: Notification::Ready });
+                }
+                None => tracing::debug!(pid = ack.pid, "dropped an acknowledgement of a process that is no worker of the pool"),
+            }
+        }
+    }
+}
+
+/// JSON as Einhorn's documentation has it, or the escaped YAML that its own library sends.
+fn is_ack(text: &[u8]) -> bool {
+    let line = text.split(|b| *b == b'\n').next().unwrap_or_default();
+    match serde_json::from_slice::<serde_json::Value>(line) {
+        Ok(message) => message["command"] == "worker:ack",
+        Err(_) => String::from_utf8_lossy(line).replace("%0A", "\n").lines().any(|line| {
+            let (key, value) = line.split_once(':').unwrap_or_default();
+            key.trim_matches(['"', '\'', ':', ' ']) == "command" && value.trim_matches(['"', '\'', ' ']) == "worker:ack"
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acknowledgements_are_known_in_both_spellings() {
+        for (text, want) in [
+            ("{\"command\":\"worker:ack\",\"pid\":12}\n", true),
+            ("---%0Acommand: worker:ack%0Apid: 12%0A\n", true),
+            ("--- %0A\"command\": \"worker:ack\"%0A\n", true),
+            ("{\"command\":\"ehlo\"}\n", false),
+            ("---%0Acommand: ehlo%0Anote: worker:ack%0A\n", false),
+            ("worker:ack\n", false),
+            ("", false),
+            ("\u{0}\n", false),
+        ] {
+            assert_eq!(is_ack(text.as_bytes()), want, "{text:?}");
+        }
+    }
+}
