@@ -77,9 +77,7 @@ pub(crate) fn ready(text: &str) -> Result<Ready, String> {
         ("exec", None) => Ok(Ready::Kind(ReadyKind::Exec)),
         ("accepting", None) => Ok(Ready::Kind(ReadyKind::Accepting)),
         ("notify", None) => Ok(Ready::Kind(ReadyKind::Notify)),
-        ("delay", Some(rest)) => {
-            duration(rest).map(|d| Ready::Kind(ReadyKind::Delay(d))).map_err(|e| format!("{text}: {e}"))
-        }
+        ("delay", Some(rest)) => duration(rest).map(|d| Ready::Kind(ReadyKind::Delay(d))).map_err(|e| format!("{text}: {e}")),
         ("fd", Some(rest)) => match rest.parse::<u32>() {
             Ok(number) if number <= MOST_FD => Ok(Ready::Fd(number)),
             Ok(_) => Err(format!("{text}: a descriptor's number is at most {MOST_FD}")),
