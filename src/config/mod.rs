@@ -28,13 +28,14 @@ pub mod node;
 pub mod schema;
 mod show;
 pub mod spec;
+pub mod table;
 pub mod target;
 pub mod template;
 mod toml_text;
 mod value;
 pub mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use build::Trees;
@@ -215,8 +216,9 @@ impl Layers {
     fn merged(&self, around: Around<'_>, diags: &mut Diagnostics) -> Trees {
         let master = merge::merge(&self.of_master());
         let mut names: Vec<&str> = Vec::new();
+        let mut seen = BTreeSet::new();
         for (name, node) in self.given.iter().filter_map(|root| root.get("pool")).flat_map(Node::entries) {
-            if !names.contains(&name.as_str()) && matches!(node.raw, Raw::Table(_)) {
+            if matches!(node.raw, Raw::Table(_)) && seen.insert(name.as_str()) {
                 names.push(name);
             }
         }
