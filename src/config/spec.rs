@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::supervisor::{MasterSpec, PoolSpec};
 
@@ -46,6 +47,42 @@ pub struct Master {
     pub log: MasterLog,
     /// Record the core's events here.
     pub trace: Option<PathBuf>,
+    /// Commands for its own moments.
+    pub hooks: MasterHooks,
+}
+
+/// Commands for the master's moments; an empty one is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MasterHooks {
+    /// Before the first pool starts; it has to succeed.
+    pub starting: Vec<String>,
+    /// Once everything is up.
+    pub ready: Vec<String>,
+    /// After the last worker is gone.
+    pub exit: Vec<String>,
+    /// The longest run of one.
+    pub timeout: Duration,
+}
+
+/// Commands for a pool's moments: templates, filled in as `argv` is; an empty one is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// Before the first worker under a config; it has to succeed.
+    pub pre_start: Vec<String>,
+    /// Before each worker; it has to succeed.
+    pub pre_spawn: Vec<String>,
+    /// When a worker's program runs.
+    pub post_spawn: Vec<String>,
+    /// When a worker is ready.
+    pub ready: Vec<String>,
+    /// Before the first stop signal, which waits for it.
+    pub pre_stop: Vec<String>,
+    /// After a worker ended.
+    pub worker_exit: Vec<String>,
+    /// When the number of workers was changed.
+    pub scaled: Vec<String>,
+    /// The longest run of one.
+    pub timeout: Duration,
 }
 
 /// A user or a group, as written.
@@ -95,6 +132,8 @@ pub struct Pool {
     pub launch: Launch,
     /// Who it is, and what it may use.
     pub identity: Identity,
+    /// Commands for its moments.
+    pub hooks: Hooks,
     /// Its listeners, in the order of their descriptors (3, 4, ...).
     pub listeners: Vec<Listener>,
     /// Real-time signals to the master.

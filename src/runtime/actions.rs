@@ -3,6 +3,7 @@
 
 use std::os::fd::AsFd;
 
+use super::hooks::Gate;
 use super::launch;
 use super::master::Master;
 use super::processes::Process;
@@ -99,6 +100,9 @@ impl Master {
             errno: 0,
             message: format!("config {revision} has no such pool any more"),
         })?;
+        if let Gate::Held = self.gate_of_start(worker, revision, &run) {
+            return Ok(());
+        }
         let mut notify = if run.config.launch.protocols.systemd {
             let socket = self.notify_sockets.take(worker.pool, run.notify_home());
             Some(socket.map_err(|e| launch::lack(&format!("bind a notify socket in {}", run.notify_dir.display()), &e))?)
@@ -132,8 +136,14 @@ impl Master {
         Ok(())
     }
 
-    /// A process that is already gone is no error: its exit is on the way.
     fn signal(&mut self, worker: WorkerId, signal: i32, scope: Scope) {
+        if !self.gate_of_signal(worker, signal, scope) {
+            self.send_signal(worker, signal, scope);
+        }
+    }
+
+    /// A process that is already gone is no error: its exit is on the way.
+    pub(super) fn send_signal(&mut self, worker: WorkerId, signal: i32, scope: Scope) {
         if let Some(process) = self.processes.number_of(worker).and_then(|n| self.processes.get_mut(n)) {
             process.told_to_stop |= process.is_stopped_by(signal);
         }
@@ -177,7 +187,10 @@ impl Master {
         let actions = std::mem::take(&mut self.actions);
         for action in actions {
             match action {
-                Action::Note(note) => self.note(&note),
+                Action::Note(note) => {
+                    self.note(&note);
+                    self.hook_on(&note);
+                }
                 deed => self.actions.push_back(deed),
             }
         }
@@ -185,6 +198,7 @@ impl Master {
 
     fn let_go(&mut self, process: Process) {
         self.end_looks_at(process.id);
+        self.forget_held_stop(process.id);
         if let Some(exec) = &process.exec {
             // Dropped, it stays open until the child has left our memory, and would wake the loop for nothing at its end.
             let _ = self.epoll.remove(exec);
@@ -197,6 +211,7 @@ impl Master {
     pub(super) fn tell_notes(&mut self) {
         while let Some(note) = self.notes.pop_front() {
             self.note(&note);
+            self.hook_on(&note);
         }
     }
 

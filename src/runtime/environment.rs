@@ -19,7 +19,7 @@ use crate::supervisor::{SpawnError, WorkerId};
 const FILE_LIMIT: u64 = 1 << 20;
 
 /// Meant for the master (systemd's list, and our own settings), never for its workers.
-fn is_scrubbed(name: &[u8]) -> bool {
+pub(super) fn is_scrubbed(name: &[u8]) -> bool {
     const NAMES: [&str; 8] = [
         "NOTIFY_SOCKET",
         "FDSTORE",
@@ -126,7 +126,17 @@ impl Environment {
         contract: &[(String, String)],
         expand: impl Fn(&str) -> String,
     ) -> Result<Vec<CString>, SpawnError> {
-        let mut env = Vec::with_capacity(self.base.len() + self.fixed.len() + self.templates.len() + self.secrets.len() + 3);
+        let mut env = self.for_hook(expand)?;
+        env.extend(contract.iter().filter_map(|(name, value)| entry(name.as_bytes(), value.as_bytes())));
+        env.extend(entry(b"POOLMASTER_SLOT", id.slot.to_string().as_bytes()));
+        env.extend(entry(b"POOLMASTER_GENERATION", id.generation.to_string().as_bytes()));
+        env.extend(notify.and_then(|path| entry(b"NOTIFY_SOCKET", path.as_bytes())));
+        Ok(env)
+    }
+
+    /// For a command that runs for the pool: what its workers have, but for what is each worker's own.
+    pub(super) fn for_hook(&self, expand: impl Fn(&str) -> String) -> Result<Vec<CString>, SpawnError> {
+        let mut env = Vec::with_capacity(self.base.len() + self.fixed.len() + self.templates.len() + self.secrets.len() + 16);
         if self.files.is_empty() {
             env.extend(self.base.values().cloned());
         } else {
@@ -138,10 +148,6 @@ impl Environment {
             let value = read_secret(path).map_err(|e| setup(&format!("read the secret {name} from {}", path.display()), &e))?;
             env.extend(entry(name.as_bytes(), &value));
         }
-        env.extend(contract.iter().filter_map(|(name, value)| entry(name.as_bytes(), value.as_bytes())));
-        env.extend(entry(b"POOLMASTER_SLOT", id.slot.to_string().as_bytes()));
-        env.extend(entry(b"POOLMASTER_GENERATION", id.generation.to_string().as_bytes()));
-        env.extend(notify.and_then(|path| entry(b"NOTIFY_SOCKET", path.as_bytes())));
         Ok(env)
     }
 

@@ -36,7 +36,11 @@ pub(super) fn keep_running(mut master: Master) -> u8 {
                 return end_in_disorder(&mut master, &format!("internal error: {words}"));
             }
         }
-        if let Some((code, reason)) = master.exit.take() {
+        // Hooks of the last moments come first.
+        if master.exit.is_some()
+            && master.hooks_are_done()
+            && let Some((code, reason)) = master.exit.take()
+        {
             if code == 0 {
                 tracing::info!("stopped: {reason}; exit code {code}");
             } else {

@@ -14,7 +14,7 @@ use super::processes::Process;
 use crate::config::spec::Output;
 use crate::config::template::{Vars, expand};
 use crate::os::notify::NotifySocket;
-use crate::os::spawn::{self, Plan, Resource, Source, SpawnFailure, Step};
+use crate::os::spawn::{self, Identity, Plan, Resource, Source, SpawnFailure, Step};
 use crate::os::{io as fdio, path};
 use crate::supervisor::{SpawnError, SpawnFault, WorkerId};
 
@@ -87,7 +87,7 @@ pub(super) fn launch(
     let number = launch.protocols.ready_fd.and_then(|number| i32::try_from(number).ok());
     let placed = ready.iter().zip(number).map(|((_, write), number)| (write.as_fd(), number)).collect();
     let plan = Plan {
-        programs: programs(&program, run, common)?,
+        programs: programs(&program, run.environment.path.as_deref(), common)?,
         argv: named(&argv, launch.argv0.as_ref().map(|name| words.fill(name)))?,
         env,
         listen_pid: launch.protocols.systemd && launch.protocols.listen_pid && !fds.is_empty(),
@@ -121,18 +121,37 @@ pub(super) fn fill(text: &str, id: WorkerId, run: &PoolRun, common: &Common) -> 
 
 /// Starts a command that looks at a worker: as the worker's user, in its directory, with its environment, but none of its sockets; its
 /// output goes nowhere. Gives its pid.
-pub(super) fn run_beside(argv: &[String], id: WorkerId, run: &PoolRun, common: &Common) -> Result<i32, SpawnError> {
+pub(super) fn run_beside(argv: &[String], id: WorkerId, run: &PoolRun, common: &Common) -> Result<i32, String> {
+    let env = run.environment.for_worker(id, None, &[], |text| fill(text, id, run, common)).map_err(|e| e.message)?;
+    run_aside(argv, env, Some(run), run.workers.in_slot(id.slot), None, common)
+}
+
+/// Starts a command for a pool, or for the master: in its directory, with /dev/null as stdin, stdout and stderr to `output` or nowhere. It ends
+/// with the master. Gives its pid; that it cannot be executed shows by its exit code, 127.
+pub(super) fn run_aside(
+    argv: &[String],
+    env: Vec<CString>,
+    run: Option<&PoolRun>,
+    identity: Identity,
+    output: Option<&OwnedFd>,
+    common: &Common,
+) -> Result<i32, String> {
+    let words = |e: SpawnError| e.message;
     let program = argv.first().map(String::as_str).unwrap_or_default();
-    let argv = argv.iter().map(|word| c_string(word)).collect::<Result<_, _>>()?;
-    let env = run.environment.for_worker(id, None, &[], |text| fill(text, id, run, common))?;
-    let mut plan = Plan::new(programs(program, run, common)?, argv, env);
-    plan.identity = run.workers.in_slot(id.slot);
-    plan.working_dir = run.config.launch.working_dir.as_ref().map(|d| path_string(d)).transpose()?;
-    plan.default_dir = common.directory.clone().filter(|_| run.config.identity.chroot.is_none());
-    (plan.stdout, plan.stderr) = (Source::Null, Source::Null);
-    plan.death_signal = common.death_signal.map(|_| libc::SIGKILL);
+    let path = env.iter().find_map(|entry| entry.to_bytes().strip_prefix(b"PATH="));
+    let path = path.map(|path| String::from_utf8_lossy(path).into_owned());
+    let arguments = argv.iter().map(|word| c_string(word)).collect::<Result<_, _>>().map_err(words)?;
+    let mut plan = Plan::new(programs(program, path.as_deref(), common).map_err(words)?, arguments, env);
+    plan.identity = identity;
+    let launch = run.map(|run| &run.config.launch);
+    plan.working_dir =
+        launch.and_then(|launch| launch.working_dir.as_ref()).map(|d| path_string(d)).transpose().map_err(words)?;
+    plan.default_dir = common.directory.clone().filter(|_| run.is_none_or(|run| run.config.identity.chroot.is_none()));
+    plan.stdout = output.map_or(Source::Null, |fd| Source::Fd(fd.as_fd()));
+    plan.stderr = Source::SameAsStdout;
+    plan.death_signal = Some(libc::SIGKILL);
     plan.reset_signals = &common.reset_signals;
-    spawn::spawn(&plan).map(|child| child.pid).map_err(|failure| explain(failure, run))
+    spawn::spawn(&plan).map(|child| child.pid).map_err(|failure| failure.to_string())
 }
 
 /// The arguments, under another name when one is wanted.
@@ -147,9 +166,9 @@ fn named(argv: &[String], name: Option<String>) -> Result<Vec<CString>, SpawnErr
 /// The name of a program that stands for this very binary, wherever it is: the built-in sample worker needs no PATH.
 const OWN_NAME: &str = "poolmaster";
 
-fn programs(program: &str, run: &PoolRun, common: &Common) -> Result<Vec<CString>, SpawnError> {
+fn programs(program: &str, path: Option<&str>, common: &Common) -> Result<Vec<CString>, SpawnError> {
     if program != OWN_NAME {
-        return Ok(path::candidates(program, run.environment.path.as_deref(), None));
+        return Ok(path::candidates(program, path, None));
     }
     // Where the file was replaced since the start, the kernel's link still leads to the running one.
     Ok(vec![path_string(&common.own_binary)?, c"/proc/self/exe".to_owned()])

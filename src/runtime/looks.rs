@@ -103,7 +103,7 @@ impl Master {
             }
             Look::Command(words) => {
                 let argv: Vec<String> = words.iter().map(|word| fill(word)).collect();
-                let pid = launch::run_beside(&argv, worker, &process.run, &self.common).map_err(|e| e.message)?;
+                let pid = launch::run_beside(&argv, worker, &process.run, &self.common)?;
                 Ok(How::Command { pid })
             }
         }

@@ -8,6 +8,7 @@ use super::acks::Acks;
 use super::clients::Clients;
 use super::fdstore::FdStore;
 use super::files::Files;
+use super::hooks::{Hooks, Preparing};
 use super::launch::Common;
 use super::looks::Looks;
 use super::notify::NotifySockets;
@@ -61,6 +62,11 @@ pub(super) struct Master {
     pub(super) common: Common,
 
     pub(super) looks: Looks,
+    pub(super) hooks: Hooks,
+    /// What hooks hold back.
+    pub(super) preparing: Preparing,
+    /// The first config, while the hook before it runs.
+    pub(super) held_config: Option<Event>,
     pub(super) acks: Acks,
     pub(super) fdstore: FdStore,
     pub(super) clients: Clients,

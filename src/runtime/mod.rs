@@ -10,6 +10,7 @@ mod environment;
 mod fdstore;
 mod files;
 mod guard;
+mod hooks;
 mod identity;
 mod janitor;
 mod launch;

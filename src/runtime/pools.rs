@@ -32,6 +32,19 @@ pub(super) struct PoolRun {
     pub(super) environment: Environment,
     /// Its PATH was told.
     pub(super) path_told: Cell<bool>,
+    /// How far the hook before its first worker is.
+    pub(super) prepared: Cell<Prepared>,
+}
+
+/// How far the hook before a pool's first worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Prepared {
+    /// Not begun, or it failed.
+    NotYet,
+    /// It runs.
+    Running,
+    /// Done, or there is none.
+    Done,
 }
 
 impl PoolRun {

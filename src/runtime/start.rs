@@ -1,5 +1,6 @@
 //! Owns the start of a master: everything that can fail fails here, before the first worker, with nothing left behind.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{CString, OsString};
 use std::os::fd::AsFd;
@@ -13,12 +14,13 @@ use super::environment::Environment;
 use super::fdstore::FdStore;
 use super::files::{Files, FilesError};
 use super::guard;
+use super::hooks::{Hooks, Preparing};
 use super::identity::{self, Workers};
 use super::launch::Common;
 use super::looks::Looks;
 use super::master::Master;
 use super::notify::NotifySockets;
-use super::pools::{Ids, PoolRun};
+use super::pools::{Ids, PoolRun, Prepared};
 use super::processes::Processes;
 use super::sabotage::Sabotage;
 use super::signals::SignalMap;
@@ -128,7 +130,7 @@ pub fn run(settings: Settings) -> Result<u8, StartError> {
         }
     };
     let config = master.first_config.take();
-    let outcome = config.map_or(Ok(()), |config| master.install(config).map(|event| master.feed(event)));
+    let outcome = config.map_or(Ok(()), |config| master.install(config).map(|event| master.begin(event)));
     if let Err(e) = outcome {
         master.close();
         return Err(e);
@@ -203,6 +205,9 @@ fn assemble(
         stillborn: BTreeSet::new(),
         common,
         looks: Looks::default(),
+        hooks: Hooks::default(),
+        preparing: Preparing::default(),
+        held_config: None,
         acks: Acks::default(),
         fdstore: FdStore::default(),
         clients: Clients::default(),
@@ -231,6 +236,16 @@ fn raise_sigpending() -> (u64, u64) {
 }
 
 impl Master {
+    /// Puts the first config in force, after the hook that comes before it.
+    fn begin(&mut self, event: Event) {
+        self.held_config = Some(event);
+        if !self.hook_starting()
+            && let Some(event) = self.held_config.take()
+        {
+            self.feed(event);
+        }
+    }
+
     /// Makes everything that a config needs on the host, then gives the event that puts it in force. On an error nothing has changed.
     pub(super) fn install(&mut self, mut config: Config) -> Result<Event, StartError> {
         self.ids.renumber(&mut config);
@@ -260,6 +275,7 @@ impl Master {
                 notify_dir: dirs.notify,
                 environment: Environment::of(&self.environment, pool, &config.master.name, workers.login.as_ref()),
                 workers,
+                prepared: Cell::new(Prepared::NotYet),
                 config: pool.clone(),
                 path_told: std::cell::Cell::new(false),
             };
@@ -282,6 +298,7 @@ impl Master {
         let master = config.master.spec.clone();
         // Name, socket and pid file stay as they are until the master is started anew.
         self.config.spec = config.master.spec;
+        self.config.hooks = config.master.hooks;
         self.socket_uids = socket_uids;
         Ok(Event::Configure { revision, master, pools: config.pools.into_iter().map(|p| p.spec).collect() })
     }

@@ -27,6 +27,8 @@ pub(super) enum Token {
     Ack(u64),
     /// A descriptor that a worker left with us.
     Stored(u64),
+    /// The output of a hook.
+    Hook(u64),
 }
 
 const KIND_BITS: u32 = 56;
@@ -46,6 +48,7 @@ impl From<Token> for u64 {
             Token::Acks(n) => (9, n),
             Token::Ack(n) => (10, n),
             Token::Stored(n) => (11, n),
+            Token::Hook(n) => (12, n),
         };
         kind << KIND_BITS | number
     }
@@ -68,6 +71,7 @@ impl Token {
             9 => Token::Acks(number),
             10 => Token::Ack(number),
             11 => Token::Stored(number),
+            12 => Token::Hook(number),
             _ => return None,
         })
     }
@@ -92,6 +96,7 @@ mod tests {
             Token::Acks(8),
             Token::Ack(9),
             Token::Stored(10),
+            Token::Hook(11),
         ] {
             assert_eq!(Token::read(token.into()), Some(token));
         }

@@ -53,6 +53,7 @@ impl Master {
                 Some(Token::Acks(pool)) => self.accept_acks(pool),
                 Some(Token::Ack(number)) => self.read_ack(number),
                 Some(Token::Stored(number)) => self.stored_is_dead(number),
+                Some(Token::Hook(number)) => self.read_hook(number),
                 Some(Token::Signals) => signals = true,
                 Some(Token::Control) => accept = true,
                 Some(Token::Client(number)) => {
@@ -71,6 +72,7 @@ impl Master {
             self.accept_clients();
         }
         self.expire_looks();
+        self.expire_hooks();
         self.feed_facts();
         if self.core.next_deadline().is_some_and(|at| at <= Master::now()) {
             self.feed(Event::Tick);
@@ -84,7 +86,7 @@ impl Master {
 
     /// When the loop has something to do of itself.
     fn next_wake(&self, core: Option<Time>) -> Option<Time> {
-        [core, self.looks.next_deadline()].into_iter().flatten().min()
+        [core, self.looks.next_deadline(), self.hooks.next_deadline()].into_iter().flatten().min()
     }
 
     fn note_lateness(&mut self, deadline: Option<Time>, busy: bool) {

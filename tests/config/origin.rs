@@ -54,7 +54,7 @@ fn an_origin_of_a_table_lists_its_keys_and_wrong_keys_are_explained() {
     assert!(said("pool.web.wokers").contains("did you mean `workers`?"));
     assert!(said("pool.wbe.workers").contains("the pools: web, api"));
     assert!(said("pool.web.nice").contains("not set"));
-    assert!(said("pool.web.hooks").contains("nothing in it is set"));
+    assert!(said("pool.api.secrets").contains("nothing in it is set"));
     assert!(said("a..b").contains("is no key"));
     assert!(said("defaults.workers").contains("ask for a key of a pool"));
 }

@@ -7,6 +7,9 @@ use super::targets;
 
 const MEBIBYTE: usize = 1 << 20;
 
+/// What it is, and its piece of a number.
+type Shape = (&'static str, fn(usize) -> String);
+
 /// Time this thread has spent on a CPU: what others do on this host does not count.
 fn on_cpu() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
@@ -89,7 +92,7 @@ fn configs_that_are_long_and_right() {
 
 #[test]
 fn configs_that_are_long_and_wrong_as_a_whole() {
-    let shapes: [(&str, fn(usize) -> String); 5] = [
+    let shapes: [Shape; 5] = [
         ("what is not there yet", |n| format!("[pool.p{n}]\ncommand = 'x'\nrecycle.max_lifetime = '1h'\nscale.mode = 'auto'\n")),
         ("one address", |n| format!("[pool.p{n}]\ncommand = 'x'\nlisten = ':80'\n")),
         ("each after the next", |n| format!("[pool.p{n}]\ncommand = 'x'\nafter = ['p{}']\n", n + 1)),
@@ -108,7 +111,7 @@ fn configs_that_are_long_and_wrong_as_a_whole() {
 
 #[test]
 fn many_variables_and_flags() {
-    let shapes: [(&str, fn(usize) -> String); 3] = [
+    let shapes: [Shape; 3] = [
         ("variables", |n| format!("POOLMASTER__POOL__WEB__ENV__A{n}=x\n")),
         ("flags", |n| format!("--pool.web.env.A{n}=x\n")),
         ("unknown variables", |n| format!("POOLMASTER__X{n}=x\n")),

@@ -78,7 +78,7 @@ fn numbers_at_their_limits_do_no_harm() {
 }
 
 #[test]
-fn descriptors_sent_along_are_not_kept() {
+fn descriptors_sent_along_are_not_kept_unless_that_is_asked_for() {
     let (m, pid) = silent();
     let notifier = Notifier::of(pid);
     heard(&m, &notifier, "before");
@@ -87,7 +87,7 @@ fn descriptors_sent_along_are_not_kept() {
     let files: Vec<File> = (0..50).map(|_| File::open("/dev/null").unwrap()).collect();
     let numbers: Vec<i32> = files.iter().map(AsRawFd::as_raw_fd).collect();
     for round in 0..100 {
-        notifier.send_with_fds(b"FDSTORE=1\nFDNAME=mine", &numbers);
+        notifier.send_with_fds(b"FDSTORE=0\nFDNAME=mine", &numbers);
         notifier.send_with_fds(b"X_JUNK=1", &numbers[..1]);
         if round % 10 == 0 {
             heard(&m, &notifier, &format!("round {round}"));

@@ -159,6 +159,8 @@ fn fault_an_output_file_that_nobody_reads_makes_the_master_deaf() {
     let reader = m.setup.path("pipe");
     let reader = std::thread::spawn(move || std::fs::read_to_string(reader).unwrap());
     let worker = m.wait_count("piped", 1)[0];
+    let command = || std::fs::read(format!("/proc/{worker}/cmdline")).is_ok_and(|text| text.starts_with(b"sleep"));
+    m.log.wait_until("it has said hello", || command().then_some(()));
     assert_eq!(m.stop(), 0);
     assert!(!is_alive(worker));
     assert_eq!(reader.join().unwrap(), "hello\n");

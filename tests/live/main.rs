@@ -43,6 +43,7 @@ mod field_faults;
 mod field_orders;
 mod field_starts;
 mod findings;
+mod hooks;
 mod identity;
 mod listeners;
 mod order;

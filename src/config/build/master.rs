@@ -7,6 +7,7 @@ use super::super::diagnostics::Diagnostics;
 use super::super::spec::{Master, MasterLog};
 use super::super::value::address::SUN_PATH_MAX;
 use super::super::value::scalar::sanitized_name;
+use super::hooks;
 use super::reader::Reader;
 use crate::supervisor::{ExitWhen, MasterSpec};
 
@@ -46,6 +47,7 @@ pub(super) fn build(r: &Reader<'_>, config: Option<&Path>, facts: &Facts, diags:
         stop_with_master: r.text("on_master_death") != "keep",
         log: MasterLog { level: r.text("log.level"), json: r.text("log.format") == "json", file: r.path_of("log.file") },
         trace: r.path_of("trace"),
+        hooks: hooks::of_master(r, diags),
     }
 }
 

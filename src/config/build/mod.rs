@@ -2,6 +2,7 @@
 //! a value alone is not said again here, its default stands in so that everything else is still judged.
 
 mod cross;
+mod hooks;
 mod identity;
 mod launch;
 mod listen;

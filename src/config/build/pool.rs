@@ -10,7 +10,7 @@ use super::super::spec::{Pool, ScaleSignals};
 use super::super::value::scalar::duration_text;
 use super::super::value::start::{Workers, stop_sequence};
 use super::reader::Reader;
-use super::{identity, known_names, launch, listen, protocols, times};
+use super::{hooks, identity, known_names, launch, listen, protocols, times};
 use crate::supervisor::{
     Backoff, Budget, OnBootFailure, PoolId, PoolSpec, ReadyKind, Remove, Restart, RestartPolicy, Rollout, Share, StopStep,
     TimeoutFrom,
@@ -76,7 +76,14 @@ pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, fa
         restart: r.signal("scale.restart_signal"),
     };
     Built {
-        pool: Pool { spec, launch, identity: identity::build(r, diags), listeners: listeners.list, signals },
+        pool: Pool {
+            spec,
+            launch,
+            identity: identity::build(r, diags),
+            hooks: hooks::of_pool(r, diags),
+            listeners: listeners.list,
+            signals,
+        },
         addresses: listeners.places,
     }
 }

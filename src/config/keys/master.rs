@@ -71,9 +71,10 @@ pub(super) const KEYS: &[Key] = &[
         "\"park\"",
         "what SIGWINCH does without a controlling terminal",
     ),
-    later("master.hooks.starting", HOOK, "[]", "command run when the master starts"),
-    later("master.hooks.ready", HOOK, "[]", "command run when all required pools are ready"),
+    now("master.hooks.starting", HOOK, "[]", "command run when the master starts"),
+    now("master.hooks.ready", HOOK, "[]", "command run when all required pools are ready"),
     later("master.hooks.reload", HOOK, "[]", "command run after a reload"),
     later("master.hooks.upgrade", HOOK, "[]", "command run before an upgrade"),
-    later("master.hooks.exit", HOOK, "[]", "command run before the master ends"),
+    now("master.hooks.exit", HOOK, "[]", "command run before the master ends"),
+    now("master.hooks.timeout", Kind::Duration { zero: false }, "\"30s\"", "longest run of a hook, a duration"),
 ];

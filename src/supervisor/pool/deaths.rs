@@ -204,7 +204,8 @@ impl Pool {
                     Next::AwaitProbe => self.probe_at.map(|at| at - cx.now),
                     Next::Replaced | Next::Nothing | Next::PoolFailed | Next::RollHalted => None,
                 };
-                cx.note(Level::Error, Some(id.pool), Some(id), What::SpawnFailed { error, retry_in });
+                let level = if asked.is_some_and(Reason::was_asked) { Level::Info } else { Level::Error };
+                cx.note(level, Some(id.pool), Some(id), What::SpawnFailed { error, retry_in });
             }
         }
         cx.out.extend(later);
