@@ -172,7 +172,11 @@ fn wrong_usage_is_code_2_and_says_what_would_be_right() {
         (&["scale", "web"], "required arguments were not provided"),
         (&["scale", "web", "-50%"], "a percentage is of `scale.max` and has no sign"),
         (&["scale", "web", "lots"], "use +1, -2, 6, 50%"),
+        (&["scale", "web", "100000000"], "at most 1000000 workers can be asked for at once"),
         (&["scale", "all", "+1"], "one pool is meant here"),
+        (&["completions", "tcsh"], "[possible values: bash, elvish, fish, zsh]"),
+        (&["init", "--for", "cobol"], "[possible values: any, uvicorn, "),
+        (&["--json", "init"], "`init` talks to no running master"),
         (&["scale", "web", "-2", "-3"], "unexpected argument"),
         (&["kill", "-s", "NOPE", "web"], "is not a signal"),
         (&["kill", "web:x"], "a slot is a number"),
@@ -705,4 +709,45 @@ fn config_shows_the_file_that_is_named_in_any_way() {
     }
     let ran = finish(&mut program(&["-c", file, "config", "show"], &[]));
     assert!(ran.code == 2 && ran.err.contains("talks to no running master"), "{ran:?}");
+}
+
+#[test]
+fn a_number_of_workers_without_a_pool_or_a_command_is_told_as_such() {
+    for words in [&["run", "--workers", "2", "--"][..], &["run", "--workers", "2"]] {
+        let ran = finish(&mut program(words, &[]));
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.err.contains("no command follows `--`") && ran.err.contains("--workers POOL=2"), "{ran:?}");
+        assert_eq!(ran.last_line(), "poolmaster: usage or config error, nothing was started (exit code 2)");
+    }
+}
+
+#[test]
+fn init_writes_what_check_takes_and_never_overwrites() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = |words: &[&str]| finish(program(words, &[]).current_dir(dir.path()));
+    let file = dir.path().join("pools.toml");
+    let ran = here(&["init", "--for", "node"]);
+    assert!(ran.code == 0 && ran.out.contains("`poolmaster check`") && ran.err.is_empty(), "{ran:?}");
+    assert!(fs::read_to_string(&file).unwrap().contains("node server.js {fd}"));
+    assert_eq!(here(&["check", "--strict"]).code, 0);
+    let ran = here(&["init"]);
+    assert!(ran.code == 1 && ran.err.contains("it is there already, and is left as it is"), "{ran:?}");
+    assert!(fs::read_to_string(&file).unwrap().contains("node server.js {fd}"));
+    let ran = here(&["init", "shop.toml"]);
+    assert!(ran.code == 0 && ran.out.contains("`poolmaster run shop.toml`"), "{ran:?}");
+    let ran = here(&["init", "--for", "jobs", "-"]);
+    assert!(ran.code == 0 && ran.out.contains("[pool.jobs]") && !dir.path().join("-").exists(), "{ran:?}");
+}
+
+#[test]
+fn schema_and_completions_go_to_standard_output_and_need_no_config() {
+    let ran = finish(&mut program(&["config", "schema"], &[]));
+    let schema: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert!(
+        ran.code == 0 && ran.err.is_empty() && schema["definitions"]["pool"]["properties"]["workers"].is_object(),
+        "{}",
+        ran.err
+    );
+    let ran = finish(&mut program(&["completions", "bash"], &[]));
+    assert!(ran.code == 0 && ran.err.is_empty() && ran.out.contains("_poolmaster"), "{ran:?}");
 }

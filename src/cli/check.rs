@@ -11,8 +11,13 @@ use crate::config::diagnostics::{Diagnostic, Diagnostics, note};
 use crate::config::spec::Config;
 use crate::config::{Flag, Loaded, Sources, explain};
 
-/// Arguments of `check`.
+/// Find all errors of a config, without starting anything
 #[derive(clap::Args, Clone, Debug, Default)]
+#[command(after_help = "\
+Examples:
+  poolmaster check                              ./pools.toml, or the one in /etc
+  poolmaster check shop.toml --strict           warnings count as errors, for CI
+  poolmaster check --set pool.web.workers=0     would this be right?")]
 pub struct Args {
     /// The config file; without it ./pools.toml, then /etc/poolmaster/pools.toml
     pub config: Option<PathBuf>,

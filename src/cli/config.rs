@@ -1,15 +1,23 @@
-//! `poolmaster config show` and `poolmaster config origin KEY`: what is in force, and why.
+//! `poolmaster config show`, `config origin KEY` and `config schema`: what is in force, why, and what could be.
 
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{Context, Exit, check};
-use crate::config::{Loaded, Origin, explain};
+use super::{Context, Exit, check, output};
+use crate::config::{Loaded, Origin, explain, schema};
 
-/// Arguments of `config`.
+/// Show what is in force (show), why (origin), what could be (schema)
 #[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  poolmaster config show pools.toml                all values in force
+  poolmaster config origin pool.web.workers        where one comes from, what it hides
+  poolmaster config schema > pools.schema.json     for an editor's TOML plugin
+
+In a config, `#:schema ./pools.schema.json` as the first line names the schema to editors
+that use Taplo (Even Better TOML, Helix, Zed).")]
 pub struct Args {
     /// What to say about the config
     #[command(subcommand)]
@@ -41,18 +49,26 @@ pub enum Verb {
         /// The config file, as with --config
         file: Option<PathBuf>,
     },
+    /// The JSON Schema of a config (draft 7), for editors; reads no config
+    Schema,
 }
 
 impl Args {
     /// The file, wherever it was named.
     fn file(&self) -> Option<PathBuf> {
-        let (Verb::Show { file } | Verb::Origin { file, .. }) = &self.verb;
-        file.clone().or_else(|| self.config.clone())
+        let named = match &self.verb {
+            Verb::Show { file } | Verb::Origin { file, .. } => file.clone(),
+            Verb::Schema => None,
+        };
+        named.or_else(|| self.config.clone())
     }
 }
 
 /// Answers about the config.
 pub fn run(args: &Args, ctx: &Context) -> Exit {
+    if matches!(args.verb, Verb::Schema) {
+        return if output::out(&schema::text()) { Exit::Done } else { Exit::Failed };
+    }
     let (text, errors, exit) = match check::sources(args.file(), &args.set, ctx) {
         Ok(sources) => match explain(&sources) {
             Ok(loaded) => answer(args, &loaded),
@@ -79,6 +95,7 @@ fn answer(args: &Args, loaded: &Loaded) -> (String, String, Exit) {
             Ok(origins) => origins.iter().map(Origin::text).collect(),
             Err(why) => return (String::new(), format!("error: {why}\nno origin to show\n"), Exit::Usage),
         },
+        Verb::Schema => schema::text(),
     };
     (text, String::new(), Exit::Done)
 }

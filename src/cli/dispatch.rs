@@ -8,8 +8,8 @@ use clap::error::ErrorKind;
 use super::groups::ALONE;
 use super::{Answer, Cli, Context, Exit, Reach, Session, Verb, output};
 use super::{
-    check, config, health, kill, listeners, ps, reload, reopen, restart, retry, run, scale, shutdown, signals, start, status,
-    stop, wait, worker,
+    check, completions, config, health, init, kill, listeners, ps, reload, reopen, restart, retry, run, scale, shutdown, signals,
+    start, status, stop, wait, worker,
 };
 use crate::client::ClientError;
 
@@ -24,6 +24,8 @@ pub fn main(words: impl IntoIterator<Item = OsString>, ctx: &Context) -> u8 {
         Verb::Run(args) => return own(run::run(args, ctx), Exit::meaning_of_run),
         Verb::Check(args) => return own(check::run(args, ctx), Exit::meaning),
         Verb::Config(args) => return own(config::run(args, ctx), Exit::meaning),
+        Verb::Init(args) => return own(init::run(args, ctx), Exit::meaning),
+        Verb::Completions(args) => return own(completions::run(args), Exit::meaning),
         Verb::Worker(args) => return worker::run(args, ctx),
         Verb::Status(args) => status::run(args, &session),
         Verb::Ps(args) => ps::run(args, &session),

@@ -10,7 +10,7 @@ use crate::protocol::{KillParameters, Request, Selector, parse_signal};
 Examples:
   poolmaster kill web:3              TERM to the worker in slot 3; it is replaced
   poolmaster kill -s USR1 web        USR1 to every worker of the pool
-  poolmaster kill -s RTMIN+3 all
+  poolmaster kill -s RTMIN+3 jobs    a real-time signal
 
 What follows an exit is up to the pool's restart policy; to keep workers down: `stop`.")]
 pub struct Args {

@@ -3,6 +3,7 @@
 //! Verbs that talk to a master are handed a [`Session`] and return an [`Answer`]; they print nothing themselves.
 
 pub mod check;
+pub mod completions;
 pub mod config;
 mod context;
 mod dispatch;
@@ -10,9 +11,11 @@ mod exit;
 mod groups;
 pub mod health;
 mod host;
+pub mod init;
 mod instance;
 pub mod kill;
 pub mod listeners;
+pub mod manual;
 mod output;
 pub mod ps;
 pub mod reload;
@@ -36,7 +39,7 @@ pub mod worker;
 pub use context::{Context, working_directory};
 pub use dispatch::main;
 pub use exit::Exit;
-pub use groups::command;
+pub use groups::{command, groups};
 pub use session::{Answer, Reach, Session, Waiting};
 
 /// This version.
@@ -76,9 +79,11 @@ pub enum Verb {
     Stop(stop::Args),
     /// End the master and all its workers
     Shutdown(shutdown::Args),
+    /// Write a commented config to start from
+    Init(init::Args),
     /// Find all errors of a config, without starting anything
     Check(check::Args),
-    /// Show the config as it is in force, and where values come from
+    /// Show what is in force (show), why (origin), what could be (schema)
     Config(config::Args),
     /// Reopen log files, after they were moved away
     Reopen(reopen::Args),
@@ -94,6 +99,8 @@ pub enum Verb {
     Retry(retry::Args),
     /// Send a signal to workers
     Kill(kill::Args),
+    /// Print a script that completes this command line in a shell
+    Completions(completions::Args),
     /// Be the sample worker: an HTTP hello that misbehaves on demand
     Worker(worker::Args),
 }

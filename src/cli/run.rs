@@ -17,14 +17,16 @@ use crate::runtime::{self, Settings};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  poolmaster run                                the config in ./pools.toml or /etc/poolmaster/pools.toml
-  poolmaster run shop.toml --workers web=8      a config, with one value set from here
-  poolmaster run --only web                     one of its pools alone
+  poolmaster run                               the config in ./pools.toml, or in
+                                               /etc/poolmaster/pools.toml
+  poolmaster run shop.toml --workers web=8     a config, with one value from here
+  poolmaster run --only web                    one of its pools alone
   poolmaster run --listen :8000 --workers 4 -- uvicorn app:app --fd {fd}
-                                                no config: one pool named main
+                                               no config: one pool named main
 
-Exit status: 0 stopped as ordered; 2 wrong usage or config; 3 a worker could not boot; 4 a worker could not load its app;
-1 any other failure; 70 internal error.")]
+Exit codes: 0 stopped as ordered, 1 failed, 2 wrong usage or wrong config, 3 a
+worker could not boot, 4 a worker could not load its application, 70 internal
+error.")]
 pub struct Args {
     /// The config file [default: ./pools.toml, then /etc/poolmaster/pools.toml]
     pub config: Option<PathBuf>,
@@ -106,6 +108,12 @@ fn sources(args: &Args, ctx: &Context) -> Result<Sources, String> {
         }
         let mut flags = Vec::new();
         for argument in &args.workers {
+            if args.config.is_none() && argument.parse::<u32>().is_ok() {
+                return Err(format!(
+                    "poolmaster: --workers {argument}: a number alone is for a command given here, and no command follows `--`; write \
+                     `poolmaster run --workers {argument} -- COMMAND`, or, for a pool of a config, --workers POOL={argument}"
+                ));
+            }
             flags.push(Flag::workers(argument).map_err(|e| format!("error: {e}"))?);
         }
         Sources { path: args.config.as_ref().map(|p| ctx.cwd.join(p)), flags, ..Sources::default() }

@@ -29,8 +29,16 @@ const LOAD_FAILED: u8 = 4;
 
 /// The flags of `poolmaster worker`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Pages: / (hello), /env, /healthz, /slow?ms=N, /crash (with --allow-crash).\n\
-    Durations: 500ms, 5s, 1m30s. Sizes: 512K, 1M, 2G. Times of misbehaviours count from the start of the process.")]
+#[command(after_help = "\
+Examples:
+  poolmaster worker --listen :8000                     without a master
+  poolmaster run --listen :8000 -- poolmaster worker   under one
+  poolmaster run --listen :8000 -- poolmaster worker --crash-after 5s
+
+Pages: / (hello), /env, /healthz, /slow?ms=N, /crash (with --allow-crash).
+
+Durations: 500ms, 5s, 1m30s. Sizes: 512K, 1M, 2G. Times of misbehaviours count from
+the start of the process.")]
 pub struct Args {
     #[command(flatten)]
     serving: Serving,

@@ -25,6 +25,7 @@ mod later;
 mod merge;
 mod near;
 pub mod node;
+pub mod schema;
 mod show;
 pub mod spec;
 pub mod table;

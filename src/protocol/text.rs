@@ -40,9 +40,13 @@ pub fn parse_scale(text: &str) -> Result<ScaleChange, ParseError> {
         },
     };
     change.ok_or_else(|| {
-        let why = match text.strip_suffix('%').map(|t| t.strip_prefix(['+', '-']).unwrap_or(t)) {
-            Some(n) if digits(n).is_some() => "a percentage is of `scale.max` and has no sign",
-            _ => "more or fewer workers",
+        let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+        if !unsigned.is_empty() && unsigned.bytes().all(|b| b.is_ascii_digit()) {
+            return ParseError(format!("{text:?}: at most {MOST} workers can be asked for at once"));
+        }
+        let why = match unsigned.strip_suffix('%') {
+            Some(n) if digits(n).is_some() && unsigned != text => "a percentage is of `scale.max` and has no sign",
+            _ => "this is no number of workers",
         };
         ParseError(format!("{text:?}: {why}: use +1, -2, 6, 50% (of scale.max), or config (back to the file's number)"))
     })
@@ -154,11 +158,12 @@ mod tests {
 
     #[test]
     fn what_is_no_change_of_scale_says_what_would_be() {
-        for text in
-            ["", "+", "-", "%", "++1", "+-1", "1.5", " 1", "1 ", "six", "5%%", "Config", "99999999999", "1000001", "+50%", "-50%"]
-        {
+        for text in ["", "+", "-", "%", "++1", "+-1", "1.5", " 1", "1 ", "six", "5%%", "Config", "+50%", "-50%"] {
             let error = parse_scale(text).unwrap_err().to_string();
             assert!(error.contains("use +1, -2, 6, 50%"), "{text:?}: {error}");
+        }
+        for text in ["99999999999", "1000001", "+1000001", "-1000001"] {
+            assert!(parse_scale(text).unwrap_err().to_string().contains("at most 1000000 workers"), "{text:?}");
         }
         assert!(parse_scale("-50%").unwrap_err().to_string().contains("has no sign"));
     }

@@ -4,9 +4,13 @@
 mod master;
 mod meant;
 mod pool;
+mod samples;
+mod tables;
 
 pub use super::kind::{Kind, When};
 pub(super) use meant::meant;
+pub(super) use tables::about_table;
+pub use tables::tables;
 
 /// One key.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,6 +120,11 @@ pub(super) fn below(path: &[&str]) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::kind::Around;
+    use super::super::node::{Node, Place};
+    use super::super::toml_text;
     use super::*;
 
     #[test]
@@ -126,6 +135,44 @@ mod tests {
             assert!(key.about.len() > 10 && !key.about.ends_with('.'), "{}: {:?}", key.path, key.about);
         }
         assert!(seen.len() > 130, "{}", seen.len());
+    }
+
+    /// True for types whose values are bare numbers of something.
+    fn counts(kind: Kind) -> bool {
+        match kind {
+            Kind::Int(..) | Kind::Float(..) | Kind::Duration { .. } | Kind::Size(_) | Kind::Ints(..) => true,
+            Kind::Workers | Kind::AtOnce | Kind::Share | Kind::Limit => true,
+            _ => false,
+        }
+    }
+
+    #[test]
+    fn every_number_has_a_unit_and_every_key_an_example_that_is_right() {
+        let (env, place) = (BTreeMap::new(), Place::BUILT_IN);
+        let around = Around { env: &env, cwd: std::path::Path::new("/") };
+        for key in all() {
+            assert_eq!(key.unit().is_some(), counts(key.kind), "{}: unit {:?}", key.path, key.unit());
+            for text in [key.default, &key.example()].into_iter().filter(|text| !text.is_empty()) {
+                let raw = toml_text::value(text, &place).expect("TOML");
+                let node = Node { key: place.clone(), place: place.clone(), raw };
+                assert!(key.kind.check(&node, around).is_ok(), "{} = {text}", key.path);
+            }
+            // Of a choice, the default may be all that this version has.
+            let fixed = matches!(key.kind, Kind::Choice(_) | Kind::Choices(_));
+            assert!(fixed || key.example() != key.default, "{}: the default is no example", key.path);
+        }
+        let unknown = samples::paths().find(|path| all().all(|key| key.path != *path));
+        assert_eq!(unknown, None, "an example of no key");
+    }
+
+    #[test]
+    fn every_table_is_described_and_nothing_else() {
+        let parents = |key: &'static Key| key.path.match_indices('.').map(|(dot, _)| &key.path[..dot]);
+        let mut want: std::collections::BTreeSet<&str> = all().flat_map(parents).collect();
+        want.remove("pool");
+        want.insert("");
+        assert_eq!(tables().map(|(path, _)| path).collect::<std::collections::BTreeSet<_>>(), want);
+        assert_eq!(about_table(&["master", "log"]), Some("the master's own log"));
     }
 
     #[test]

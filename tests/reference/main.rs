@@ -1,0 +1,11 @@
+//! The reference is made from the definitions in the code: command line, keys of a config, control messages. What is checked in must be
+//! what they give; `BLESS=1 cargo test --test reference` writes it anew.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests")]
+
+mod completions;
+mod drift;
+mod man;
+mod roff;
+mod schema;
+mod validator;
