@@ -47,6 +47,8 @@ pub struct Master {
     pub log: MasterLog,
     /// Record the core's events here.
     pub trace: Option<PathBuf>,
+    /// It runs in the background.
+    pub daemon: bool,
     /// Commands for its own moments.
     pub hooks: MasterHooks,
 }

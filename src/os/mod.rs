@@ -24,6 +24,7 @@
 //! | [`lockfile`] | one instance, one pid file |
 //! | [`dirs`] | directories one may trust |
 //! | [`connect`] | connecting without waiting |
+//! | [`daemon`] | the way into the background |
 //! | [`users`] | users and groups by name |
 
 pub mod accepting;
@@ -31,6 +32,7 @@ pub mod access;
 pub mod budget;
 pub mod clock;
 pub mod connect;
+pub mod daemon;
 pub mod dirs;
 pub mod epoll;
 mod errno;

@@ -13,7 +13,7 @@ use crate::os::accepting::is_accepting;
 use crate::os::epoll::Interest;
 use crate::os::signals::{kill, kill_group};
 use crate::os::spawn;
-use crate::supervisor::{Action, Event, Level, Note, PoolId, Scope, SpawnError, SpawnFault, WorkerId};
+use crate::supervisor::{Action, Event, Level, Note, PoolId, Scope, SpawnError, SpawnFault, What, WorkerId};
 
 /// Forks and looks in one turn; more of them wait for the next, after what has happened meanwhile.
 const EXPENSIVE: u32 = 16;
@@ -212,6 +212,19 @@ impl Master {
         while let Some(note) = self.notes.pop_front() {
             self.note(&note);
             self.hook_on(&note);
+            self.report_on(&note);
+        }
+    }
+
+    /// Whoever started this daemon waits for its pools, or, when none of them starts by itself, for nothing more than a config in force.
+    fn report_on(&mut self, note: &Note) {
+        let ready = match note.what {
+            What::AllReady { .. } => true,
+            What::Configured { .. } => self.core.pools().iter().all(|pool| !pool.spec.autostart),
+            _ => false,
+        };
+        if ready && let Some(report) = self.report.take() {
+            report.ready();
         }
     }
 

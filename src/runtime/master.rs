@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::acks::Acks;
 use super::clients::Clients;
+use super::daemon::Report;
 use super::fdstore::FdStore;
 use super::files::Files;
 use super::hooks::{Hooks, Preparing};
@@ -67,6 +68,8 @@ pub(super) struct Master {
     pub(super) preparing: Preparing,
     /// The first config, while the hook before it runs.
     pub(super) held_config: Option<Event>,
+    /// Who waits to hear that this daemon is ready.
+    pub(super) report: Option<Report>,
     pub(super) acks: Acks,
     pub(super) fdstore: FdStore,
     pub(super) clients: Clients,

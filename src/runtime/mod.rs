@@ -5,6 +5,7 @@ mod acks;
 mod actions;
 mod answers;
 mod clients;
+pub mod daemon;
 mod dialects;
 mod environment;
 mod fdstore;

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use super::acks::Acks;
 use super::clients::Clients;
+use super::daemon::Report;
 use super::environment::Environment;
 use super::fdstore::FdStore;
 use super::files::{Files, FilesError};
@@ -47,6 +48,8 @@ pub struct Settings {
     pub environment: Vec<(OsString, OsString)>,
     /// Its working directory, by the name that it was started in. New workers go there anew, if it is still there.
     pub directory: PathBuf,
+    /// Of a daemon: who waits to hear that it is ready.
+    pub report: Option<Report>,
 }
 
 /// The master could not be started.
@@ -105,7 +108,17 @@ fn kernel(attempt: &'static str) -> impl Fn(std::io::Error) -> StartError {
 const SIGPENDING_WANTED: u64 = 4096;
 
 /// Runs a master to its end; the number is the exit code.
-pub fn run(settings: Settings) -> Result<u8, StartError> {
+pub fn run(mut settings: Settings) -> Result<u8, StartError> {
+    let mut report = settings.report.take();
+    let outcome = start(settings, &mut report);
+    if let (Err(e), Some(report)) = (&outcome, report) {
+        report.failed(1, &e.to_string());
+    }
+    outcome
+}
+
+/// As [`run`]; who waits for the daemon is told by the master once there is one.
+fn start(settings: Settings, report: &mut Option<Report>) -> Result<u8, StartError> {
     // Before any thread: the log's thread keeps the mask of its maker, and no signal may come in between.
     let reset_signals = signals::ignored_at_start();
     // Before any other descriptor is opened: the lowest numbers make the fastest starts.
@@ -113,7 +126,7 @@ pub fn run(settings: Settings) -> Result<u8, StartError> {
     signals::block_all();
     // Whoever started us may have ignored it; kept so, no worker's end would ever be seen.
     signals::hear_of_children();
-    let Settings { config, reader, environment, directory } = settings;
+    let Settings { config, reader, environment, directory, report: _ } = settings;
     if let Some(mask) = config.master.umask {
         process::set_umask(mask);
     }
@@ -130,10 +143,15 @@ pub fn run(settings: Settings) -> Result<u8, StartError> {
         }
     };
     let config = master.first_config.take();
-    let outcome = config.map_or(Ok(()), |config| master.install(config).map(|event| master.begin(event)));
-    if let Err(e) = outcome {
-        master.close();
-        return Err(e);
+    match config.map(|config| master.install(config)).transpose() {
+        Ok(event) => {
+            master.report = report.take();
+            event.into_iter().for_each(|event| master.begin(event));
+        }
+        Err(e) => {
+            master.close();
+            return Err(e);
+        }
     }
     Ok(guard::keep_running(master))
 }
@@ -208,6 +226,7 @@ fn assemble(
         hooks: Hooks::default(),
         preparing: Preparing::default(),
         held_config: None,
+        report: None,
         acks: Acks::default(),
         fdstore: FdStore::default(),
         clients: Clients::default(),

@@ -44,6 +44,7 @@ mod field_orders;
 mod field_starts;
 mod findings;
 mod hooks;
+mod host_daemon;
 mod identity;
 mod listeners;
 mod order;

@@ -20,7 +20,7 @@ pub(super) const KEYS: &[Key] = &[
     now("master.socket_mode", Kind::Mode, "\"0600\"", "permission bits of the control socket"),
     now("master.socket_users", Kind::Users, "[]", "users that may connect, beside root and the master's own"),
     now("master.default_pool", Kind::Text, "\"\"", "the pool that TTIN and TTOU act on; default: the only pool"),
-    later("master.daemon", Kind::Bool, "false", "go to the background once the pools are ready"),
+    now("master.daemon", Kind::Bool, "false", "go to the background once the pools are ready; needs log.file"),
     now("master.umask", Kind::Mode, "", "file mode mask of the master and its workers; default: the inherited one"),
     now(
         "master.on_master_death",
