@@ -25,6 +25,7 @@
 //! | [`dirs`] | directories one may trust |
 //! | [`connect`] | connecting without waiting |
 //! | [`daemon`] | the way into the background |
+//! | [`service`] | the word to the service manager |
 //! | [`users`] | users and groups by name |
 
 pub mod accepting;
@@ -45,6 +46,7 @@ pub mod path;
 pub mod process;
 mod procfs;
 pub mod reap;
+pub mod service;
 pub mod signals;
 mod socket_file;
 pub mod spawn;

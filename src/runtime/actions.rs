@@ -63,7 +63,10 @@ impl Master {
                 self.facts.push_back(Event::Looked { worker, accepting: seen });
             }
             Action::Signal { worker, signal, scope } => self.signal(worker, signal, scope),
-            Action::ReadConfig => self.read_config(),
+            Action::ReadConfig => {
+                self.service.reload_begins(Master::now());
+                self.read_config();
+            }
             Action::ReopenLogs => {
                 self.log.reopen();
                 match &self.config.log.file {
@@ -190,6 +193,8 @@ impl Master {
                 Action::Note(note) => {
                     self.note(&note);
                     self.hook_on(&note);
+                    self.report_on(&note);
+                    self.serve_note(&note);
                 }
                 deed => self.actions.push_back(deed),
             }
@@ -209,10 +214,16 @@ impl Master {
     /// Logs what the core has to say. After the deeds: a worker that is missing comes first, and the thread that writes does not take a
     /// processor from its start.
     pub(super) fn tell_notes(&mut self) {
+        let mut told = false;
         while let Some(note) = self.notes.pop_front() {
             self.note(&note);
             self.hook_on(&note);
             self.report_on(&note);
+            self.serve_note(&note);
+            told = true;
+        }
+        if told {
+            self.service.update(&self.core);
         }
     }
 

@@ -16,6 +16,7 @@ use super::notify::NotifySockets;
 use super::pools::{Ids, PoolRun};
 use super::processes::Processes;
 use super::sabotage::Sabotage;
+use super::service::Service;
 use super::signals::SignalMap;
 use super::sockets::Socket;
 use super::start::Reader;
@@ -70,6 +71,7 @@ pub(super) struct Master {
     pub(super) held_config: Option<Event>,
     /// Who waits to hear that this daemon is ready.
     pub(super) report: Option<Report>,
+    pub(super) service: Service,
     pub(super) acks: Acks,
     pub(super) fdstore: FdStore,
     pub(super) clients: Clients,

@@ -26,6 +26,7 @@ mod reap;
 mod relay;
 mod requests;
 mod sabotage;
+mod service;
 mod signals;
 mod sockets;
 mod start;

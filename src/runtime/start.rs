@@ -24,6 +24,7 @@ use super::notify::NotifySockets;
 use super::pools::{Ids, PoolRun, Prepared};
 use super::processes::Processes;
 use super::sabotage::Sabotage;
+use super::service::Service;
 use super::signals::SignalMap;
 use super::sockets::{apply_all, open_all};
 use super::token::Token;
@@ -197,6 +198,7 @@ fn assemble(
         own_binary: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
     };
     let relay = log.relay();
+    let service = Service::of(&environment, Master::now());
     Ok(Master {
         core: Supervisor::new(seed),
         actions: VecDeque::new(),
@@ -227,6 +229,7 @@ fn assemble(
         preparing: Preparing::default(),
         held_config: None,
         report: None,
+        service,
         acks: Acks::default(),
         fdstore: FdStore::default(),
         clients: Clients::default(),
