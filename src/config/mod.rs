@@ -129,7 +129,11 @@ pub fn explain(sources: &Sources) -> Result<Loaded, Diagnostics> {
     let warnings: Vec<Diagnostic> = diags.warnings().cloned().collect();
     config.warnings = warnings.iter().map(Diagnostic::line).collect();
     config.not_yet = not_yet;
-    Ok(Loaded { config, warnings, trees, layers, env })
+    let mut loaded = Loaded { config, warnings, trees, layers, env };
+    if matches!(loaded.config.master.log.level.as_str(), "debug" | "trace") {
+        loaded.config.shown = loaded.show_toml();
+    }
+    Ok(loaded)
 }
 
 /// The control socket of the master that runs this config. Errors in the pools do not matter: a client has to reach a running master

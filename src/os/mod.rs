@@ -26,6 +26,7 @@
 //! | [`connect`] | connecting without waiting |
 //! | [`daemon`] | the way into the background |
 //! | [`service`] | the word to the service manager |
+//! | [`title`] | how this process is listed |
 //! | [`users`] | users and groups by name |
 
 pub mod accepting;
@@ -50,6 +51,7 @@ pub mod service;
 pub mod signals;
 mod socket_file;
 pub mod spawn;
+pub mod title;
 pub mod unix;
 pub mod users;
 

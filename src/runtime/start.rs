@@ -32,7 +32,7 @@ use super::trace::Trace;
 use crate::config::spec::Config;
 use crate::os::epoll::{Epoll, Interest};
 use crate::os::listener::ListenError;
-use crate::os::{clock, process, signals, spawn};
+use crate::os::{clock, process, signals, spawn, title};
 use crate::supervisor::{Event, Supervisor, Time};
 use crate::telemetry::{Log, LogError, LogOptions};
 
@@ -125,6 +125,8 @@ fn start(settings: Settings, report: &mut Option<Report>) -> Result<u8, StartErr
     // Before any other descriptor is opened: the lowest numbers make the fastest starts.
     spawn::reserve();
     signals::block_all();
+    // One thread so far, and nobody reads the arguments any more.
+    title::set(&format!("poolmaster: master [{}]", settings.config.master.name));
     // Whoever started us may have ignored it; kept so, no worker's end would ever be seen.
     signals::hear_of_children();
     let Settings { config, reader, environment, directory, report: _ } = settings;
@@ -303,6 +305,9 @@ impl Master {
             };
             self.open_acks(pool.spec.id, &run).map_err(|cause| StartError::Acks { pool: pool.spec.name.clone(), cause })?;
             runs.insert(pool.spec.id, Rc::new(run));
+        }
+        if !config.shown.is_empty() {
+            tracing::debug!("the whole config, from all of its layers:\n{}", config.shown);
         }
         for warning in &config.warnings {
             tracing::warn!("{warning}");

@@ -45,6 +45,7 @@ mod field_starts;
 mod findings;
 mod hooks;
 mod host_daemon;
+mod host_rows;
 mod host_service;
 mod identity;
 mod listeners;
