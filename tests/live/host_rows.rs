@@ -118,7 +118,7 @@ fn as_process_1_it_reaps_what_is_left_to_it_and_stops_as_ever() {
     m.log.wait_for("b:0 | poolmaster", 1);
     // Strangers that end with 3, reaped, and mistaken for nobody's boot failure.
     m.log.wait_for("reaped a process that is no worker: exited with code 3", 3);
-    assert_eq!(m.ok(&["status", "--json"]).contains("failed"), false);
+    assert!(!m.ok(&["status", "--json"]).contains("failed"));
     let inner = children(m.pid())[0];
     kill(inner, libc::SIGTERM);
     m.log.wait_for("exit code 0", 1);
