@@ -14,6 +14,7 @@ use super::lockfile::{InstanceLock, LockError};
 use super::procfs;
 use super::socket_file::{self, FileId, LONGEST, Occupied, bind_and_rename, check_free, unlink_if};
 
+mod door;
 mod error;
 pub mod holder;
 mod queue;
@@ -127,6 +128,15 @@ impl Listening {
     /// Changes the length of the accept queue of the live socket.
     pub fn set_backlog(&self, backlog: u32) -> io::Result<()> {
         socket_file::listen(&self.fd, backlog)
+    }
+
+    /// Keeps new connections out. Those that wait in the queue stay there.
+    pub fn let_nobody_in(&self) -> io::Result<()> {
+        match (&self.address, &self.file) {
+            (ListenAddress::Tcp { .. }, _) => door::drop_beginners(self.fd.as_fd()),
+            (_, Some(file)) => unlink_if(&file.path, file.id).map(drop),
+            (_, None) => Ok(()),
+        }
     }
 
     /// Removes a Unix socket's file, if it is still the one we made, and its lock file. True: it was. Nothing to do for TCP.

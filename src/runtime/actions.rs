@@ -63,6 +63,7 @@ impl Master {
                 self.facts.push_back(Event::Looked { worker, accepting: seen });
             }
             Action::Signal { worker, signal, scope } => self.signal(worker, signal, scope),
+            Action::Quiesce => self.quiesce(),
             Action::ReadConfig => {
                 self.service.reload_begins(Master::now());
                 self.read_config();

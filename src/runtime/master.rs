@@ -11,6 +11,7 @@ use super::fdstore::FdStore;
 use super::files::Files;
 use super::hooks::{Hooks, Preparing};
 use super::launch::Common;
+use super::linger::Lingering;
 use super::looks::Looks;
 use super::notify::NotifySockets;
 use super::pools::{Ids, PoolRun};
@@ -64,6 +65,7 @@ pub(super) struct Master {
     pub(super) common: Common,
 
     pub(super) looks: Looks,
+    pub(super) lingering: Lingering,
     pub(super) hooks: Hooks,
     /// What hooks hold back.
     pub(super) preparing: Preparing,

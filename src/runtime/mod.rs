@@ -15,6 +15,7 @@ mod hooks;
 mod identity;
 mod janitor;
 mod launch;
+mod linger;
 mod looks;
 mod master;
 mod notify;

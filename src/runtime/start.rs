@@ -18,6 +18,7 @@ use super::guard;
 use super::hooks::{Hooks, Preparing};
 use super::identity::{self, Workers};
 use super::launch::Common;
+use super::linger::Lingering;
 use super::looks::Looks;
 use super::master::Master;
 use super::notify::NotifySockets;
@@ -227,6 +228,7 @@ fn assemble(
         stillborn: BTreeSet::new(),
         common,
         looks: Looks::default(),
+        lingering: Lingering::default(),
         hooks: Hooks::default(),
         preparing: Preparing::default(),
         held_config: None,

@@ -48,6 +48,7 @@ mod host_daemon;
 mod host_rows;
 mod host_service;
 mod identity;
+mod linger;
 mod listeners;
 mod order;
 mod parity_birth;

@@ -42,6 +42,7 @@ pub(super) fn build(r: &Reader<'_>, config: Option<&Path>, facts: &Facts, diags:
             },
             winch_parks: r.text("signals.winch") != "ignore",
             hup_restarts: r.text("signals.hup") != "ignore",
+            linger: r.duration("linger"),
         },
         runtime_dir,
         pidfile,

@@ -1,7 +1,7 @@
 //! Owns the definitions of the keys of `[master]`.
 
 use super::When::{Later, Now};
-use super::{Key, Kind, later, later_even_default, now};
+use super::{Key, Kind, later, now};
 
 /// Zero has a meaning.
 const TIME: Kind = Kind::Duration { zero: true };
@@ -40,7 +40,12 @@ pub(super) const KEYS: &[Key] = &[
         "\"wait\"",
         "what pools without listeners do in a second master before its promotion",
     ),
-    later_even_default("master.linger", TIME, "\"5s\"", "how long a graceful shutdown serves the accept queue first, a duration"),
+    now(
+        "master.linger",
+        TIME,
+        "\"5s\"",
+        "how long a graceful shutdown serves the accept queues first, a duration; 0: not at all",
+    ),
     now("master.graceful_timeout", Kind::Duration { zero: false }, "\"60s\"", "bound on a whole graceful shutdown, a duration"),
     now(
         "master.log.level",
