@@ -292,7 +292,7 @@ pub struct Listener {
     pub name: String,
     /// Where it listens.
     pub address: Address,
-    /// Length of the accept queue.
+    /// Length of the accept queue; 0: there is none (UDP).
     pub backlog: u32,
     /// O_NONBLOCK on the shared description.
     pub nonblocking: bool,
@@ -312,6 +312,15 @@ pub enum Address {
         /// IPV6_V6ONLY is off.
         dual: bool,
     },
+    /// UDP; `dual` on `[::]`: IPv4 as well.
+    Udp {
+        /// Address and port.
+        addr: SocketAddr,
+        /// IPV6_V6ONLY is off.
+        dual: bool,
+    },
     /// A Unix stream socket at this path.
     Unix(PathBuf),
+    /// A Unix stream socket of this abstract name, without its leading NUL byte or `@`.
+    Abstract(String),
 }

@@ -28,7 +28,9 @@ impl Drop for Socket {
 fn spec_of(config: &Listener) -> ListenSpec {
     let address = match &config.address {
         Address::Tcp { addr, dual } => ListenAddress::Tcp { addr: *addr, dual: *dual },
+        Address::Udp { addr, dual } => ListenAddress::Udp { addr: *addr, dual: *dual },
         Address::Unix(path) => ListenAddress::Unix(path.clone()),
+        Address::Abstract(name) => ListenAddress::Abstract(name.clone()),
     };
     ListenSpec { address, backlog: config.backlog, nonblocking: config.nonblocking, nodelay: config.nodelay, mode: config.mode }
 }
@@ -72,6 +74,7 @@ fn apply(listening: &Listening, spec: &ListenSpec) {
         ListenAddress::Tcp { .. } => {
             told("TCP_NODELAY", setsockopt(listening, sockopt::TcpNoDelay, &spec.nodelay).map_err(Into::into))
         }
+        ListenAddress::Udp { .. } | ListenAddress::Abstract(_) => {}
         ListenAddress::Unix(path) => {
             if let Some(mode) = spec.mode {
                 told("mode", std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)));

@@ -67,13 +67,15 @@ impl Listeners {
         self.names.push(name.clone());
         if let Some(Spelled::Address(address)) = address {
             self.places.push(place);
+            let backlog = match option("backlog") {
+                _ if matches!(address, Address::Udp { .. }) => 0,
+                Some(Typed::Int(n)) => u32::try_from(n).unwrap_or(1024),
+                _ => 1024,
+            };
             self.list.push(Listener {
                 name,
                 address,
-                backlog: match option("backlog") {
-                    Some(Typed::Int(n)) => u32::try_from(n).unwrap_or(1024),
-                    _ => 1024,
-                },
+                backlog,
                 nonblocking: on("nonblocking"),
                 nodelay: on("nodelay"),
                 mode: match option("mode") {

@@ -1,10 +1,11 @@
 //! Listening sockets of both kinds.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr as SocketName, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use super::support::{in_own_process, soon};
@@ -23,10 +24,21 @@ fn unix(path: &Path) -> ListenSpec {
     spec(ListenAddress::Unix(path.to_owned()))
 }
 
+fn udp(addr: &str) -> ListenSpec {
+    spec(ListenAddress::Udp { addr: addr.parse().unwrap(), dual: false })
+}
+
+/// An abstract name that no other test has.
+fn named(test: &str) -> (ListenSpec, SocketName) {
+    let name = format!("poolmaster-test-{}-{test}", self_pid());
+    let address = SocketName::from_abstract_name(&name).unwrap();
+    (spec(ListenAddress::Abstract(name)), address)
+}
+
 fn port(listening: &Listening) -> SocketAddr {
     match listening.local_addr() {
-        ListenAddress::Tcp { addr, .. } => *addr,
-        ListenAddress::Unix(_) => panic!("no TCP"),
+        ListenAddress::Tcp { addr, .. } | ListenAddress::Udp { addr, .. } => *addr,
+        ListenAddress::Unix(_) | ListenAddress::Abstract(_) => panic!("no port"),
     }
 }
 
@@ -261,6 +273,69 @@ fn the_kernels_limit_is_known() {
     assert!(limit > 0);
     let listening = Listening::open(&ListenSpec { backlog: limit + 1000, ..tcp("127.0.0.1:0") }).unwrap();
     assert_eq!(listening.queue(), Some((0, limit)), "clamped");
+}
+
+#[test]
+fn packets_of_udp_arrive_and_its_port_is_held_alone() {
+    let listening = Listening::open(&udp("127.0.0.1:0")).unwrap();
+    let address = port(&listening);
+    assert_eq!(listening.local_addr().to_string(), format!("udp://{address}"));
+    assert!(address.port() != 0 && listening.state_listening());
+    assert_eq!(listening.queue(), None, "nothing is ever accepted there");
+    listening.set_backlog(5).unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.send_to(b"hello", address).unwrap();
+    let receiving = UdpSocket::from(listening.as_fd().try_clone_to_owned().unwrap());
+    receiving.set_nonblocking(false).unwrap();
+    let mut buffer = [0; 16];
+    assert_eq!(receiving.recv_from(&mut buffer).unwrap(), (5, client.local_addr().unwrap()));
+    let error = refused(&udp(&address.to_string()));
+    assert!(error.to_string().contains("in use by") && error.errno == Some(libc::EADDRINUSE), "{error}");
+    assert!(error.to_string().contains(&format!("(pid {})", self_pid())), "{error}");
+    // The same port of TCP is another one.
+    Listening::open(&tcp(&address.to_string())).unwrap();
+    // SAFETY: acts on an open socket. It says ENOTCONN, and does it.
+    unsafe { libc::shutdown(listening.as_fd().as_raw_fd(), libc::SHUT_RD) };
+    assert!(!listening.state_listening());
+}
+
+#[test]
+fn udp_takes_both_families_or_one() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        eprintln!("skipped: no IPv6 here");
+        return;
+    }
+    let both = Listening::open(&spec(ListenAddress::Udp { addr: "[::]:0".parse().unwrap(), dual: true })).unwrap();
+    assert_eq!(both.local_addr(), &ListenAddress::Udp { addr: port(&both), dual: true });
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.send_to(b"four", ("127.0.0.1", port(&both).port())).unwrap();
+    let receiving = UdpSocket::from(both.as_fd().try_clone_to_owned().unwrap());
+    receiving.set_nonblocking(false).unwrap();
+    assert_eq!(receiving.recv(&mut [0; 16]).unwrap(), 4);
+    let six = Listening::open(&udp("[::]:0")).unwrap();
+    assert_eq!(six.local_addr(), &ListenAddress::Udp { addr: port(&six), dual: false });
+    // Not taken there: the port is still to be had for IPv4.
+    UdpSocket::bind(("127.0.0.1", port(&six).port())).unwrap();
+}
+
+#[test]
+fn an_abstract_name_has_no_file_and_goes_with_its_holder() {
+    let (spec, address) = named("queue");
+    let mut listening = Listening::open(&spec).unwrap();
+    assert_eq!(listening.queue(), Some((0, 16)));
+    let _clients: Vec<_> = (0..2).map(|_| UnixStream::connect_addr(&address).unwrap()).collect();
+    assert_eq!(listening.queue(), Some((2, 16)));
+    listening.set_backlog(7).unwrap();
+    assert_eq!(listening.queue(), Some((2, 7)));
+    let error = refused(&spec);
+    assert!(error.to_string().contains("the name is in use by") && error.errno == Some(libc::EADDRINUSE), "{error}");
+    assert!(error.to_string().contains(&format!("(pid {})", self_pid())), "{error}");
+    assert!(listening.state_listening());
+    shutdown(&listening, libc::SHUT_RDWR);
+    assert!(!listening.state_listening());
+    assert!(!listening.unlink_if_owner().unwrap(), "nothing to remove");
+    drop(listening);
+    soon(|| Listening::open(&spec));
 }
 
 #[test]

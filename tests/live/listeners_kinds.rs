@@ -1,0 +1,127 @@
+//! Listeners that are neither TCP nor a file: abstract names and UDP, end to end.
+
+use std::io::{Read, Write};
+use std::net::UdpSocket;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+
+use serde_json::Value;
+
+use super::support::*;
+
+/// The listeners of all pools, as the verb gives them.
+fn listeners(m: &Master) -> Vec<Value> {
+    let reply: Value = serde_json::from_str(&m.ok(&["listeners", "--json"])).unwrap();
+    reply["listeners"].as_array().unwrap().clone()
+}
+
+/// A UDP port that was free a moment ago.
+fn free_udp_port() -> u16 {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Who answers a packet, tried again for as long as packets may get lost.
+fn asked_by_udp(m: &Master, port: u16) -> i32 {
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+    m.log.wait_until("a packet is answered", || {
+        client.send_to(b"who?", ("127.0.0.1", port)).unwrap();
+        let mut answer = [0; 64];
+        let length = client.recv(&mut answer).ok()?;
+        std::str::from_utf8(&answer[..length]).unwrap().parse().ok()
+    })
+}
+
+fn get_by_name(name: &str) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name).unwrap())?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// A name that no other test has.
+fn name_for(test: &str) -> String {
+    format!("poolmaster-{}-{test}", std::process::id())
+}
+
+#[test]
+fn an_abstract_name_is_served_kept_at_reload_and_free_at_the_end() {
+    let name = name_for("served");
+    let pools = |backlog: u32| {
+        format!(
+            "[pool.web]\ncommand = \"POOLMASTER worker\"\nsettle = \"0s\"\n\
+             listen.main = {{ address = \"unix:@{name}\", backlog = {backlog} }}\n"
+        )
+    };
+    let mut m = setup(&pools(11)).start().ready();
+    assert!(get_by_name(&name).unwrap().starts_with("HTTP/1.1 200"));
+    let before = listeners(&m);
+    assert_eq!(
+        (&before[0]["address"], &before[0]["queue_limit"]),
+        (&Value::from(format!("unix:@{name}")), &Value::from(11)),
+        "{before:?}"
+    );
+    let mut other = setup(&pools(11)).start();
+    assert_eq!(other.wait().code(), Some(1));
+    let told = other.log.wait_for("cannot start", 1);
+    assert!(told.contains("the name is in use by"), "{told}");
+    m.rewrite(&pools(12));
+    m.signal(libc::SIGHUP);
+    m.log.wait_for("web all workers replaced", 1);
+    let after = listeners(&m);
+    assert_eq!((&after[0]["inode"], &after[0]["queue_limit"]), (&before[0]["inode"], &Value::from(12)));
+    assert!(get_by_name(&name).unwrap().starts_with("HTTP/1.1 200"));
+    assert_eq!(m.stop(), 0);
+    m.assert_all_gone();
+    UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+}
+
+#[test]
+fn packets_of_udp_wait_for_the_next_worker() {
+    let port = free_udp_port();
+    let pools = |more: &str| {
+        format!("[pool.dns]\n{}settle = \"0s\"\nlisten = \"udp://127.0.0.1:{port}\"\n{more}", helper("tell-pid-by-udp"))
+    };
+    // Ready: seen waiting for packets.
+    let mut m = setup(&pools("")).start().ready();
+    let first = m.pids("dns")[0];
+    assert_eq!(environ(first)["LISTEN_FDS"], "1");
+    assert_eq!(asked_by_udp(&m, port), first);
+    let shown = listeners(&m);
+    assert_eq!(
+        [&shown[0]["address"], &shown[0]["backlog"], &shown[0]["queue"], &shown[0]["why"]],
+        [&Value::from(format!("udp://127.0.0.1:{port}")), &0.into(), &Value::Null, &Value::Null]
+    );
+    let table = m.ok(&["listeners"]);
+    let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[..3], ["dns", "main", "-"], "{table}");
+    // Sent while nobody is there to answer, answered by whoever comes.
+    m.ok(&["stop", "dns"]);
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.send_to(b"who?", ("127.0.0.1", port)).unwrap();
+    m.ok(&["start", "dns"]);
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut answer = [0; 64];
+    let length = client.recv(&mut answer).unwrap();
+    let second: i32 = std::str::from_utf8(&answer[..length]).unwrap().parse().unwrap();
+    assert_ne!(second, first);
+    // The socket stays through a reload.
+    m.rewrite(&pools("graceful_timeout = \"10s\"\n"));
+    m.signal(libc::SIGHUP);
+    m.log.wait_for("dns all workers replaced", 1);
+    assert_eq!(listeners(&m)[0]["inode"], shown[0]["inode"]);
+    assert_ne!(asked_by_udp(&m, port), second);
+    assert_eq!(m.stop(), 0);
+    m.assert_all_gone();
+}
+
+#[test]
+fn a_udp_port_in_use_is_told_with_its_holder() {
+    let theirs = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = theirs.local_addr().unwrap();
+    let mut m = setup(&format!("[pool.a]\ncommand = \"sleep 1000\"\nlisten = \"udp://{address}\"\n")).start();
+    assert_eq!(m.wait().code(), Some(1));
+    let told = m.log.wait_for("cannot start", 1);
+    assert!(told.contains("the port is in use by") && told.contains(&format!("(pid {})", std::process::id())), "{told}");
+}
