@@ -300,6 +300,29 @@ pub struct Listener {
     pub nodelay: bool,
     /// Permission bits of a Unix socket; `None`: by the umask.
     pub mode: Option<u32>,
+    /// Owner of a Unix socket; `None`: the master's user.
+    pub owner: Option<Account>,
+    /// Group of a Unix socket; `None`: the master's.
+    pub group: Option<Account>,
+    /// What else may be set.
+    pub options: SocketOptions,
+}
+
+/// Options of TCP and UDP sockets. What is zero, empty, false or `None` is as the kernel has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Bind an address that the host does not have (yet).
+    pub freebind: bool,
+    /// Wake workers only when data is there, or after so many seconds.
+    pub defer_accept: u32,
+    /// Queue length of TCP Fast Open.
+    pub fastopen: u32,
+    /// TCP keepalive, inherited by accepted sockets.
+    pub keepalive: Option<bool>,
+    /// The network interface to bind to.
+    pub device: String,
+    /// Packet mark.
+    pub mark: u32,
 }
 
 /// Where a listener listens.

@@ -11,15 +11,19 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, So
 use super::io::set_nonblocking;
 use super::lockfile::{InstanceLock, LockError};
 use super::procfs;
-use super::socket_file::{self, FileId, LONGEST, Occupied, bind_and_rename, check_free, unlink_if};
+use super::socket_file::{self, Access, Failed, FileId, LONGEST, Occupied, bind_and_rename, check_free, unlink_if};
 
 mod address;
 mod error;
 pub mod holder;
+mod options;
 mod queue;
 
 pub use address::ListenAddress;
 pub use error::ListenError;
+pub use options::{Refused, SocketOptions};
+#[cfg(test)]
+pub(in crate::os) use options::{device, get_number};
 
 /// What to open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +38,18 @@ pub struct ListenSpec {
     pub nodelay: bool,
     /// Permission bits of a Unix socket; `None`: by the umask.
     pub mode: Option<u32>,
+    /// Owner of a Unix socket's file; `None`: as it is made.
+    pub owner: Option<u32>,
+    /// Its group.
+    pub group: Option<u32>,
+    /// What else may be set.
+    pub options: SocketOptions,
+}
+
+impl ListenSpec {
+    fn access(&self) -> Access {
+        Access { mode: self.mode, owner: self.owner, group: self.group }
+    }
 }
 
 /// An open listening socket. Dropping it closes our descriptor and leaves a Unix socket's file alone.
@@ -108,6 +124,19 @@ impl Listening {
         }
     }
 
+    /// Gives the live socket other options, and its file other permissions; gives those that could not be had. Where it listens stays as it is.
+    pub fn set_options(&self, spec: &ListenSpec) -> Vec<Refused> {
+        let mut refused: Vec<Refused> = Vec::new();
+        refused.extend(self.set_backlog(spec.backlog).err().map(|e| ("backlog", e)));
+        refused.extend(set_nonblocking(&self.fd, spec.nonblocking).err().map(|e| ("nonblocking", e)));
+        refused.extend(options::set(self.fd.as_fd(), spec, &self.address, false));
+        // The path may lead to somebody else's by now.
+        if let Some(file) = self.file.as_ref().filter(|file| FileId::of(&file.path).is_ok_and(|id| id == file.id)) {
+            refused.extend(spec.access().set(&file.path).err());
+        }
+        refused
+    }
+
     /// Changes the length of the accept queue of the live socket. UDP has none.
     pub fn set_backlog(&self, backlog: u32) -> io::Result<()> {
         match self.address {
@@ -155,8 +184,8 @@ fn open_ip(spec: &ListenSpec, addr: SocketAddr, dual: bool, kind: SockType) -> R
     if addr.is_ipv6() {
         setsockopt(&fd, sockopt::Ipv6V6Only, &!dual).map_err(failed("set IPV6_V6ONLY"))?;
     }
-    if stream && spec.nodelay {
-        setsockopt(&fd, sockopt::TcpNoDelay, &true).map_err(failed("set TCP_NODELAY"))?;
+    if let Some((key, e)) = options::set(fd.as_fd(), spec, &spec.address, false).into_iter().next() {
+        return Err(ListenError::option(spec, key, &e));
     }
     socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(addr)).map_err(failed("bind"))?;
     if stream {
@@ -199,7 +228,10 @@ fn open_unix(spec: &ListenSpec, path: &Path) -> Result<(OwnedFd, SocketFile), Li
         Occupied::Unknown(e) => ListenError::kernel(address, "tell whether the socket there is in use", &e),
     });
     let bound = bound.and_then(|()| {
-        bind_and_rename(path, spec.mode, spec.backlog).map_err(|(attempt, e)| ListenError::kernel(address, attempt, &e))
+        bind_and_rename(path, spec.access(), spec.backlog).map_err(|failed| match failed {
+            Failed::Access(key, e) => ListenError::option(spec, key, &e),
+            Failed::Step(attempt, e) => ListenError::kernel(address, attempt, &e),
+        })
     });
     match bound {
         Ok(bound) => Ok((bound.fd, SocketFile { path: path.to_owned(), id: bound.file, lock })),

@@ -2,7 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::UdpSocket;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
 use serde_json::Value;
@@ -124,4 +126,110 @@ fn a_udp_port_in_use_is_told_with_its_holder() {
     assert_eq!(m.wait().code(), Some(1));
     let told = m.log.wait_for("cannot start", 1);
     assert!(told.contains("the port is in use by") && told.contains(&format!("(pid {})", std::process::id())), "{told}");
+}
+
+/// A copy of a descriptor of another process.
+fn copied(pid: i32, fd: i32) -> std::io::Result<OwnedFd> {
+    // SAFETY: takes plain numbers.
+    let process = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    assert!(process >= 0, "no process {pid}");
+    // SAFETY: takes plain numbers.
+    let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, fd, 0) };
+    let e = std::io::Error::last_os_error();
+    // SAFETY: ours, not used again.
+    unsafe { libc::close(i32::try_from(process).unwrap()) };
+    if copy < 0 {
+        return Err(e);
+    }
+    // SAFETY: just made, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(copy).unwrap()) })
+}
+
+/// The value of a numeric option.
+fn number(socket: &OwnedFd, level: i32, name: i32) -> u32 {
+    let (mut value, mut length) = (0_u32, 4);
+    // SAFETY: four bytes to write to.
+    let done = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    value
+}
+
+#[test]
+fn options_of_a_listener_change_on_the_live_socket() {
+    let port = free_port();
+    let pools = |options: &str| {
+        format!(
+            "[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nsettle = \"0s\"\nlisten.http = {{ address = \"127.0.0.1:{port}\", {options} }}\n"
+        )
+    };
+    let mut m = setup(&pools("freebind = true, fastopen = 6, keepalive = true, device = \"lo\"")).start().ready();
+    let shown = listeners(&m);
+    let socket = match copied(m.pid(), i32::try_from(shown[0]["fd"].as_i64().unwrap()).unwrap()) {
+        Ok(socket) => socket,
+        Err(e) => return skip("options_of_a_listener_change_on_the_live_socket", &format!("pidfd_getfd: {e}")),
+    };
+    let values = || {
+        [
+            number(&socket, libc::IPPROTO_IP, libc::IP_FREEBIND),
+            u32::from(number(&socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT) >= 2),
+            number(&socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN),
+            number(&socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+        ]
+    };
+    assert_eq!(values(), [1, 0, 6, 1]);
+    m.rewrite(&pools("defer_accept = \"2s\", fastopen = 7, device = \"lo\""));
+    m.signal(libc::SIGHUP);
+    m.log.wait_for("config 2 in force", 1);
+    assert_eq!(values(), [0, 1, 7, 0]);
+    assert_eq!(listeners(&m)[0]["inode"], shown[0]["inode"]);
+    assert_eq!(m.log.count("cannot change its"), 0);
+    // One that cannot be had is told, and the socket serves on.
+    m.rewrite(&pools("device = \"no-such-if\""));
+    m.signal(libc::SIGHUP);
+    m.log.wait_for("config 3 in force", 1);
+    let told = m.log.wait_for("cannot change its device", 1);
+    assert!(told.contains("it stays as it was"), "{told}");
+    assert_eq!(values(), [0, 0, 0, 0]);
+    // At a start it is an error.
+    let other = free_port();
+    let mut n = setup(&pools("device = \"no-such-if\"").replace(&port.to_string(), &other.to_string())).start();
+    assert_eq!(n.wait().code(), Some(1));
+    let told = n.log.wait_for("cannot start", 1);
+    assert!(
+        told.contains("pool a: listener http: ") && told.contains("cannot set device = \"no-such-if\": no such device"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_socket_file_belongs_to_whom_the_config_says() {
+    let pools = |options: &str| {
+        format!(
+            "[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nsettle = \"0s\"\nlisten.http = {{ address = \"unix:DIR/a.sock\"{options} }}\n"
+        )
+    };
+    let mut unknown = setup(&pools(", owner = \"no-such-user-here\"")).start();
+    assert_eq!(unknown.wait().code(), Some(1));
+    let told = unknown.log.wait_for("cannot start", 1);
+    assert!(told.contains("pool a: listener http: owner = \"no-such-user-here\": this host has no such user"), "{told}");
+    if !is_root() {
+        return skip("a_socket_file_belongs_to_whom_the_config_says", "only root gives files away");
+    }
+    let mut m = setup(&pools(", mode = \"0660\", owner = 65533, group = \"root\"")).start().ready();
+    let path = m.setup.path("a.sock");
+    let is = || std::fs::symlink_metadata(&path).map(|m| (m.uid(), m.gid(), m.mode() & 0o777, m.ino())).unwrap();
+    let inode = is().3;
+    assert_eq!(is(), (65_533, 0, 0o660, inode));
+    m.rewrite(&pools(", mode = \"0600\", owner = \"root\", group = 65532"));
+    m.signal(libc::SIGHUP);
+    m.log.wait_for("config 2 in force", 1);
+    assert_eq!(is(), (0, 65_532, 0o600, inode));
+    // A reload with a user that is not there changes nothing.
+    m.rewrite(&pools(", owner = \"no-such-user-here\""));
+    m.signal(libc::SIGHUP);
+    let told = m.log.wait_for("nothing was restarted", 1);
+    assert!(told.contains("this host has no such user"), "{told}");
+    assert_eq!(is(), (0, 65_532, 0o600, inode));
+    assert_eq!(m.stop(), 0);
+    assert!(!path.exists());
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::holder::Holder;
-use super::{ListenAddress, holder};
+use super::{ListenAddress, ListenSpec, holder};
 use crate::os::errno::words;
 use crate::os::lockfile::LockError;
 use crate::os::socket_file::LONGEST;
@@ -66,6 +66,33 @@ impl ListenError {
             _ => (format!("cannot {attempt}: {reason}"), "choose another address".to_owned()),
         };
         ListenError::new(address, cause, advice, errno)
+    }
+
+    /// An option of the config that could not be set. `key`: its name there.
+    pub(super) fn option(spec: &ListenSpec, key: &str, e: &io::Error) -> ListenError {
+        let (errno, options) = (e.raw_os_error(), &spec.options);
+        let wanted = match key {
+            "device" => format!("device = \"{}\"", options.device),
+            "mark" => format!("mark = {}", options.mark),
+            "fastopen" => format!("fastopen = {}", options.fastopen),
+            "owner" | "group" => {
+                let id = if key == "owner" { spec.owner } else { spec.group };
+                format!("{key} (number {})", id.unwrap_or_default())
+            }
+            key => key.to_owned(),
+        };
+        let advice = match (key, errno) {
+            ("device", Some(libc::ENODEV)) => "choose a network interface that `ip link` shows",
+            ("device", Some(libc::EPERM)) => "run the master as root or with CAP_NET_RAW, or remove the key",
+            ("mark", Some(libc::EPERM)) => "run the master as root or with CAP_NET_ADMIN, or remove the key",
+            ("owner", Some(libc::EPERM)) => "only root gives files away: run the master as root, or remove the key",
+            ("group", Some(libc::EPERM)) => {
+                "without being root it has to be a group of the master's own: run it as root, or choose such a group"
+            }
+            _ => "remove the key, or choose another value",
+        };
+        let reason = errno.map_or_else(|| e.to_string(), words);
+        ListenError::new(&spec.address, format!("cannot set {wanted}: {reason}"), advice.to_owned(), errno)
     }
 
     pub(super) fn path_too_long(address: &ListenAddress, length: usize) -> ListenError {

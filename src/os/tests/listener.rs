@@ -4,16 +4,25 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr as SocketName, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use super::support::{in_own_process, soon};
-use crate::os::listener::{ListenAddress, ListenError, ListenSpec, Listening, somaxconn};
+use crate::os::listener::{ListenAddress, ListenError, ListenSpec, Listening, SocketOptions, device, get_number, somaxconn};
 use crate::os::process::self_pid;
 
 fn spec(address: ListenAddress) -> ListenSpec {
-    ListenSpec { address, backlog: 16, nonblocking: true, nodelay: true, mode: Some(0o640) }
+    ListenSpec {
+        address,
+        backlog: 16,
+        nonblocking: true,
+        nodelay: true,
+        mode: Some(0o640),
+        owner: None,
+        group: None,
+        options: SocketOptions::default(),
+    }
 }
 
 fn tcp(addr: &str) -> ListenSpec {
@@ -273,6 +282,141 @@ fn the_kernels_limit_is_known() {
     assert!(limit > 0);
     let listening = Listening::open(&ListenSpec { backlog: limit + 1000, ..tcp("127.0.0.1:0") }).unwrap();
     assert_eq!(listening.queue(), Some((0, limit)), "clamped");
+}
+
+/// The value of an option as the kernel tells it.
+fn told(listening: &Listening, level: i32, name: i32) -> u32 {
+    get_number(listening.as_fd(), level, name).unwrap()
+}
+
+fn with(address: ListenSpec, options: SocketOptions) -> ListenSpec {
+    ListenSpec { options, ..address }
+}
+
+#[test]
+fn options_of_tcp_are_set_and_changed_on_the_live_socket() {
+    let some = SocketOptions { freebind: true, defer_accept: 3, fastopen: 9, keepalive: Some(true), ..SocketOptions::default() };
+    let listening = Listening::open(&with(tcp("127.0.0.1:0"), some)).unwrap();
+    let values = || {
+        [
+            told(&listening, libc::IPPROTO_IP, libc::IP_FREEBIND),
+            // The kernel counts in retransmissions: it may be more.
+            u32::from(told(&listening, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT) >= 3),
+            told(&listening, libc::IPPROTO_TCP, libc::TCP_FASTOPEN),
+            told(&listening, libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+            told(&listening, libc::IPPROTO_TCP, libc::TCP_NODELAY),
+        ]
+    };
+    assert_eq!(values(), [1, 1, 9, 1, 1]);
+    let none = ListenSpec { nodelay: false, backlog: 5, ..tcp("127.0.0.1:0") };
+    assert!(listening.set_options(&none).is_empty());
+    assert_eq!(values(), [0, 0, 0, 0, 0]);
+    assert_eq!(listening.queue(), Some((0, 5)));
+    // Accepted sockets inherit it.
+    let on = SocketOptions { keepalive: Some(true), ..SocketOptions::default() };
+    assert!(listening.set_options(&with(tcp("127.0.0.1:0"), on)).is_empty());
+    let _client = TcpStream::connect(port(&listening)).unwrap();
+    let (accepted, _) = TcpListener::from(listening.as_fd().try_clone_to_owned().unwrap()).accept().unwrap();
+    assert_eq!(get_number(accepted.as_fd(), libc::SOL_SOCKET, libc::SO_KEEPALIVE).unwrap(), 1);
+}
+
+#[test]
+fn a_connection_without_data_is_deferred() {
+    let defer = SocketOptions { defer_accept: 30, ..SocketOptions::default() };
+    let listening = Listening::open(&with(tcp("127.0.0.1:0"), defer)).unwrap();
+    let mut client = TcpStream::connect(port(&listening)).unwrap();
+    assert_eq!(listening.queue(), Some((0, 16)), "not queued yet");
+    std::io::Write::write_all(&mut client, b"x").unwrap();
+    soon(|| if listening.queue() == Some((1, 16)) { Ok(()) } else { Err("data did not queue it") });
+}
+
+#[test]
+fn an_address_that_is_not_there_yet_can_be_bound_with_freebind() {
+    let options = SocketOptions { freebind: true, ..SocketOptions::default() };
+    for spec in [tcp("192.0.2.1:0"), udp("192.0.2.1:0")] {
+        assert_eq!(refused(&spec).errno, Some(libc::EADDRNOTAVAIL));
+        let listening = Listening::open(&with(spec, options.clone())).unwrap();
+        assert_eq!(port(&listening).ip().to_string(), "192.0.2.1");
+    }
+    if TcpListener::bind("[::1]:0").is_ok() {
+        let six = Listening::open(&with(tcp("[2001:db8::1]:0"), options)).unwrap();
+        assert_eq!(told(&six, libc::IPPROTO_IPV6, libc::IPV6_FREEBIND), 1);
+    } else {
+        eprintln!("skipped: no IPv6 here");
+    }
+}
+
+#[test]
+fn a_network_interface_is_bound_to() {
+    let on = |device: &str| SocketOptions { device: device.to_owned(), ..SocketOptions::default() };
+    for spec in [tcp("127.0.0.1:0"), udp("127.0.0.1:0")] {
+        match Listening::open(&with(spec.clone(), on("lo"))) {
+            Err(e) if e.errno == Some(libc::EPERM) => {
+                assert!(e.to_string().contains("CAP_NET_RAW"), "{e}");
+                return eprintln!("skipped: the kernel does not permit SO_BINDTODEVICE here");
+            }
+            opened => {
+                let listening = opened.unwrap();
+                assert_eq!(device(listening.as_fd()).unwrap(), "lo");
+                // Off again, where that is permitted.
+                match &listening.set_options(&spec)[..] {
+                    [] => assert_eq!(device(listening.as_fd()).unwrap(), ""),
+                    other => assert!(
+                        other.iter().all(|(key, e)| *key == "device" && e.raw_os_error() == Some(libc::EPERM)),
+                        "{other:?}"
+                    ),
+                }
+            }
+        }
+        let error = refused(&with(spec, on("no-such-if")));
+        assert_eq!(error.errno, Some(libc::ENODEV));
+        assert!(
+            error.to_string().contains("cannot set device = \"no-such-if\": no such device; choose a network interface"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn packets_are_marked() {
+    let options = SocketOptions { mark: 77, ..SocketOptions::default() };
+    match Listening::open(&with(tcp("127.0.0.1:0"), options)) {
+        Err(e) if e.errno == Some(libc::EPERM) => {
+            assert!(e.to_string().contains("cannot set mark = 77") && e.to_string().contains("CAP_NET_ADMIN"), "{e}");
+            eprintln!("skipped: the kernel does not permit SO_MARK here");
+        }
+        opened => {
+            let listening = opened.unwrap();
+            assert_eq!(told(&listening, libc::SOL_SOCKET, libc::SO_MARK), 77);
+            assert!(listening.set_options(&tcp("127.0.0.1:0")).is_empty());
+            assert_eq!(told(&listening, libc::SOL_SOCKET, libc::SO_MARK), 0);
+        }
+    }
+}
+
+#[test]
+fn a_socket_file_has_its_owner_and_group_from_the_first_moment_and_is_given_on() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("web.sock");
+    let spec = ListenSpec { owner: Some(65_533), group: Some(65_532), ..unix(&path) };
+    let ids = || fs::symlink_metadata(&path).map(|m| (m.uid(), m.gid(), m.permissions().mode() & 0o777)).unwrap();
+    if crate::os::process::effective_uid() != 0 {
+        let text = refused(&spec).to_string();
+        assert!(text.contains("cannot set group (number 65532)"), "{text}");
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0, "nothing is left");
+        return eprintln!("skipped: only root gives files away");
+    }
+    let listening = Listening::open(&spec).unwrap();
+    assert_eq!(ids(), (65_533, 65_532, 0o640));
+    let other = ListenSpec { owner: Some(0), group: Some(65_531), mode: Some(0o600), ..unix(&path) };
+    assert!(listening.set_options(&other).is_empty());
+    assert_eq!(ids(), (0, 65_531, 0o600));
+    // What somebody else has put in its place stays as it is.
+    fs::remove_file(&path).unwrap();
+    let _theirs = UnixListener::bind(&path).unwrap();
+    let before = ids();
+    assert!(listening.set_options(&spec).is_empty());
+    assert_eq!(ids(), before);
 }
 
 #[test]
