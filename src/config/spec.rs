@@ -292,6 +292,8 @@ pub struct Listener {
     pub name: String,
     /// Where it listens.
     pub address: Address,
+    /// `POOL.LISTENER`, when the socket is that one's, with its address and options.
+    pub shared: Option<String>,
     /// Length of the accept queue; 0: there is none (UDP).
     pub backlog: u32,
     /// O_NONBLOCK on the shared description.

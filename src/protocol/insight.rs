@@ -83,7 +83,7 @@ pub struct ListenerStatus {
     /// Workers that hold it.
     #[serde(default)]
     pub holders: u32,
-    /// How it is shared: `shared` (one queue for all workers) or `reuseport`.
+    /// How it is shared: `shared` (one queue for all workers), `reuseport`, or `with POOL.LISTENER` (that one's socket).
     pub sharing: String,
     /// What is wrong with it, in words.
     #[serde(default)]

@@ -9,7 +9,9 @@ use crate::os::listener::{ListenAddress, ListenError, ListenSpec, Listening, Soc
 /// An open listener. Its Unix path goes with its last user.
 #[derive(Debug)]
 pub(super) struct Socket {
-    pub(super) address: Address,
+    address: Address,
+    /// The listener that it was opened for, as POOL.LISTENER.
+    origin: String,
     pub(super) listening: Listening,
 }
 
@@ -70,13 +72,16 @@ pub(super) struct Opened {
 
 /// Opens a listener. One that is open already, in whichever pool, keeps its socket and so its queue, and for now its options: the config may
 /// still turn out to be no good.
-pub(super) fn open(config: &Listener, open: &mut Vec<Rc<Socket>>) -> Result<Opened, OpenError> {
+pub(super) fn open(pool: &str, config: &Listener, open: &mut Vec<Rc<Socket>>) -> Result<Opened, OpenError> {
     let spec = spec_of(config).map_err(OpenError::Account)?;
-    if let Some(same) = open.iter().find(|s| s.address == config.address) {
+    let origin = config.shared.clone().unwrap_or_else(|| format!("{pool}.{}", config.name));
+    // Any free port is another one for each listener.
+    let any_port = matches!(config.address, Address::Tcp { addr, .. } | Address::Udp { addr, .. } if addr.port() == 0);
+    if let Some(same) = open.iter().find(|s| s.address == config.address && (!any_port || s.origin == origin)) {
         return Ok(Opened { socket: Rc::clone(same), spec });
     }
     let listening = Listening::open(&spec).map_err(Box::new)?;
-    let socket = Rc::new(Socket { address: config.address.clone(), listening });
+    let socket = Rc::new(Socket { address: config.address.clone(), origin, listening });
     open.push(Rc::clone(&socket));
     Ok(Opened { socket, spec })
 }

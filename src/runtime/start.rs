@@ -257,7 +257,7 @@ impl Master {
         for pool in &config.pools {
             let mut sockets = Vec::new();
             for listener in &pool.listeners {
-                let one = sockets::open(listener, &mut open).map_err(|cause| StartError::Listen {
+                let one = sockets::open(&pool.spec.name, listener, &mut open).map_err(|cause| StartError::Listen {
                     pool: pool.spec.name.clone(),
                     listener: listener.name.clone(),
                     cause,

@@ -35,6 +35,7 @@ fn six_lines_are_a_config() {
         [Listener {
             name: "main".to_owned(),
             address: Address::Tcp { addr: SocketAddr::from(([0, 0, 0, 0], 8000)), dual: false },
+            shared: None,
             backlog: 1024,
             nonblocking: true,
             nodelay: true,

@@ -233,3 +233,72 @@ fn a_socket_file_belongs_to_whom_the_config_says() {
     assert_eq!(m.stop(), 0);
     assert!(!path.exists());
 }
+
+#[test]
+fn two_pools_share_one_socket() {
+    let port = free_port();
+    let web = format!(
+        "[pool.web]\ncommand = \"POOLMASTER worker\"\nsettle = \"0s\"\n[pool.web.listen]\nhttp = {{ address = \"127.0.0.1:{port}\", backlog = 33 }}\n"
+    );
+    // Before its owner in the file, and between listeners of its own.
+    let other = |listen: &str| {
+        format!(
+            "[pool.other]\ncommand = \"POOLMASTER worker\"\nsettle = \"0s\"\n[pool.other.listen]\na = \"unix:DIR/a.sock\"\n{listen}\nz = \"unix:DIR/z.sock\"\n"
+        )
+    };
+    let mut m = setup(&format!("{}{web}", other("public = { share = \"web.http\" }"))).start().ready();
+    let shown = listeners(&m);
+    let row = |l: &Value| ["pool", "name", "sharing"].map(|key| l[key].as_str().unwrap().to_owned());
+    assert_eq!(row(&shown[1]), ["other", "public", "with web.http"]);
+    assert_eq!(row(&shown[3]), ["web", "http", "shared"]);
+    assert_eq!((&shown[1]["inode"], &shown[1]["queue_limit"]), (&shown[3]["inode"], &Value::from(33)));
+    assert_eq!(shown[1]["holders"], 2, "workers of both");
+    assert!(m.ok(&["listeners", "other"]).contains("with web.http"));
+    assert_eq!(environ(m.pids("other")[0])["LISTEN_FDNAMES"], "a:public:z");
+    let socket = format!("socket:[{}]", shown[3]["inode"]);
+    for pool in ["web", "other"] {
+        assert!(fds(m.pids(pool)[0]).values().any(|f| *f == socket), "{pool} has it");
+    }
+    m.ok(&["stop", "web"]);
+    assert!(get(port, "/").unwrap().contains("other"));
+    m.ok(&["start", "web"]);
+    m.ok(&["stop", "other"]);
+    assert!(get(port, "/").unwrap().contains("web"));
+    m.ok(&["start", "other"]);
+    // Its owner goes, and the socket stays with whom it is left to.
+    m.rewrite(&other(&format!("public = \"127.0.0.1:{port}\"")));
+    m.signal(libc::SIGHUP);
+    m.log.wait_until("web is gone", || m.pool("web").is_null().then_some(()));
+    m.log.wait_until("other serves alone", || (listeners(&m)[1]["holders"] == 1).then_some(()));
+    let after = listeners(&m);
+    assert_eq!((row(&after[1])[2].as_str(), &after[1]["inode"]), ("shared", &shown[1]["inode"]));
+    assert!(get(port, "/").unwrap().contains("other"));
+    assert_eq!(m.stop(), 0);
+    m.assert_all_gone();
+}
+
+#[test]
+fn one_that_shares_can_run_alone_and_any_free_port_is_another_one_for_each() {
+    let port = free_port();
+    let pools = format!(
+        "[defaults]\ncommand = \"POOLMASTER worker\"\nsettle = \"0s\"\n\
+         [pool.web]\nlisten.http = \"127.0.0.1:{port}\"\nlisten.any = \"127.0.0.1:0\"\n\
+         [pool.other]\nlisten.public = {{ share = \"web.http\" }}\nlisten.any = \"127.0.0.1:0\"\n\
+         [pool.third]\nlisten.any = {{ share = \"web.any\" }}\n"
+    );
+    let m = setup(&pools).arg("--only").arg("other").start().ready();
+    assert!(get(port, "/").unwrap().contains("other"));
+    drop(m);
+    let mut m = setup(&pools).start().ready();
+    let any = |m: &Master| {
+        let of = |pool: &str| listeners(m).iter().find(|l| l["pool"] == pool && l["name"] == "any").unwrap()["address"].clone();
+        [of("web"), of("other"), of("third")]
+    };
+    let before = any(&m);
+    assert_ne!(before[0], before[1]);
+    assert_eq!(before[0], before[2]);
+    m.signal(libc::SIGHUP);
+    m.log.wait_for("config 2 in force", 1);
+    assert_eq!(any(&m), before, "kept at reload");
+    assert_eq!(m.stop(), 0);
+}

@@ -50,7 +50,7 @@ pub(super) fn of_pool(view: &View<'_>, found: &mut Found<'_>) {
             folder_of(&at(key), path, found.pool(&name, key), found);
         }
     }
-    for listener in &view.pool.listeners {
+    for listener in view.pool.listeners.iter().filter(|l| l.shared.is_none()) {
         if let Address::Unix(path) = &listener.address {
             let place = super::addresses::place(found, &name, &listener.name);
             folder_of(&format!("pool.{name}.listen.{}", listener.name), path, place.clone(), found);

@@ -43,10 +43,19 @@ fn default_pool(master: &mut Master, m: &Reader<'_>, pools: &Pools<'_>, diags: &
 fn addresses(pools: &Pools<'_>, diags: &mut Diagnostics) {
     let mut seen: Vec<(&Address, String)> = Vec::new();
     for (built, reader) in pools {
-        for (listener, place) in built.pool.listeners.iter().zip(&built.addresses) {
+        // What is shared is judged where it is owned.
+        for (listener, place) in built.pool.listeners.iter().zip(&built.addresses).filter(|(l, _)| l.shared.is_none()) {
             let name = format!("{}.listen.{}", reader.path, listener.name);
             if let Some((_, other)) = seen.iter().find(|(address, _)| clash(address, &listener.address)) {
-                let help = "give each listener its own address; pools that share a socket are not in this version yet";
+                let help = match other.strip_prefix("pool.").and_then(|other| other.split_once(".listen.")) {
+                    Some((pool, owner)) if pool != built.pool.spec.name => {
+                        format!(
+                            "give each its own address, or share the socket: listen.{} = {{ share = \"{pool}.{owner}\" }}",
+                            listener.name
+                        )
+                    }
+                    _ => "give each listener its own address".to_owned(),
+                };
                 diags.error(place, format!("{name}: {other} has this address already"), help);
             }
             seen.push((&listener.address, name));
@@ -57,7 +66,7 @@ fn addresses(pools: &Pools<'_>, diags: &mut Diagnostics) {
 /// A listener on the master's own socket would take its place.
 fn sockets(master: &Master, m: &Reader<'_>, pools: &Pools<'_>, diags: &mut Diagnostics) {
     for (built, reader) in pools {
-        for (listener, place) in built.pool.listeners.iter().zip(&built.addresses) {
+        for (listener, place) in built.pool.listeners.iter().zip(&built.addresses).filter(|(l, _)| l.shared.is_none()) {
             let files = [(&master.socket, "the control socket"), (&master.pidfile, "the pid file")];
             for (_, what) in files.iter().filter(|(path, _)| listener.address == Address::Unix((*path).clone())) {
                 let message = format!("{}.listen.{}: this is {what}", reader.path, listener.name);

@@ -6,18 +6,22 @@ use super::super::node::{Node, Place, Raw};
 use super::super::spec::{Address, Listener, SocketOptions};
 use super::super::value::address::Spelled;
 use super::reader::Reader;
+use super::share::Shared;
 
 /// A pool's listeners, and the names of all that are written, those of a kind that is not there yet included.
+#[derive(Default)]
 pub(super) struct Listeners {
     pub(super) list: Vec<Listener>,
     pub(super) names: Vec<String>,
+    /// Those that are other pools': not in `list`.
+    pub(super) shares: Vec<Shared>,
     /// Where each of `list` was written.
     pub(super) places: Vec<Place>,
 }
 
 /// In the order of the descriptors: of a list as written, of a table sorted by name.
 pub(super) fn build(r: &Reader<'_>, diags: &mut Diagnostics) -> Listeners {
-    let mut out = Listeners { list: Vec::new(), names: Vec::new(), places: Vec::new() };
+    let mut out = Listeners::default();
     let Some(node) = r.find("listen") else { return out };
     if !matches!(node.raw, Raw::Table(_)) {
         let Some(Typed::Addresses(addresses)) = r.get_as(Some(node), "listen") else {
@@ -35,11 +39,15 @@ pub(super) fn build(r: &Reader<'_>, diags: &mut Diagnostics) -> Listeners {
     entries.sort_by(|a, b| a.0.cmp(&b.0));
     for (name, entry) in entries {
         let options = matches!(entry.raw, Raw::Table(_)).then_some(entry);
+        if let Some((options, share)) = options.and_then(|o| Some((o, o.get("share")?))) {
+            out.share(r, name, options, share, diags);
+            continue;
+        }
         let address = match options {
             Some(options) => options.get("address"),
             None => Some(entry),
         };
-        if address.is_none() && entry.get("share").is_none() {
+        if address.is_none() {
             let what = format!("{}.listen.{name}: has no address", r.path);
             diags.error(&entry.key, what, "add address = \"tcp://0.0.0.0:8000\", or write the listener as one string");
         }
@@ -57,6 +65,18 @@ pub(super) fn build(r: &Reader<'_>, diags: &mut Diagnostics) -> Listeners {
 }
 
 impl Listeners {
+    /// The same socket as another pool's, which has the address and the options.
+    fn share(&mut self, r: &Reader<'_>, name: &str, options: &Node, share: &Node, diags: &mut Diagnostics) {
+        for (key, entry) in options.entries().iter().filter(|(key, _)| key != "share") {
+            let what = format!("{}.listen.{name}.{key}: a listener that is shared is as its owner has it", r.path);
+            diags.error(&entry.key, what, format!("set {key} there, or remove `share`"));
+        }
+        if let Some(Typed::Text(target)) = r.get_as(Some(share), "listen.*.share") {
+            self.shares.push(Shared { name: name.to_owned(), at: self.names.len(), target, place: share.place.clone() });
+        }
+        self.names.push(name.to_owned());
+    }
+
     fn add(&mut self, r: &Reader<'_>, name: String, address: Option<Spelled>, options: Option<&Node>, place: Place) {
         let option = |key: &str| r.get_as(options.and_then(|o| o.get(key)), &format!("listen.*.{key}"));
         let on = |key: &str| matches!(option(key), Some(Typed::Bool(true)));
@@ -86,6 +106,7 @@ impl Listeners {
             self.list.push(Listener {
                 name,
                 address,
+                shared: None,
                 backlog,
                 nonblocking: on("nonblocking"),
                 nodelay: on("nodelay"),

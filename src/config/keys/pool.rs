@@ -123,7 +123,7 @@ pub(super) const KEYS: &[Key] = &[
     now("pool.*.listen.*.keepalive", Kind::Bool, "", "TCP keepalive on accepted sockets"),
     now("pool.*.listen.*.device", Kind::Text, "\"\"", "network interface to bind to; \"\": any"),
     now("pool.*.listen.*.mark", Kind::Int(0, 4_294_967_295), "0", "packet mark of the socket"),
-    later("pool.*.listen.*.share", Kind::Text, "", "the same socket as this POOL.LISTENER"),
+    now("pool.*.listen.*.share", Kind::Text, "", "the same socket as this POOL.LISTENER"),
     // Environment.
     now("pool.*.env.*", Kind::Env, "", "environment variable of the workers; false removes it"),
     now("pool.*.secrets.*", Kind::Secret, "", "environment variable read from a file at each spawn, shown as ***"),
