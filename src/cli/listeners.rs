@@ -10,7 +10,8 @@ use crate::protocol::{ListenersParameters, ListenersReply, Request};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  poolmaster listeners           QUEUE is: connections that wait / the most that can
+  poolmaster listeners           QUEUE is: connections that wait / the most that can;
+                                 - for UDP, which has none
   poolmaster listeners web
 
 INODE is the socket's number in `ss -e` and in /proc/PID/fd.")]
@@ -51,10 +52,11 @@ fn render(reply: &ListenersReply, colours: bool) -> String {
             Some(n) if n > limit / 2 => Tone::Caution,
             _ => Tone::Plain,
         };
+        let queue = if l.backlog == 0 { "-".to_owned() } else { format!("{waiting}/{limit}") };
         table.row(vec![
             plain(l.pool.clone()),
             plain(l.name.clone()),
-            (format!("{waiting}/{limit}"), tone),
+            (queue, tone),
             plain(l.sharing.clone()),
             plain(l.fd.to_string()),
             plain(l.inode.to_string()),

@@ -296,7 +296,9 @@ pub struct Listener {
     pub name: String,
     /// Where it listens.
     pub address: Address,
-    /// Length of the accept queue.
+    /// `POOL.LISTENER`, when the socket is that one's, with its address and options.
+    pub shared: Option<String>,
+    /// Length of the accept queue; 0: there is none (UDP).
     pub backlog: u32,
     /// O_NONBLOCK on the shared description.
     pub nonblocking: bool,
@@ -304,6 +306,29 @@ pub struct Listener {
     pub nodelay: bool,
     /// Permission bits of a Unix socket; `None`: by the umask.
     pub mode: Option<u32>,
+    /// Owner of a Unix socket; `None`: the master's user.
+    pub owner: Option<Account>,
+    /// Group of a Unix socket; `None`: the master's.
+    pub group: Option<Account>,
+    /// What else may be set.
+    pub options: SocketOptions,
+}
+
+/// Options of TCP and UDP sockets. What is zero, empty, false or `None` is as the kernel has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Bind an address that the host does not have (yet).
+    pub freebind: bool,
+    /// Wake workers only when data is there, or after so many seconds.
+    pub defer_accept: u32,
+    /// Queue length of TCP Fast Open.
+    pub fastopen: u32,
+    /// TCP keepalive, inherited by accepted sockets.
+    pub keepalive: Option<bool>,
+    /// The network interface to bind to.
+    pub device: String,
+    /// Packet mark.
+    pub mark: u32,
 }
 
 /// Where a listener listens.
@@ -316,6 +341,15 @@ pub enum Address {
         /// IPV6_V6ONLY is off.
         dual: bool,
     },
+    /// UDP; `dual` on `[::]`: IPv4 as well.
+    Udp {
+        /// Address and port.
+        addr: SocketAddr,
+        /// IPV6_V6ONLY is off.
+        dual: bool,
+    },
     /// A Unix stream socket at this path.
     Unix(PathBuf),
+    /// A Unix stream socket of this abstract name, without its leading NUL byte or `@`.
+    Abstract(String),
 }

@@ -1,5 +1,5 @@
 //! Owns one question: is that program accepting connections yet? Answered by the kernel's own tables, for any program, without its help: a
-//! listener in an epoll set, or a thread blocked in accept. What gives no proof (poll and select name no descriptor, io_uring shows nothing)
+//! listener in an epoll set, or a thread blocked in accept (of UDP: in receiving). What gives no proof (poll and select name no descriptor, io_uring shows nothing)
 //! is answered "not seen", never guessed.
 
 use std::fs;
@@ -67,23 +67,26 @@ fn watches(fdinfo: &str, inodes: &[u64]) -> bool {
 fn in_accept(pid: i32, inodes: &[u64]) -> bool {
     numbers(&format!("/proc/{pid}/task")).take(MOST_THREADS).any(|thread| {
         let call = procfs::read(&format!("/proc/{pid}/task/{thread}/syscall"));
-        let fd = call.as_deref().and_then(accepts_on);
+        let fd = call.as_deref().and_then(waits_on);
         fd.and_then(|fd| procfs::socket_inode(pid, fd)).is_some_and(|inode| inodes.contains(&inode))
     })
 }
 
-/// The descriptor of a thread blocked in accept: `43 0x3 ...` (call number in decimal, arguments in hexadecimal). A running thread says
+/// The descriptor of a thread blocked in accept, or in waiting for a packet: `43 0x3 ...` (call number in decimal, arguments in hexadecimal). A running thread says
 /// `running`, one blocked elsewhere `-1`.
-fn accepts_on(syscall: &str) -> Option<u64> {
+fn waits_on(syscall: &str) -> Option<u64> {
     let mut words = syscall.split_ascii_whitespace();
     let number: libc::c_long = words.next()?.parse().ok()?;
-    if !is_accept(number) {
+    if !is_accept(number) && !RECEIVES.contains(&number) {
         return None;
     }
     // An int in a wider register.
     let argument = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
     Some(argument & u64::from(u32::MAX))
 }
+
+/// Calls that wait for a packet of UDP. On a socket that accepts connections they fail at once: none is ever blocked there.
+const RECEIVES: [libc::c_long; 4] = [libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_recvmmsg, libc::SYS_read];
 
 fn is_accept(number: libc::c_long) -> bool {
     #[cfg(not(any(target_arch = "s390x", target_arch = "x86")))]
@@ -109,10 +112,12 @@ mod tests {
     #[test]
     fn a_blocked_accept_is_read() {
         let line = format!("{} 0x5 0x0 0x0 0x80000 0x0 0x0 0x7ffd 0x7f11\n", libc::SYS_accept4);
-        assert_eq!(accepts_on(&line), Some(5));
-        assert_eq!(accepts_on("running\n"), None);
-        assert_eq!(accepts_on("-1 0x7ffd 0x7f11\n"), None);
-        assert_eq!(accepts_on("999999 0x5 0x0\n"), None);
+        assert_eq!(waits_on(&line), Some(5));
+        let line = format!("{} 0x6 0x7ffd 0x5dc 0x0 0x0 0x0 0x7ffd 0x7f11\n", libc::SYS_recvfrom);
+        assert_eq!(waits_on(&line), Some(6));
+        assert_eq!(waits_on("running\n"), None);
+        assert_eq!(waits_on("-1 0x7ffd 0x7f11\n"), None);
+        assert_eq!(waits_on("999999 0x5 0x0\n"), None);
     }
 
     #[test]

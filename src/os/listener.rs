@@ -1,48 +1,30 @@
 //! Owns listening sockets: opened once, kept open by the master, removed only on request and only by their owner. Refuses to accept: that is
 //! the workers' part.
 
-use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, setsockopt, sockopt};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, UnixAddr, setsockopt, sockopt};
 
 use super::io::set_nonblocking;
 use super::lockfile::{InstanceLock, LockError};
 use super::procfs;
-use super::socket_file::{self, FileId, LONGEST, Occupied, bind_and_rename, check_free, unlink_if};
+use super::socket_file::{self, Access, Failed, FileId, LONGEST, Occupied, bind_and_rename, check_free, unlink_if};
 
+mod address;
 mod door;
 mod error;
 pub mod holder;
+mod options;
 mod queue;
 
+pub use address::ListenAddress;
 pub use error::ListenError;
-
-/// Where to listen.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ListenAddress {
-    /// TCP.
-    Tcp {
-        /// Address and port; port 0: any free one.
-        addr: SocketAddr,
-        /// An IPv6 socket takes IPv4 connections too.
-        dual: bool,
-    },
-    /// A Unix stream socket at this path.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ListenAddress::Tcp { addr, .. } => write!(f, "tcp://{addr}"),
-            ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
+pub use options::{Refused, SocketOptions};
+#[cfg(test)]
+pub(in crate::os) use options::{device, get_number};
 
 /// What to open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +39,18 @@ pub struct ListenSpec {
     pub nodelay: bool,
     /// Permission bits of a Unix socket; `None`: by the umask.
     pub mode: Option<u32>,
+    /// Owner of a Unix socket's file; `None`: as it is made.
+    pub owner: Option<u32>,
+    /// Its group.
+    pub group: Option<u32>,
+    /// What else may be set.
+    pub options: SocketOptions,
+}
+
+impl ListenSpec {
+    fn access(&self) -> Access {
+        Access { mode: self.mode, owner: self.owner, group: self.group }
+    }
 }
 
 /// An open listening socket. Dropping it closes our descriptor and leaves a Unix socket's file alone.
@@ -79,7 +73,9 @@ impl Listening {
     /// Opens the socket: bound, set up and listening.
     pub fn open(spec: &ListenSpec) -> Result<Listening, ListenError> {
         let (fd, file) = match &spec.address {
-            ListenAddress::Tcp { addr, dual } => (open_tcp(spec, *addr, *dual)?, None),
+            ListenAddress::Tcp { addr, dual } => (open_ip(spec, *addr, *dual, SockType::Stream)?, None),
+            ListenAddress::Udp { addr, dual } => (open_ip(spec, *addr, *dual, SockType::Datagram)?, None),
+            ListenAddress::Abstract(name) => (open_abstract(spec, name)?, None),
             ListenAddress::Unix(path) => {
                 let (fd, file) = open_unix(spec, path)?;
                 (fd, Some(file))
@@ -89,12 +85,13 @@ impl Listening {
         set_nonblocking(&fd, spec.nonblocking).map_err(failed("set it nonblocking"))?;
         let inode = queue::inode(fd.as_fd()).map_err(failed("look at it"))?;
         let address = match &spec.address {
-            // Port 0 has become a real one.
-            ListenAddress::Tcp { dual, .. } => {
-                let addr = local_tcp(fd.as_fd()).map_err(failed("ask for its address"))?;
-                ListenAddress::Tcp { addr, dual: *dual && addr.is_ipv6() }
+            // Port 0 has become a real one, and "all interfaces" IPv4 alone where there is no IPv6.
+            ListenAddress::Tcp { .. } | ListenAddress::Udp { .. } => {
+                let real = ListenAddress::of(fd.as_fd()).map_err(failed("ask for its address"))?;
+                real.unwrap_or_else(|| spec.address.clone())
             }
-            unix @ ListenAddress::Unix(_) => unix.clone(),
+            // The kernel knows it by the name that it was renamed from.
+            unix => unix.clone(),
         };
         Ok(Listening { fd, address, inode, file })
     }
@@ -109,11 +106,13 @@ impl Listening {
         self.inode
     }
 
-    /// Connections waiting to be accepted, and how many may. `None`: the kernel does not tell, or it does not listen any more.
+    /// Connections waiting to be accepted, and how many may. `None`: the kernel does not tell, it does not listen any more, or nothing is ever
+    /// accepted there (UDP).
     pub fn queue(&self) -> Option<(u32, u32)> {
         match self.address {
             ListenAddress::Tcp { .. } => queue::tcp(self.fd.as_fd()),
-            ListenAddress::Unix(_) => queue::unix(self.inode),
+            ListenAddress::Udp { .. } => None,
+            ListenAddress::Unix(_) | ListenAddress::Abstract(_) => queue::unix(self.inode),
         }
     }
 
@@ -121,16 +120,33 @@ impl Listening {
     pub fn state_listening(&self) -> bool {
         match self.address {
             ListenAddress::Tcp { .. } => queue::tcp(self.fd.as_fd()).is_some(),
-            ListenAddress::Unix(_) => !queue::hung_up(self.fd.as_fd()),
+            // UDP too: a shutdown says ENOTCONN, and yet whoever receives is told the end from then on.
+            ListenAddress::Udp { .. } | ListenAddress::Unix(_) | ListenAddress::Abstract(_) => !queue::hung_up(self.fd.as_fd()),
         }
     }
 
-    /// Changes the length of the accept queue of the live socket.
-    pub fn set_backlog(&self, backlog: u32) -> io::Result<()> {
-        socket_file::listen(&self.fd, backlog)
+    /// Gives the live socket other options, and its file other permissions; gives those that could not be had. Where it listens stays as it is.
+    pub fn set_options(&self, spec: &ListenSpec) -> Vec<Refused> {
+        let mut refused: Vec<Refused> = Vec::new();
+        refused.extend(self.set_backlog(spec.backlog).err().map(|e| ("backlog", e)));
+        refused.extend(set_nonblocking(&self.fd, spec.nonblocking).err().map(|e| ("nonblocking", e)));
+        refused.extend(options::set(self.fd.as_fd(), spec, &self.address, false));
+        // The path may lead to somebody else's by now.
+        if let Some(file) = self.file.as_ref().filter(|file| FileId::of(&file.path).is_ok_and(|id| id == file.id)) {
+            refused.extend(spec.access().set(&file.path).err());
+        }
+        refused
     }
 
-    /// Keeps new connections out. Those that wait in the queue stay there.
+    /// Changes the length of the accept queue of the live socket. UDP has none.
+    pub fn set_backlog(&self, backlog: u32) -> io::Result<()> {
+        match self.address {
+            ListenAddress::Udp { .. } => Ok(()),
+            _ => socket_file::listen(&self.fd, backlog),
+        }
+    }
+
+    /// Keeps new connections out. Those that wait in the queue stay there. An abstract name has no door, and UDP no queue.
     pub fn let_nobody_in(&self) -> io::Result<()> {
         match (&self.address, &self.file) {
             (ListenAddress::Tcp { .. }, _) => door::drop_beginners(self.fd.as_fd()),
@@ -139,7 +155,7 @@ impl Listening {
         }
     }
 
-    /// Removes a Unix socket's file, if it is still the one we made, and its lock file. True: it was. Nothing to do for TCP.
+    /// Removes a Unix socket's file, if it is still the one we made, and its lock file. True: it was. Nothing to do for others.
     pub fn unlink_if_owner(&mut self) -> io::Result<bool> {
         let Some(file) = self.file.take() else { return Ok(false) };
         let removed = unlink_if(&file.path, file.id);
@@ -159,40 +175,49 @@ pub fn somaxconn() -> Option<u32> {
     procfs::read("/proc/sys/net/core/somaxconn")?.trim().parse().ok()
 }
 
-fn open_tcp(spec: &ListenSpec, addr: SocketAddr, dual: bool) -> Result<OwnedFd, ListenError> {
+fn open_ip(spec: &ListenSpec, addr: SocketAddr, dual: bool, kind: SockType) -> Result<OwnedFd, ListenError> {
     let failed = |attempt| move |e: nix::Error| ListenError::kernel(&spec.address, attempt, &e.into());
-    let (fd, addr) = match tcp_socket(addr) {
+    let (fd, addr) = match ip_socket(addr, kind) {
         // "All interfaces, both families" on a machine without IPv6.
         Err(nix::Error::EAFNOSUPPORT) if dual && addr.ip().is_unspecified() => {
             let addr = SocketAddr::from((Ipv4Addr::UNSPECIFIED, addr.port()));
-            (tcp_socket(addr).map_err(failed("make a socket"))?, addr)
+            (ip_socket(addr, kind).map_err(failed("make a socket"))?, addr)
         }
         other => (other.map_err(failed("make a socket"))?, addr),
     };
-    // Old connections in TIME_WAIT do not keep a restarted master from its port; another listener still does.
-    setsockopt(&fd, sockopt::ReuseAddr, &true).map_err(failed("set SO_REUSEADDR"))?;
+    let stream = kind == SockType::Stream;
+    if stream {
+        // Old connections in TIME_WAIT do not keep a restarted master from its port; another listener still does. With UDP it would let
+        // somebody else in.
+        setsockopt(&fd, sockopt::ReuseAddr, &true).map_err(failed("set SO_REUSEADDR"))?;
+    }
     if addr.is_ipv6() {
         setsockopt(&fd, sockopt::Ipv6V6Only, &!dual).map_err(failed("set IPV6_V6ONLY"))?;
     }
-    if spec.nodelay {
-        setsockopt(&fd, sockopt::TcpNoDelay, &true).map_err(failed("set TCP_NODELAY"))?;
+    if let Some((key, e)) = options::set(fd.as_fd(), spec, &spec.address, false).into_iter().next() {
+        return Err(ListenError::option(spec, key, &e));
     }
     socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(addr)).map_err(failed("bind"))?;
-    // Two that share a port by SO_REUSEADDR can both bind: the second learns it here.
-    socket_file::listen(&fd, spec.backlog).map_err(|e| ListenError::kernel(&spec.address, "listen", &e))?;
+    if stream {
+        // Two that share a port by SO_REUSEADDR can both bind: the second learns it here.
+        socket_file::listen(&fd, spec.backlog).map_err(|e| ListenError::kernel(&spec.address, "listen", &e))?;
+    }
     Ok(fd)
 }
 
-fn tcp_socket(addr: SocketAddr) -> nix::Result<OwnedFd> {
+fn ip_socket(addr: SocketAddr, kind: SockType) -> nix::Result<OwnedFd> {
     let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, SockProtocol::Tcp)
+    socket::socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None::<SockProtocol>)
 }
 
-fn local_tcp(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
-    let address: SockaddrStorage = socket::getsockname(fd.as_raw_fd())?;
-    let v4 = address.as_sockaddr_in().map(|a| SocketAddr::V4((*a).into()));
-    let v6 = || address.as_sockaddr_in6().map(|a| SocketAddr::V6((*a).into()));
-    v4.or_else(v6).ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
+/// No file, so nothing stale, nothing to lock and nothing to remove: the kernel frees the name with the last holder.
+fn open_abstract(spec: &ListenSpec, name: &str) -> Result<OwnedFd, ListenError> {
+    let failed = |attempt| move |e: io::Error| ListenError::kernel(&spec.address, attempt, &e);
+    let address = UnixAddr::new_abstract(name.as_bytes()).map_err(|e| failed("use this name")(e.into()))?;
+    let fd = socket_file::socket(libc::SOCK_STREAM).map_err(failed("make a socket"))?;
+    socket::bind(fd.as_raw_fd(), &address).map_err(|e| failed("bind")(e.into()))?;
+    socket_file::listen(&fd, spec.backlog).map_err(failed("listen"))?;
+    Ok(fd)
 }
 
 fn open_unix(spec: &ListenSpec, path: &Path) -> Result<(OwnedFd, SocketFile), ListenError> {
@@ -213,7 +238,10 @@ fn open_unix(spec: &ListenSpec, path: &Path) -> Result<(OwnedFd, SocketFile), Li
         Occupied::Unknown(e) => ListenError::kernel(address, "tell whether the socket there is in use", &e),
     });
     let bound = bound.and_then(|()| {
-        bind_and_rename(path, spec.mode, spec.backlog).map_err(|(attempt, e)| ListenError::kernel(address, attempt, &e))
+        bind_and_rename(path, spec.access(), spec.backlog).map_err(|failed| match failed {
+            Failed::Access(key, e) => ListenError::option(spec, key, &e),
+            Failed::Step(attempt, e) => ListenError::kernel(address, attempt, &e),
+        })
     });
     match bound {
         Ok(bound) => Ok((bound.fd, SocketFile { path: path.to_owned(), id: bound.file, lock })),

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 use super::errno::{check, retry};
@@ -125,6 +125,49 @@ pub(crate) fn check_free(path: &Path) -> Result<(), Occupied> {
     }
 }
 
+/// Who may connect to a socket's file. What is `None` stays as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Access {
+    pub(crate) mode: Option<u32>,
+    pub(crate) owner: Option<u32>,
+    pub(crate) group: Option<u32>,
+}
+
+impl Access {
+    /// An error comes with the name of what could not be set.
+    pub(crate) fn set(self, path: &Path) -> Result<(), (&'static str, io::Error)> {
+        // The mode first: only its owner may set it.
+        if let Some(mode) = self.mode {
+            fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|e| ("mode", e))?;
+        }
+        // The group first: who has given a file away may not do more.
+        if self.group.is_some() {
+            lchown(path, None, self.group).map_err(|e| ("group", e))?;
+        }
+        if self.owner.is_some() {
+            lchown(path, self.owner, None).map_err(|e| ("owner", e))?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a socket did not appear.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// Its file could not be given its mode, owner or group.
+    Access(&'static str, io::Error),
+    /// Another step.
+    Step(&'static str, io::Error),
+}
+
+impl From<Failed> for io::Error {
+    fn from(failed: Failed) -> io::Error {
+        match failed {
+            Failed::Access(_, e) | Failed::Step(_, e) => e,
+        }
+    }
+}
+
 /// A listening stream socket and the identity of its file.
 #[derive(Debug)]
 pub(crate) struct Bound {
@@ -133,18 +176,19 @@ pub(crate) struct Bound {
 }
 
 /// Makes a listening socket appear at `path`, over a stale one that may be there: bound under another name in the same directory, given
-/// its mode, listening, and then renamed. The caller has made sure that it is the only one to do so. An error names its step.
-pub(crate) fn bind_and_rename(path: &Path, mode: Option<u32>, backlog: u32) -> Result<Bound, (&'static str, io::Error)> {
+/// its mode and owner, listening, and then renamed. The caller has made sure that it is the only one to do so. An error names its step.
+pub(crate) fn bind_and_rename(path: &Path, access: Access, backlog: u32) -> Result<Bound, Failed> {
     // What clients cannot connect to is no use.
-    address(path).map_err(|e| ("use this path", e))?;
-    let fd = socket(libc::SOCK_STREAM).map_err(|e| ("make a socket", e))?;
+    let step = |attempt| move |e| Failed::Step(attempt, e);
+    address(path).map_err(step("use this path"))?;
+    let fd = socket(libc::SOCK_STREAM).map_err(step("make a socket"))?;
     let temporary = temporary(path);
     // Left behind by one that died here.
     if fs::symlink_metadata(&temporary).is_ok_and(|m| m.file_type().is_socket()) {
-        fs::remove_file(&temporary).map_err(|e| ("remove what an earlier start left behind", e))?;
+        fs::remove_file(&temporary).map_err(step("remove what an earlier start left behind"))?;
     }
-    bind_anywhere(&fd, &temporary).map_err(|e| ("make the socket file", e))?;
-    let finished = finish(&fd, &temporary, path, mode, backlog);
+    bind_anywhere(&fd, &temporary).map_err(step("make the socket file"))?;
+    let finished = finish(&fd, &temporary, path, access, backlog);
     if finished.is_err() {
         // The error that counts is the first one: this is only tidying up.
         let _ = fs::remove_file(&temporary);
@@ -152,20 +196,13 @@ pub(crate) fn bind_and_rename(path: &Path, mode: Option<u32>, backlog: u32) -> R
     finished.map(|file| Bound { fd, file })
 }
 
-fn finish(
-    fd: &OwnedFd,
-    temporary: &Path,
-    path: &Path,
-    mode: Option<u32>,
-    backlog: u32,
-) -> Result<FileId, (&'static str, io::Error)> {
-    // Nobody can connect before listen: the mode is right from the first moment that counts.
-    if let Some(mode) = mode {
-        fs::set_permissions(temporary, Permissions::from_mode(mode)).map_err(|e| ("set its mode", e))?;
-    }
-    let file = FileId::of(temporary).map_err(|e| ("look at the socket file", e))?;
-    listen(fd, backlog).map_err(|e| ("listen", e))?;
-    fs::rename(temporary, path).map_err(|e| ("rename the socket file into place", e))?;
+fn finish(fd: &OwnedFd, temporary: &Path, path: &Path, access: Access, backlog: u32) -> Result<FileId, Failed> {
+    let step = |attempt| move |e| Failed::Step(attempt, e);
+    // Nobody can connect before listen: mode and owner are right from the first moment that counts.
+    access.set(temporary).map_err(|(what, e)| Failed::Access(what, e))?;
+    let file = FileId::of(temporary).map_err(step("look at the socket file"))?;
+    listen(fd, backlog).map_err(step("listen"))?;
+    fs::rename(temporary, path).map_err(step("rename the socket file into place"))?;
     Ok(file)
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::errno::{check, retry};
 use super::io::{open_null, own, set_nonblocking};
-use super::socket_file::{self, FileId, Occupied, bind_and_rename, check_free, unlink_if};
+use super::socket_file::{self, Access, FileId, Occupied, bind_and_rename, check_free, unlink_if};
 
 /// Clients that may wait to be accepted.
 const BACKLOG: u32 = 64;
@@ -62,7 +62,7 @@ impl ControlListener {
             }
             Occupied::Unknown(e) => e,
         })?;
-        let bound = bind_and_rename(path, Some(mode), BACKLOG).map_err(|(_, e)| e)?;
+        let bound = bind_and_rename(path, Access { mode: Some(mode), ..Access::default() }, BACKLOG)?;
         let reserve = RefCell::new(Some(open_null()?));
         Ok(ControlListener { fd: bound.fd, path: path.to_owned(), file: bound.file, reserve })
     }

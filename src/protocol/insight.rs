@@ -66,13 +66,13 @@ pub struct ListenerStatus {
     pub pool: String,
     /// Its name there.
     pub name: String,
-    /// Where it listens: `tcp://0.0.0.0:8000`, `unix:/run/shop.sock`.
+    /// Where it listens: `tcp://0.0.0.0:8000`, `udp://127.0.0.1:53`, `unix:/run/shop.sock`, `unix:@shop`.
     pub address: String,
     /// The master's descriptor.
     pub fd: i32,
     /// The socket's inode, as in `/proc/PID/fd` and `ss -e`.
     pub inode: u64,
-    /// The backlog of the config.
+    /// The backlog of the config; 0: it has no queue of connections (UDP).
     pub backlog: u32,
     /// Connections waiting to be accepted, where the kernel tells.
     #[serde(default)]
@@ -83,7 +83,7 @@ pub struct ListenerStatus {
     /// Workers that hold it.
     #[serde(default)]
     pub holders: u32,
-    /// How it is shared: `shared` (one queue for all workers) or `reuseport`.
+    /// How it is shared: `shared` (one queue for all workers), `reuseport`, or `with POOL.LISTENER` (that one's socket).
     pub sharing: String,
     /// What is wrong with it, in words.
     #[serde(default)]

@@ -165,7 +165,7 @@ impl Master {
                     queue: queue.map(|(length, _)| length),
                     queue_limit: queue.map(|(_, limit)| limit),
                     holders: u32::try_from(self.processes.all().filter(holds).count()).unwrap_or(u32::MAX),
-                    sharing: "shared".to_owned(),
+                    sharing: config.shared.as_ref().map_or_else(|| "shared".to_owned(), |owner| format!("with {owner}")),
                     why: (!socket.listening.state_listening())
                         .then(|| "somebody shut it down: no client gets in; restart the master to open it anew".to_owned()),
                 });

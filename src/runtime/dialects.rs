@@ -71,8 +71,11 @@ pub(super) fn variables(id: WorkerId, run: &PoolRun, stored: &[&str]) -> Vec<(St
 /// As Server::Starter writes it: `ADDRESS:PORT=FD`, the bare port for all interfaces, `PATH=FD`.
 fn starter(address: &ListenAddress, fd: i32) -> String {
     match address {
-        ListenAddress::Tcp { addr, dual } if *dual && addr.ip().is_unspecified() => format!("{}={fd}", addr.port()),
-        ListenAddress::Tcp { addr, .. } => format!("{addr}={fd}"),
+        ListenAddress::Tcp { addr, dual } | ListenAddress::Udp { addr, dual } if *dual && addr.ip().is_unspecified() => {
+            format!("{}={fd}", addr.port())
+        }
+        ListenAddress::Tcp { addr, .. } | ListenAddress::Udp { addr, .. } => format!("{addr}={fd}"),
         ListenAddress::Unix(path) => format!("{}={fd}", Path::display(path)),
+        ListenAddress::Abstract(name) => format!("@{name}={fd}"),
     }
 }

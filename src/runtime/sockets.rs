@@ -1,18 +1,17 @@
 //! Owns the open listeners. They belong to the master: they outlive workers and reloads, and close when nobody uses them any more.
 
-use std::os::unix::fs::PermissionsExt;
 use std::rc::Rc;
 
-use nix::sys::socket::{setsockopt, sockopt};
-
+use super::identity::{group_id, look_up};
 use crate::config::spec::{Address, Listener};
-use crate::os::io as fdio;
-use crate::os::listener::{ListenAddress, ListenError, ListenSpec, Listening};
+use crate::os::listener::{ListenAddress, ListenError, ListenSpec, Listening, SocketOptions};
 
 /// An open listener. Its Unix path goes with its last user.
 #[derive(Debug)]
 pub(super) struct Socket {
-    pub(super) address: Address,
+    address: Address,
+    /// The listener that it was opened for, as POOL.LISTENER.
+    origin: String,
     pub(super) listening: Listening,
 }
 
@@ -25,57 +24,75 @@ impl Drop for Socket {
     }
 }
 
-fn spec_of(config: &Listener) -> ListenSpec {
+/// What to open, with numbers for names. `Err` says in words whom this host does not know.
+fn spec_of(config: &Listener) -> Result<ListenSpec, String> {
     let address = match &config.address {
         Address::Tcp { addr, dual } => ListenAddress::Tcp { addr: *addr, dual: *dual },
+        Address::Udp { addr, dual } => ListenAddress::Udp { addr: *addr, dual: *dual },
         Address::Unix(path) => ListenAddress::Unix(path.clone()),
+        Address::Abstract(name) => ListenAddress::Abstract(name.clone()),
     };
-    ListenSpec { address, backlog: config.backlog, nonblocking: config.nonblocking, nodelay: config.nodelay, mode: config.mode }
+    let options = &config.options;
+    Ok(ListenSpec {
+        address,
+        backlog: config.backlog,
+        nonblocking: config.nonblocking,
+        nodelay: config.nodelay,
+        mode: config.mode,
+        owner: config.owner.as_ref().map(|owner| look_up(owner, "owner")).transpose()?.map(|(uid, _)| uid),
+        group: config.group.as_ref().map(|group| group_id(group, "group")).transpose()?,
+        options: SocketOptions {
+            freebind: options.freebind,
+            defer_accept: options.defer_accept,
+            fastopen: options.fastopen,
+            keepalive: options.keepalive,
+            device: options.device.clone(),
+            mark: options.mark,
+        },
+    })
 }
 
-/// Opens the listeners of a pool. One that is open already, in whichever pool, keeps its socket and so its queue, and for now its options: the
-/// config may still turn out to be no good.
-pub(super) fn open_all(wanted: &[Listener], open: &mut Vec<Rc<Socket>>) -> Result<Vec<Rc<Socket>>, ListenError> {
-    let mut sockets = Vec::with_capacity(wanted.len());
-    for config in wanted {
-        let socket = match open.iter().find(|s| s.address == config.address) {
-            Some(same) => Rc::clone(same),
-            None => {
-                let listening = Listening::open(&spec_of(config))?;
-                let socket = Rc::new(Socket { address: config.address.clone(), listening });
-                open.push(Rc::clone(&socket));
-                socket
-            }
-        };
-        sockets.push(socket);
+/// Why a pool has no listener.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It could not be opened.
+    #[error(transparent)]
+    Listen(#[from] Box<ListenError>),
+    /// Its owner or group could not be looked up.
+    #[error("{0}")]
+    Account(String),
+}
+
+/// A listener of a config and the socket that it has.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) socket: Rc<Socket>,
+    spec: ListenSpec,
+}
+
+/// Opens a listener. One that is open already, in whichever pool, keeps its socket and so its queue, and for now its options: the config may
+/// still turn out to be no good.
+pub(super) fn open(pool: &str, config: &Listener, open: &mut Vec<Rc<Socket>>) -> Result<Opened, OpenError> {
+    let spec = spec_of(config).map_err(OpenError::Account)?;
+    let origin = config.shared.clone().unwrap_or_else(|| format!("{pool}.{}", config.name));
+    // Any free port is another one for each listener.
+    let any_port = matches!(config.address, Address::Tcp { addr, .. } | Address::Udp { addr, .. } if addr.port() == 0);
+    if let Some(same) = open.iter().find(|s| s.address == config.address && (!any_port || s.origin == origin)) {
+        return Ok(Opened { socket: Rc::clone(same), spec });
     }
-    Ok(sockets)
+    let listening = Listening::open(&spec).map_err(Box::new)?;
+    let socket = Rc::new(Socket { address: config.address.clone(), origin, listening });
+    open.push(Rc::clone(&socket));
+    Ok(Opened { socket, spec })
 }
 
-/// Gives the sockets of a pool the options of a config that is in force from now on.
-pub(super) fn apply_all(wanted: &[Listener], sockets: &[Rc<Socket>]) {
-    for (config, socket) in wanted.iter().zip(sockets) {
-        apply(&socket.listening, &spec_of(config));
-    }
-}
-
-/// Other options for a socket that stays open. They are only options: one that cannot be set is told, and the socket serves on.
-fn apply(listening: &Listening, spec: &ListenSpec) {
-    let told = |what: &str, result: Result<(), std::io::Error>| {
-        if let Err(e) = result {
+impl Opened {
+    /// Gives the socket the options of a config that is in force from now on. They are only options: one that cannot be set is told, and the
+    /// socket serves on.
+    pub(super) fn apply(&self) {
+        let listening = &self.socket.listening;
+        for (what, e) in listening.set_options(&self.spec) {
             tracing::warn!("listener {}: cannot change its {what}: {e}; it stays as it was", listening.local_addr());
-        }
-    };
-    told("backlog", listening.set_backlog(spec.backlog));
-    told("nonblocking mode", fdio::set_nonblocking(listening, spec.nonblocking));
-    match &spec.address {
-        ListenAddress::Tcp { .. } => {
-            told("TCP_NODELAY", setsockopt(listening, sockopt::TcpNoDelay, &spec.nodelay).map_err(Into::into))
-        }
-        ListenAddress::Unix(path) => {
-            if let Some(mode) = spec.mode {
-                told("mode", std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)));
-            }
         }
     }
 }

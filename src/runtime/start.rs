@@ -27,12 +27,11 @@ use super::processes::Processes;
 use super::sabotage::Sabotage;
 use super::service::Service;
 use super::signals::SignalMap;
-use super::sockets::{apply_all, open_all};
+use super::sockets::{self, OpenError};
 use super::token::Token;
 use super::trace::Trace;
 use crate::config::spec::Config;
 use crate::os::epoll::{Epoll, Interest};
-use crate::os::listener::ListenError;
 use crate::os::{clock, process, signals, spawn, title};
 use crate::supervisor::{Event, Supervisor, Time};
 use crate::telemetry::{Log, LogError, LogOptions};
@@ -68,7 +67,7 @@ pub enum StartError {
         /// The listener's name.
         listener: String,
         /// Why.
-        cause: Box<ListenError>,
+        cause: OpenError,
     },
     /// A pool's socket for acknowledgements.
     #[error("pool {pool}: cannot open the socket on which its workers acknowledge (protocols = [\"einhorn\"]): {cause}")]
@@ -280,15 +279,17 @@ impl Master {
         let socket_uids = users.map(|found| Ok(found?.0)).collect::<Result<_, _>>().map_err(StartError::Account)?;
         let mut open = self.open_sockets();
         let mut runs = BTreeMap::new();
+        let mut opened = Vec::new();
         for pool in &config.pools {
             let mut sockets = Vec::new();
             for listener in &pool.listeners {
-                let opened = open_all(std::slice::from_ref(listener), &mut open).map_err(|cause| StartError::Listen {
+                let one = sockets::open(&pool.spec.name, listener, &mut open).map_err(|cause| StartError::Listen {
                     pool: pool.spec.name.clone(),
                     listener: listener.name.clone(),
-                    cause: Box::new(cause),
+                    cause,
                 })?;
-                sockets.extend(opened);
+                sockets.push(Rc::clone(&one.socket));
+                opened.push(one);
             }
             let workers =
                 Workers::of(&pool.identity).map_err(|e| StartError::Account(format!("pool {}: {e}", pool.spec.name)))?;
@@ -316,8 +317,10 @@ impl Master {
         }
         self.warn_of_clamped_backlogs(&config);
         // From here on nothing can fail. Pools that left the config keep their last run until their workers are gone.
+        for one in &opened {
+            one.apply();
+        }
         for (id, run) in runs {
-            apply_all(&run.config.listeners, &run.sockets);
             self.names.insert(id, run.config.spec.name.clone());
             self.runs.insert(id, run);
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use poolmaster::config::spec::{Account, Address, Bounds, EnvFile, Listener, Output, Resource, ScaleSignals};
+use poolmaster::config::spec::{Account, Address, Bounds, EnvFile, Listener, Output, Resource, ScaleSignals, SocketOptions};
 use poolmaster::config::{Sources, load};
 use poolmaster::supervisor::{ExitWhen, PoolId, ReadyKind, Remove, RestartPolicy, Share, StopStep, TimeoutFrom};
 
@@ -35,10 +35,14 @@ fn six_lines_are_a_config() {
         [Listener {
             name: "main".to_owned(),
             address: Address::Tcp { addr: SocketAddr::from(([0, 0, 0, 0], 8000)), dual: false },
+            shared: None,
             backlog: 1024,
             nonblocking: true,
             nodelay: true,
             mode: None,
+            owner: None,
+            group: None,
+            options: SocketOptions::default(),
         }]
     );
 }
@@ -130,7 +134,10 @@ fn every_key_of_a_pool_arrives() {
         rollout = { max_surge = "25%", max_unavailable = 2, failures = 4, on_failure = "halt" }
         log = { stdout = "null", stderr = "file:err.log", max_line = "1K" }
         scale = { up_signal = "RTMIN+1", down_signal = "SIGRTMIN+2", restart_signal = 37, min = 2, max = 9, remove = "highest-slot" }
-        listen.b = { address = "unix:b.sock", mode = "0660", backlog = 7, nonblocking = false, nodelay = false }
+        listen.b = { address = "unix:b.sock", mode = "0660", owner = "www", group = 12, backlog = 7, nonblocking = false }
+        listen.c = { address = ":9001", nodelay = false, v6only = true, freebind = true, defer_accept = "1500ms", fastopen = 8, keepalive = false, device = "eth0", mark = 4294967295 }
+        listen.d = { address = "udp://[::1]:53", v6only = false }
+        listen.e = { address = "unix:@shop" }
         listen.a = ":9000"
         listen_pid = "omit"
         user = "shop"
@@ -206,10 +213,27 @@ fn every_key_of_a_pool_arrives() {
     let env: Vec<(&str, Option<&str>)> = launch.env.iter().map(|(n, v)| (n.as_str(), v.as_deref())).collect();
     assert_eq!(env, [("A", Some("x{slot}")), ("EMPTY", Some("")), ("GONE", None), ("N", Some("5"))]);
     let names: Vec<&str> = pool.listeners.iter().map(|l| l.name.as_str()).collect();
-    assert_eq!(names, ["a", "b"], "a table is sorted by name");
+    assert_eq!(names, ["a", "b", "c", "d", "e"], "a table is sorted by name");
     let b = &pool.listeners[1];
     assert_eq!((&b.address, b.mode, b.backlog), (&Address::Unix(PathBuf::from("/srv/shop/b.sock")), Some(0o660), 7));
-    assert!(!b.nonblocking && !b.nodelay);
+    assert!(!b.nonblocking);
+    assert_eq!((&b.owner, &b.group), (&Some(Account::Name("www".to_owned())), &Some(Account::Id(12))));
+    let c = &pool.listeners[2];
+    let all = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 9001));
+    assert_eq!((&c.address, c.nodelay), (&Address::Tcp { addr: all, dual: false }, false), "v6only = true");
+    let want = SocketOptions {
+        freebind: true,
+        // Never less than was asked for.
+        defer_accept: 2,
+        fastopen: 8,
+        keepalive: Some(false),
+        device: "eth0".to_owned(),
+        mark: u32::MAX,
+    };
+    assert_eq!(c.options, want);
+    let local = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 53));
+    assert_eq!((&pool.listeners[3].address, pool.listeners[3].backlog), (&Address::Udp { addr: local, dual: true }, 0));
+    assert_eq!(pool.listeners[4].address, Address::Abstract("shop".to_owned()));
 }
 
 #[test]

@@ -308,6 +308,8 @@ const BEYOND: &[&str] = &[
     "is above max",
     "has no address",
     "has no permission bits",
+    "listener has no ",
+    "is as its owner has it",
     "soft limit is above",
     // Inside a text or a list, where a pattern says less than the reader.
     "is no port",

@@ -13,10 +13,15 @@ pub(super) fn check(found: &mut Found<'_>) {
         std::fs::read_to_string(&config.master.pidfile).ok().and_then(|text| text.lines().next()?.trim().parse::<i32>().ok());
     let ours = |holder: &Holder| master.is_some_and(|pid| holder.pid == pid || holder.parent == pid);
     for pool in &config.pools {
-        for listener in &pool.listeners {
+        for listener in pool.listeners.iter().filter(|l| l.shared.is_none()) {
             let held = match &listener.address {
-                Address::Tcp { addr, .. } if addr.port() == 0 => None,
+                Address::Tcp { addr, .. } | Address::Udp { addr, .. } if addr.port() == 0 => None,
                 Address::Tcp { addr, .. } => holder::of_port(*addr).map(|by| (by, format!("port {}", addr.port()))),
+                Address::Udp { addr, .. } => holder::of_udp_port(*addr).map(|by| (by, format!("UDP port {}", addr.port()))),
+                Address::Abstract(name) => {
+                    let name = format!("@{name}");
+                    holder::of_path(std::path::Path::new(&name)).map(|by| (by, name))
+                }
                 Address::Unix(path) => holder::of_path(path).map(|by| (by, path.display().to_string())),
             };
             let Some((by, what)) = held.filter(|(by, _)| !by.as_ref().is_some_and(ours)) else { continue };

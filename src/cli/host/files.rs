@@ -6,8 +6,9 @@ use std::path::Path;
 use super::{Found, View};
 use crate::config::env_file;
 use crate::config::node::Place;
-use crate::config::spec::{Address, Output};
+use crate::config::spec::{Account, Address, Output};
 use crate::os::access::{Obstacle, Want, Who, head, reach};
+use crate::os::users;
 
 /// Most bytes of a file of variables.
 const FILE_LIMIT: u64 = 1 << 20;
@@ -49,11 +50,14 @@ pub(super) fn of_pool(view: &View<'_>, found: &mut Found<'_>) {
             folder_of(&at(key), path, found.pool(&name, key), found);
         }
     }
-    for listener in &view.pool.listeners {
+    for listener in view.pool.listeners.iter().filter(|l| l.shared.is_none()) {
         if let Address::Unix(path) = &listener.address {
             let place = super::addresses::place(found, &name, &listener.name);
             folder_of(&format!("pool.{name}.listen.{}", listener.name), path, place.clone(), found);
-            occupied(&name, &listener.name, path, place, found);
+            occupied(&name, &listener.name, path, place.clone(), found);
+            for (key, account) in [("owner", &listener.owner), ("group", &listener.group)] {
+                known(&name, &listener.name, key, account.as_ref(), found);
+            }
         }
     }
     for (item, file) in view.pool.launch.env_files.iter().enumerate() {
@@ -111,6 +115,21 @@ fn folder_of(key: &str, file: &Path, place: Place, found: &mut Found<'_>) {
             let what = format!("{key}: the folder {} does not exist", dir.display());
             found.error(place, what, format!("mkdir -p {}", dir.display()));
         }
+    }
+}
+
+/// The owner or the group of a socket's file has to be there at the start.
+fn known(pool: &str, listener: &str, key: &str, account: Option<&Account>, found: &mut Found<'_>) {
+    let Some(Account::Name(name)) = account else { return };
+    let (there, what) = match key {
+        "owner" => (users::user_named(name).map(|user| user.is_some()), "user"),
+        _ => (users::group_named(name).map(|group| group.is_some()), "group"),
+    };
+    // A name service that does not answer now may do so at the start.
+    if there.is_ok_and(|there| !there) {
+        let place = found.loaded.place(&["pool", pool, "listen", listener, key]);
+        let message = format!("pool.{pool}.listen.{listener}.{key}: this host has no {what} {name:?}");
+        found.error(place, message, format!("make it ({what}add), or name another"));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Owns what several pools, or a pool and the master, have to agree on.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use super::super::diagnostics::{Diagnostic, Diagnostics};
@@ -42,18 +42,36 @@ fn default_pool(master: &mut Master, m: &Reader<'_>, pools: &Pools<'_>, diags: &
     }
 }
 
+/// What can clash has the same kind, port and name.
+type Where<'a> = (u8, u16, &'a OsStr);
+
+fn place_of(address: &Address) -> Where<'_> {
+    match address {
+        Address::Tcp { addr, .. } => (0, addr.port(), OsStr::new("")),
+        Address::Udp { addr, .. } => (1, addr.port(), OsStr::new("")),
+        Address::Unix(path) => (2, 0, path.as_os_str()),
+        Address::Abstract(name) => (3, 0, OsStr::new(name)),
+    }
+}
+
 fn addresses(pools: &Pools<'_>, diags: &mut Diagnostics) {
-    // By port or path: only those of one can clash.
-    let mut seen: BTreeMap<(u16, &Path), Vec<(&Address, String)>> = BTreeMap::new();
+    // By port or name: only those of one can clash.
+    let mut seen: BTreeMap<Where<'_>, Vec<(&Address, String)>> = BTreeMap::new();
     for (built, reader) in pools {
-        for (listener, place) in built.pool.listeners.iter().zip(&built.addresses) {
+        // What is shared is judged where it is owned.
+        for (listener, place) in built.pool.listeners.iter().zip(&built.addresses).filter(|(l, _)| l.shared.is_none()) {
             let name = format!("{}.listen.{}", reader.path, listener.name);
-            let group = match &listener.address {
-                Address::Tcp { addr, .. } => seen.entry((addr.port(), Path::new(""))).or_default(),
-                Address::Unix(path) => seen.entry((0, path)).or_default(),
-            };
+            let group = seen.entry(place_of(&listener.address)).or_default();
             if let Some((_, other)) = group.iter().find(|(address, _)| clash(address, &listener.address)) {
-                let help = "give each listener its own address; pools that share a socket are not in this version yet";
+                let help = match other.strip_prefix("pool.").and_then(|other| other.split_once(".listen.")) {
+                    Some((pool, owner)) if pool != built.pool.spec.name => {
+                        format!(
+                            "give each its own address, or share the socket: listen.{} = {{ share = \"{pool}.{owner}\" }}",
+                            listener.name
+                        )
+                    }
+                    _ => "give each listener its own address".to_owned(),
+                };
                 diags.error(place, format!("{name}: {other} has this address already"), help);
             }
             group.push((&listener.address, name));
@@ -64,7 +82,7 @@ fn addresses(pools: &Pools<'_>, diags: &mut Diagnostics) {
 /// A listener on the master's own socket would take its place.
 fn sockets(master: &Master, m: &Reader<'_>, pools: &Pools<'_>, diags: &mut Diagnostics) {
     for (built, reader) in pools {
-        for (listener, place) in built.pool.listeners.iter().zip(&built.addresses) {
+        for (listener, place) in built.pool.listeners.iter().zip(&built.addresses).filter(|(l, _)| l.shared.is_none()) {
             let files = [(&master.socket, "the control socket"), (&master.pidfile, "the pid file")];
             for (_, what) in files.iter().filter(|(path, _)| listener.address == Address::Unix((*path).clone())) {
                 let message = format!("{}.listen.{}: this is {what}", reader.path, listener.name);

@@ -10,6 +10,7 @@ mod master;
 mod pool;
 mod protocols;
 mod reader;
+mod share;
 mod times;
 
 use std::collections::BTreeMap;
@@ -49,6 +50,7 @@ pub(super) fn config(path: Option<PathBuf>, trees: &Trees, facts: &Facts, around
         let reader = Reader::new(tree, &format!("pool.{name}"), keys::of_pool, around);
         pools.push((pool::build(name, &ids, &reader, facts, diags), reader));
     }
+    share::resolve(&mut pools, diags);
     cross::check(&mut master, &master_reader, &pools, diags);
     let pools = pools.into_iter().map(|(built, _)| built.pool).collect();
     Config { path, master, pools, warnings: Vec::new(), not_yet: Vec::new(), shown: String::new() }

@@ -10,6 +10,7 @@ use super::super::spec::{Pool, ScaleSignals};
 use super::super::value::scalar::duration_text;
 use super::super::value::start::{Workers, stop_sequence};
 use super::reader::Reader;
+use super::share::Shared;
 use super::{hooks, identity, known_names, launch, listen, protocols, times};
 use crate::supervisor::{
     Backoff, Budget, OnBootFailure, PoolId, PoolSpec, ReadyKind, Remove, Restart, RestartPolicy, Rollout, Share, StopStep,
@@ -20,6 +21,10 @@ use crate::supervisor::{
 pub(super) struct Built {
     pub(super) pool: Pool,
     pub(super) addresses: Vec<Place>,
+    /// Listeners that are other pools'; not among its own until all pools are known.
+    pub(super) shares: Vec<Shared>,
+    /// The names of all its listeners, those included that are wrong.
+    pub(super) names: Vec<String>,
 }
 
 pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, facts: &Facts, diags: &mut Diagnostics) -> Built {
@@ -85,6 +90,8 @@ pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, fa
             signals,
         },
         addresses: listeners.places,
+        shares: listeners.shares,
+        names: listeners.names,
     }
 }
 

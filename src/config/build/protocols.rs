@@ -63,12 +63,13 @@ fn port(r: &Reader<'_>, listeners: &mut Listeners, diags: &mut Diagnostics) -> O
         },
         _ => None,
     };
-    if found.is_none() && (listeners.names.len() != 1 || !listeners.list.is_empty()) {
+    let judged = !listeners.list.is_empty() || !listeners.shares.is_empty();
+    if found.is_none() && (listeners.names.len() != 1 || judged) {
         let what = format!("{}.protocols: \"port\" needs one TCP address with a port", r.path);
         diags.error(&place, what, help);
     }
     // They are the workers' own: the master opens nothing there.
-    (listeners.list, listeners.names, listeners.places) = Default::default();
+    *listeners = Listeners::default();
     found
 }
 

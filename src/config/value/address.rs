@@ -26,7 +26,7 @@ pub(crate) fn parse(text: &str, cwd: &Path) -> Result<Spelled, (String, String)>
         return Ok(Spelled::Later);
     }
     if let Some(rest) = text.strip_prefix("udp://") {
-        return tcp(rest, Family::Any).map(|_| Spelled::Later);
+        return tcp(rest, Family::Any).map(|(addr, dual)| Spelled::Address(Address::Udp { addr, dual }));
     }
     let (rest, family) = match (text.strip_prefix("tcp://"), text.strip_prefix("tcp6://")) {
         (Some(rest), _) => (rest, Family::Any),
@@ -39,12 +39,12 @@ pub(crate) fn parse(text: &str, cwd: &Path) -> Result<Spelled, (String, String)>
     if rest.starts_with(['/', '.', '~']) {
         return Err(("this looks like a path".to_owned(), format!("a Unix socket is written \"unix:{rest}\"")));
     }
-    tcp(rest, family).map(Spelled::Address)
+    tcp(rest, family).map(|(addr, dual)| Spelled::Address(Address::Tcp { addr, dual }))
 }
 
 /// What is allowed, for error texts.
 pub(crate) const SPELLINGS: &str = "write an address as \"tcp://0.0.0.0:8000\", \"127.0.0.1:8000\", \"[::1]:8000\", \":8000\" (all \
-                                    interfaces), \"tcp6://[::]:8000\" (IPv6 only) or \"unix:/path\"";
+                                    interfaces), \"tcp6://[::]:8000\" (IPv6 only), \"udp://127.0.0.1:53\", \"unix:/path\" or \"unix:@name\"";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Family {
@@ -52,7 +52,8 @@ enum Family {
     V6,
 }
 
-fn tcp(text: &str, family: Family) -> Result<Address, (String, String)> {
+/// An address with its port, and whether an IPv6 socket takes IPv4 as well.
+fn tcp(text: &str, family: Family) -> Result<(SocketAddr, bool), (String, String)> {
     let wrong = |what: String| (what, SPELLINGS.to_owned());
     let Some((host, port)) = text.rsplit_once(':') else {
         return Err(match text.parse::<u16>() {
@@ -71,7 +72,7 @@ fn tcp(text: &str, family: Family) -> Result<Address, (String, String)> {
         ("localhost", _, Family::V6) => Ipv6Addr::LOCALHOST.into(),
         (_, Some(_), _) => match text.parse::<SocketAddr>() {
             // With its scope, as in [fe80::1%2]:80.
-            Ok(addr) => return Ok(Address::Tcp { addr, dual: addr.ip().is_unspecified() && family == Family::Any }),
+            Ok(addr) => return Ok((addr, addr.ip().is_unspecified() && family == Family::Any)),
             Err(_) => return Err(wrong(format!("{host:?} is no IPv6 address"))),
         },
         (_, None, _) if host.parse::<Ipv6Addr>().is_ok() || text.parse::<Ipv6Addr>().is_ok() => {
@@ -89,7 +90,7 @@ fn tcp(text: &str, family: Family) -> Result<Address, (String, String)> {
     if ip.is_ipv4() && family == Family::V6 {
         return Err(wrong("tcp6:// takes an IPv6 address".to_owned()));
     }
-    Ok(Address::Tcp { addr: SocketAddr::new(ip, port), dual: ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && family == Family::Any })
+    Ok((SocketAddr::new(ip, port), ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && family == Family::Any))
 }
 
 /// `u16::from_str` takes a leading plus.
@@ -99,8 +100,16 @@ fn port_is_signed(text: &str) -> bool {
 
 fn unix(path: &str, cwd: &Path) -> Result<Spelled, (String, String)> {
     let help = || "write \"unix:/run/shop/web.sock\"".to_owned();
-    if path.starts_with('@') {
-        return if path.len() > 1 { Ok(Spelled::Later) } else { Err(("the name is missing".to_owned(), help())) };
+    if let Some(name) = path.strip_prefix('@') {
+        return match name.len() {
+            0 => Err(("the name is missing".to_owned(), help())),
+            _ if name.contains('\0') => Err(("a name has no NUL byte".to_owned(), help())),
+            1..=SUN_PATH_MAX => Ok(Spelled::Address(Address::Abstract(name.to_owned()))),
+            n => Err((
+                format!("the socket's name is {n} bytes long, the kernel takes at most {SUN_PATH_MAX}"),
+                "choose a shorter name".to_owned(),
+            )),
+        };
     }
     // "unix:///path" is what Docker and others write.
     let path = if path.starts_with("///") { &path[2..] } else { path };
@@ -137,16 +146,17 @@ pub(crate) fn absolute(path: &str, cwd: &Path) -> PathBuf {
     out
 }
 
-/// True when both cannot be bound at once: the same path, or the same port with overlapping addresses.
+/// True when both cannot be bound at once: the same path or name, or the same port with overlapping addresses.
 pub(crate) fn clash(a: &Address, b: &Address) -> bool {
     match (a, b) {
-        (Address::Unix(a), Address::Unix(b)) => a == b,
-        (Address::Tcp { addr: a, dual: a_dual }, Address::Tcp { addr: b, dual: b_dual }) => {
+        (Address::Tcp { addr: a, dual: a_dual }, Address::Tcp { addr: b, dual: b_dual })
+        | (Address::Udp { addr: a, dual: a_dual }, Address::Udp { addr: b, dual: b_dual }) => {
             let same_family = a.is_ipv4() == b.is_ipv4();
             let covers = |ip: IpAddr, dual: bool| ip.is_unspecified() && (same_family || dual);
             a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || covers(a.ip(), *a_dual) || covers(b.ip(), *b_dual))
         }
-        _ => false,
+        // A path and a name that look alike are two things, and so are a port of TCP and one of UDP.
+        _ => a == b,
     }
 }
 
@@ -160,6 +170,14 @@ mod tests {
 
     fn tcp_at(addr: &str, dual: bool) -> Result<Spelled, String> {
         Ok(Spelled::Address(Address::Tcp { addr: addr.parse().expect("an address"), dual }))
+    }
+
+    fn udp_at(addr: &str, dual: bool) -> Result<Spelled, String> {
+        Ok(Spelled::Address(Address::Udp { addr: addr.parse().expect("an address"), dual }))
+    }
+
+    fn abstract_at(name: &str) -> Result<Spelled, String> {
+        Ok(Spelled::Address(Address::Abstract(name.to_owned())))
     }
 
     fn unix_at(path: &str) -> Result<Spelled, String> {
@@ -186,8 +204,12 @@ mod tests {
             ("unix:///run/a.sock", unix_at("/run/a.sock")),
             ("unix:run/./a.sock", unix_at("/srv/shop/run/a.sock")),
             ("unix:../a.sock", unix_at("/srv/a.sock")),
-            ("unix:@name", Ok(Spelled::Later)),
-            ("udp://0.0.0.0:53", Ok(Spelled::Later)),
+            ("unix:@name", abstract_at("name")),
+            ("unix:@a/b c", abstract_at("a/b c")),
+            ("udp://0.0.0.0:53", udp_at("0.0.0.0:53", false)),
+            ("udp://:53", udp_at("[::]:53", true)),
+            ("udp://[::1]:53", udp_at("[::1]:53", false)),
+            ("udp://localhost:53", udp_at("127.0.0.1:53", false)),
             ("inherit:web", Ok(Spelled::Later)),
         ] {
             assert_eq!(read(text), want, "{text:?}");
@@ -212,6 +234,9 @@ mod tests {
             ("/run/a.sock", "looks like a path"),
             ("unix:", "path of the socket is missing"),
             ("unix:@", "name is missing"),
+            ("unix:@a\0b", "no NUL byte"),
+            ("udp://53", "without its colon"),
+            ("udp://db.local:53", "no IP address"),
             ("unix:/run/", "path of the socket is missing"),
             ("inherit:", "no port"),
         ] {
@@ -220,6 +245,8 @@ mod tests {
         }
         assert!(read(&format!("unix:/{}", "x".repeat(107))).is_err());
         assert!(read(&format!("unix:/{}", "x".repeat(106))).is_ok());
+        assert!(read(&format!("unix:@{}", "x".repeat(108))).is_err());
+        assert!(read(&format!("unix:@{}", "x".repeat(107))).is_ok());
     }
 
     #[test]
@@ -239,6 +266,12 @@ mod tests {
             ("[::1]:80", ":80", true),
             ("unix:/a", "unix:/a", true),
             ("unix:/a", "unix:/b", false),
+            ("unix:@a", "unix:@a", true),
+            ("unix:@a", "unix:/a", false),
+            ("udp://:53", "udp://127.0.0.1:53", true),
+            ("udp://:53", "udp://:54", false),
+            ("udp://127.0.0.1:0", "udp://127.0.0.1:0", false),
+            ("udp://:53", ":53", false),
         ] {
             assert_eq!((clash(&at(a), &at(b)), clash(&at(b), &at(a))), (want, want), "{a} {b}");
         }

@@ -1,8 +1,11 @@
 //! Owns what is said when a listener cannot be opened: the address, the cause, who stands in the way, what to do.
 
 use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
 
-use super::{ListenAddress, holder};
+use super::holder::Holder;
+use super::{ListenAddress, ListenSpec, holder};
 use crate::os::errno::words;
 use crate::os::lockfile::LockError;
 use crate::os::socket_file::LONGEST;
@@ -30,23 +33,24 @@ impl ListenError {
         let errno = e.raw_os_error();
         let reason = errno.map_or_else(|| e.to_string(), words);
         let (cause, advice) = match (address, errno) {
-            (ListenAddress::Tcp { addr, .. }, Some(libc::EADDRINUSE)) => match holder::of_port(*addr).flatten() {
-                Some(who) => (format!("the port is in use by {who}"), "stop that, or choose another port".to_owned()),
-                None => {
-                    let advice = format!("see who has it with: ss -ltnp 'sport = :{}'", addr.port());
-                    ("the port is in use".to_owned(), advice)
+            (ListenAddress::Tcp { addr, .. }, Some(libc::EADDRINUSE)) => port_in_use(*addr, holder::of_port(*addr), "lt"),
+            (ListenAddress::Udp { addr, .. }, Some(libc::EADDRINUSE)) => port_in_use(*addr, holder::of_udp_port(*addr), "u"),
+            (ListenAddress::Abstract(name), Some(libc::EADDRINUSE)) => {
+                match holder::of_path(Path::new(&format!("@{name}"))).flatten() {
+                    Some(who) => (format!("the name is in use by {who}"), "stop that, or choose another name".to_owned()),
+                    None => ("the name is in use".to_owned(), "see who has it with: ss -lxp".to_owned()),
                 }
-            },
-            (ListenAddress::Tcp { addr, .. }, Some(libc::EACCES | libc::EPERM)) => (
+            }
+            (ListenAddress::Tcp { addr, .. } | ListenAddress::Udp { addr, .. }, Some(libc::EACCES | libc::EPERM)) => (
                 format!("not permitted to use port {}", addr.port()),
                 "choose a port from 1024 up, give the master CAP_NET_BIND_SERVICE, or lower net.ipv4.ip_unprivileged_port_start"
                     .to_owned(),
             ),
-            (ListenAddress::Tcp { addr, .. }, Some(libc::EADDRNOTAVAIL)) => (
+            (ListenAddress::Tcp { addr, .. } | ListenAddress::Udp { addr, .. }, Some(libc::EADDRNOTAVAIL)) => (
                 format!("this machine has no address {}", addr.ip()),
                 "choose one that `ip address` shows, or 0.0.0.0 for all".to_owned(),
             ),
-            (ListenAddress::Tcp { .. }, Some(libc::EAFNOSUPPORT)) => {
+            (ListenAddress::Tcp { .. } | ListenAddress::Udp { .. }, Some(libc::EAFNOSUPPORT)) => {
                 ("the kernel has no IPv6 here".to_owned(), "choose an IPv4 address".to_owned())
             }
             (ListenAddress::Unix(_), Some(libc::ENOENT)) => {
@@ -62,6 +66,33 @@ impl ListenError {
             _ => (format!("cannot {attempt}: {reason}"), "choose another address".to_owned()),
         };
         ListenError::new(address, cause, advice, errno)
+    }
+
+    /// An option of the config that could not be set. `key`: its name there.
+    pub(super) fn option(spec: &ListenSpec, key: &str, e: &io::Error) -> ListenError {
+        let (errno, options) = (e.raw_os_error(), &spec.options);
+        let wanted = match key {
+            "device" => format!("device = \"{}\"", options.device),
+            "mark" => format!("mark = {}", options.mark),
+            "fastopen" => format!("fastopen = {}", options.fastopen),
+            "owner" | "group" => {
+                let id = if key == "owner" { spec.owner } else { spec.group };
+                format!("{key} (number {})", id.unwrap_or_default())
+            }
+            key => key.to_owned(),
+        };
+        let advice = match (key, errno) {
+            ("device", Some(libc::ENODEV)) => "choose a network interface that `ip link` shows",
+            ("device", Some(libc::EPERM)) => "run the master as root or with CAP_NET_RAW, or remove the key",
+            ("mark", Some(libc::EPERM)) => "run the master as root or with CAP_NET_ADMIN, or remove the key",
+            ("owner", Some(libc::EPERM)) => "only root gives files away: run the master as root, or remove the key",
+            ("group", Some(libc::EPERM)) => {
+                "without being root it has to be a group of the master's own: run it as root, or choose such a group"
+            }
+            _ => "remove the key, or choose another value",
+        };
+        let reason = errno.map_or_else(|| e.to_string(), words);
+        ListenError::new(&spec.address, format!("cannot set {wanted}: {reason}"), advice.to_owned(), errno)
     }
 
     pub(super) fn path_too_long(address: &ListenAddress, length: usize) -> ListenError {
@@ -82,5 +113,13 @@ impl ListenError {
     pub(super) fn foreign(address: &ListenAddress, what: &str) -> ListenError {
         let advice = "it is left alone: remove it yourself, or choose another path".to_owned();
         ListenError::new(address, format!("there is {what} at this path"), advice, Some(libc::EADDRINUSE))
+    }
+}
+
+/// The cause and the advice. `kind`: the options of `ss` that show such sockets.
+fn port_in_use(addr: SocketAddr, holder: Option<Option<Holder>>, kind: &str) -> (String, String) {
+    match holder.flatten() {
+        Some(who) => (format!("the port is in use by {who}"), "stop that, or choose another port".to_owned()),
+        None => ("the port is in use".to_owned(), format!("see who has it with: ss -{kind}np 'sport = :{}'", addr.port())),
     }
 }

@@ -27,11 +27,20 @@ impl std::fmt::Display for Holder {
 
 /// Who listens where `wanted` would. The inner `None`: somebody who is not ours to see.
 pub fn of_port(wanted: SocketAddr) -> Option<Option<Holder>> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
-    tables.into_iter().filter_map(read).find_map(|table| conflicting(&table, wanted)).map(holder)
+    in_tables(["/proc/net/tcp", "/proc/net/tcp6"], wanted, "0A")
 }
 
-/// Who listens on the Unix socket of that path.
+/// Who has the UDP port that `wanted` would have.
+pub fn of_udp_port(wanted: SocketAddr) -> Option<Option<Holder>> {
+    in_tables(["/proc/net/udp", "/proc/net/udp6"], wanted, "07")
+}
+
+/// `state`: TCP_LISTEN, or TCP_CLOSE, which is what an unconnected UDP socket is in.
+fn in_tables(tables: [&str; 2], wanted: SocketAddr, state: &str) -> Option<Option<Holder>> {
+    tables.into_iter().filter_map(read).find_map(|table| conflicting(&table, wanted, state)).map(holder)
+}
+
+/// Who listens on the Unix socket of that path, or of that abstract name with an `@` before it.
 pub fn of_path(path: &Path) -> Option<Option<Holder>> {
     listening_at(&read("/proc/net/unix")?, path).map(holder)
 }
@@ -65,12 +74,12 @@ fn listening_at(table: &str, path: &Path) -> Option<u64> {
     })
 }
 
-/// The inode of a listening socket that stands in the way of `wanted`.
-fn conflicting(table: &str, wanted: SocketAddr) -> Option<u64> {
+/// The inode of a socket in this state that stands in the way of `wanted`.
+fn conflicting(table: &str, wanted: SocketAddr, state: &str) -> Option<u64> {
     table.lines().skip(1).find_map(|line| {
         let mut fields = line.split_ascii_whitespace();
         let local = fields.nth(1)?;
-        let listening = fields.nth(1)? == "0A";
+        let listening = fields.nth(1)? == state;
         let inode = fields.nth(5)?.parse().ok()?;
         let there = parse_address(local)?;
         (listening && there.port() == wanted.port() && overlap(there.ip(), wanted.ip())).then_some(inode)
@@ -122,11 +131,11 @@ mod tests {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
                      0: 0100007F:1F90 00000000:0000 01 00000000:00000000 00:00000000 00000000     0        0 11 1 0 100 0 0 10 0\n\
                      1: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 22 1 0 100 0 0 10 0\n";
-        assert_eq!(conflicting(table, "0.0.0.0:8080".parse().unwrap()), Some(22));
-        assert_eq!(conflicting(table, "127.0.0.2:8080".parse().unwrap()), None);
-        assert_eq!(conflicting(table, "127.0.0.1:8081".parse().unwrap()), None);
-        assert_eq!(conflicting(table, "[::]:8080".parse().unwrap()), Some(22));
-        assert_eq!(conflicting(table, "[::1]:8080".parse().unwrap()), None);
+        assert_eq!(conflicting(table, "0.0.0.0:8080".parse().unwrap(), "0A"), Some(22));
+        assert_eq!(conflicting(table, "127.0.0.2:8080".parse().unwrap(), "0A"), None);
+        assert_eq!(conflicting(table, "127.0.0.1:8081".parse().unwrap(), "0A"), None);
+        assert_eq!(conflicting(table, "[::]:8080".parse().unwrap(), "0A"), Some(22));
+        assert_eq!(conflicting(table, "[::1]:8080".parse().unwrap(), "0A"), None);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) fn tcp(fd: BorrowedFd<'_>) -> Option<(u32, u32)> {
     Some((word(&info, 24)?, word(&info, 28)?))
 }
 
-/// Has a Unix listener been shut down? Its state stays "listening" then; the hang-up shows it.
+/// Has a Unix listener or a UDP socket been shut down? Its state stays "listening" then; the hang-up shows it.
 pub(super) fn hung_up(fd: BorrowedFd<'_>) -> bool {
     let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
     // SAFETY: one valid entry; no waiting.

@@ -8,12 +8,22 @@ use super::support::{DEADLINE, Killed, available, outcome, pidfd, plan, readable
 use crate::os::accepting::is_accepting;
 use crate::os::clock;
 use crate::os::io::{pipe_cloexec, write};
-use crate::os::listener::{ListenAddress, ListenSpec, Listening};
+use crate::os::listener::{ListenAddress, ListenSpec, Listening, SocketOptions};
 use crate::os::spawn::spawn;
 
 fn listening(nonblocking: bool) -> Listening {
     let address = ListenAddress::Tcp { addr: "127.0.0.1:0".parse().unwrap(), dual: false };
-    Listening::open(&ListenSpec { address, backlog: 16, nonblocking, nodelay: true, mode: None }).unwrap()
+    Listening::open(&ListenSpec {
+        address,
+        backlog: 16,
+        nonblocking,
+        nodelay: true,
+        mode: None,
+        owner: None,
+        group: None,
+        options: SocketOptions::default(),
+    })
+    .unwrap()
 }
 
 /// Looks again and again until it is seen; the process's death ends the wait early.
@@ -151,7 +161,17 @@ fn a_unix_listener_is_seen_too() {
     }
     let temp = tempfile::tempdir().unwrap();
     let address = ListenAddress::Unix(temp.path().join("web.sock"));
-    let listening = Listening::open(&ListenSpec { address, backlog: 16, nonblocking: true, nodelay: false, mode: None }).unwrap();
+    let listening = Listening::open(&ListenSpec {
+        address,
+        backlog: 16,
+        nonblocking: true,
+        nodelay: false,
+        mode: None,
+        owner: None,
+        group: None,
+        options: SocketOptions::default(),
+    })
+    .unwrap();
     let program = "import select, socket; e = select.epoll(); e.register(3, select.EPOLLIN); e.poll()";
     let mut plan = plan(&["python3", "-c", program]);
     plan.fds = vec![listening.as_fd()];

@@ -1,18 +1,28 @@
 //! Listening sockets of both kinds.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::{SocketAddr as SocketName, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use super::support::{in_own_process, soon};
-use crate::os::listener::{ListenAddress, ListenError, ListenSpec, Listening, somaxconn};
+use crate::os::listener::{ListenAddress, ListenError, ListenSpec, Listening, SocketOptions, device, get_number, somaxconn};
 use crate::os::process::self_pid;
 
 fn spec(address: ListenAddress) -> ListenSpec {
-    ListenSpec { address, backlog: 16, nonblocking: true, nodelay: true, mode: Some(0o640) }
+    ListenSpec {
+        address,
+        backlog: 16,
+        nonblocking: true,
+        nodelay: true,
+        mode: Some(0o640),
+        owner: None,
+        group: None,
+        options: SocketOptions::default(),
+    }
 }
 
 fn tcp(addr: &str) -> ListenSpec {
@@ -23,10 +33,21 @@ fn unix(path: &Path) -> ListenSpec {
     spec(ListenAddress::Unix(path.to_owned()))
 }
 
+fn udp(addr: &str) -> ListenSpec {
+    spec(ListenAddress::Udp { addr: addr.parse().unwrap(), dual: false })
+}
+
+/// An abstract name that no other test has.
+fn named(test: &str) -> (ListenSpec, SocketName) {
+    let name = format!("poolmaster-test-{}-{test}", self_pid());
+    let address = SocketName::from_abstract_name(&name).unwrap();
+    (spec(ListenAddress::Abstract(name)), address)
+}
+
 fn port(listening: &Listening) -> SocketAddr {
     match listening.local_addr() {
-        ListenAddress::Tcp { addr, .. } => *addr,
-        ListenAddress::Unix(_) => panic!("no TCP"),
+        ListenAddress::Tcp { addr, .. } | ListenAddress::Udp { addr, .. } => *addr,
+        ListenAddress::Unix(_) | ListenAddress::Abstract(_) => panic!("no port"),
     }
 }
 
@@ -261,6 +282,204 @@ fn the_kernels_limit_is_known() {
     assert!(limit > 0);
     let listening = Listening::open(&ListenSpec { backlog: limit + 1000, ..tcp("127.0.0.1:0") }).unwrap();
     assert_eq!(listening.queue(), Some((0, limit)), "clamped");
+}
+
+/// The value of an option as the kernel tells it.
+fn told(listening: &Listening, level: i32, name: i32) -> u32 {
+    get_number(listening.as_fd(), level, name).unwrap()
+}
+
+fn with(address: ListenSpec, options: SocketOptions) -> ListenSpec {
+    ListenSpec { options, ..address }
+}
+
+#[test]
+fn options_of_tcp_are_set_and_changed_on_the_live_socket() {
+    let some = SocketOptions { freebind: true, defer_accept: 3, fastopen: 9, keepalive: Some(true), ..SocketOptions::default() };
+    let listening = Listening::open(&with(tcp("127.0.0.1:0"), some)).unwrap();
+    let values = || {
+        [
+            told(&listening, libc::IPPROTO_IP, libc::IP_FREEBIND),
+            // The kernel counts in retransmissions: it may be more.
+            u32::from(told(&listening, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT) >= 3),
+            told(&listening, libc::IPPROTO_TCP, libc::TCP_FASTOPEN),
+            told(&listening, libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+            told(&listening, libc::IPPROTO_TCP, libc::TCP_NODELAY),
+        ]
+    };
+    assert_eq!(values(), [1, 1, 9, 1, 1]);
+    let none = ListenSpec { nodelay: false, backlog: 5, ..tcp("127.0.0.1:0") };
+    assert!(listening.set_options(&none).is_empty());
+    assert_eq!(values(), [0, 0, 0, 0, 0]);
+    assert_eq!(listening.queue(), Some((0, 5)));
+    // Accepted sockets inherit it.
+    let on = SocketOptions { keepalive: Some(true), ..SocketOptions::default() };
+    assert!(listening.set_options(&with(tcp("127.0.0.1:0"), on)).is_empty());
+    let _client = TcpStream::connect(port(&listening)).unwrap();
+    let (accepted, _) = TcpListener::from(listening.as_fd().try_clone_to_owned().unwrap()).accept().unwrap();
+    assert_eq!(get_number(accepted.as_fd(), libc::SOL_SOCKET, libc::SO_KEEPALIVE).unwrap(), 1);
+}
+
+#[test]
+fn a_connection_without_data_is_deferred() {
+    let defer = SocketOptions { defer_accept: 30, ..SocketOptions::default() };
+    let listening = Listening::open(&with(tcp("127.0.0.1:0"), defer)).unwrap();
+    let mut client = TcpStream::connect(port(&listening)).unwrap();
+    assert_eq!(listening.queue(), Some((0, 16)), "not queued yet");
+    std::io::Write::write_all(&mut client, b"x").unwrap();
+    soon(|| if listening.queue() == Some((1, 16)) { Ok(()) } else { Err("data did not queue it") });
+}
+
+#[test]
+fn an_address_that_is_not_there_yet_can_be_bound_with_freebind() {
+    let options = SocketOptions { freebind: true, ..SocketOptions::default() };
+    for spec in [tcp("192.0.2.1:0"), udp("192.0.2.1:0")] {
+        assert_eq!(refused(&spec).errno, Some(libc::EADDRNOTAVAIL));
+        let listening = Listening::open(&with(spec, options.clone())).unwrap();
+        assert_eq!(port(&listening).ip().to_string(), "192.0.2.1");
+    }
+    if TcpListener::bind("[::1]:0").is_ok() {
+        let six = Listening::open(&with(tcp("[2001:db8::1]:0"), options)).unwrap();
+        assert_eq!(told(&six, libc::IPPROTO_IPV6, libc::IPV6_FREEBIND), 1);
+    } else {
+        eprintln!("skipped: no IPv6 here");
+    }
+}
+
+#[test]
+fn a_network_interface_is_bound_to() {
+    let on = |device: &str| SocketOptions { device: device.to_owned(), ..SocketOptions::default() };
+    for spec in [tcp("127.0.0.1:0"), udp("127.0.0.1:0")] {
+        match Listening::open(&with(spec.clone(), on("lo"))) {
+            Err(e) if e.errno == Some(libc::EPERM) => {
+                assert!(e.to_string().contains("CAP_NET_RAW"), "{e}");
+                return eprintln!("skipped: the kernel does not permit SO_BINDTODEVICE here");
+            }
+            opened => {
+                let listening = opened.unwrap();
+                assert_eq!(device(listening.as_fd()).unwrap(), "lo");
+                // Off again, where that is permitted.
+                match &listening.set_options(&spec)[..] {
+                    [] => assert_eq!(device(listening.as_fd()).unwrap(), ""),
+                    other => assert!(
+                        other.iter().all(|(key, e)| *key == "device" && e.raw_os_error() == Some(libc::EPERM)),
+                        "{other:?}"
+                    ),
+                }
+            }
+        }
+        let error = refused(&with(spec, on("no-such-if")));
+        assert_eq!(error.errno, Some(libc::ENODEV));
+        assert!(
+            error.to_string().contains("cannot set device = \"no-such-if\": no such device; choose a network interface"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn packets_are_marked() {
+    let options = SocketOptions { mark: 77, ..SocketOptions::default() };
+    match Listening::open(&with(tcp("127.0.0.1:0"), options)) {
+        Err(e) if e.errno == Some(libc::EPERM) => {
+            assert!(e.to_string().contains("cannot set mark = 77") && e.to_string().contains("CAP_NET_ADMIN"), "{e}");
+            eprintln!("skipped: the kernel does not permit SO_MARK here");
+        }
+        opened => {
+            let listening = opened.unwrap();
+            assert_eq!(told(&listening, libc::SOL_SOCKET, libc::SO_MARK), 77);
+            assert!(listening.set_options(&tcp("127.0.0.1:0")).is_empty());
+            assert_eq!(told(&listening, libc::SOL_SOCKET, libc::SO_MARK), 0);
+        }
+    }
+}
+
+#[test]
+fn a_socket_file_has_its_owner_and_group_from_the_first_moment_and_is_given_on() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("web.sock");
+    let spec = ListenSpec { owner: Some(65_533), group: Some(65_532), ..unix(&path) };
+    let ids = || fs::symlink_metadata(&path).map(|m| (m.uid(), m.gid(), m.permissions().mode() & 0o777)).unwrap();
+    if crate::os::process::effective_uid() != 0 {
+        let text = refused(&spec).to_string();
+        assert!(text.contains("cannot set group (number 65532)"), "{text}");
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0, "nothing is left");
+        return eprintln!("skipped: only root gives files away");
+    }
+    let listening = Listening::open(&spec).unwrap();
+    assert_eq!(ids(), (65_533, 65_532, 0o640));
+    let other = ListenSpec { owner: Some(0), group: Some(65_531), mode: Some(0o600), ..unix(&path) };
+    assert!(listening.set_options(&other).is_empty());
+    assert_eq!(ids(), (0, 65_531, 0o600));
+    // What somebody else has put in its place stays as it is.
+    fs::remove_file(&path).unwrap();
+    let _theirs = UnixListener::bind(&path).unwrap();
+    let before = ids();
+    assert!(listening.set_options(&spec).is_empty());
+    assert_eq!(ids(), before);
+}
+
+#[test]
+fn packets_of_udp_arrive_and_its_port_is_held_alone() {
+    let listening = Listening::open(&udp("127.0.0.1:0")).unwrap();
+    let address = port(&listening);
+    assert_eq!(listening.local_addr().to_string(), format!("udp://{address}"));
+    assert!(address.port() != 0 && listening.state_listening());
+    assert_eq!(listening.queue(), None, "nothing is ever accepted there");
+    listening.set_backlog(5).unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.send_to(b"hello", address).unwrap();
+    let receiving = UdpSocket::from(listening.as_fd().try_clone_to_owned().unwrap());
+    receiving.set_nonblocking(false).unwrap();
+    let mut buffer = [0; 16];
+    assert_eq!(receiving.recv_from(&mut buffer).unwrap(), (5, client.local_addr().unwrap()));
+    let error = refused(&udp(&address.to_string()));
+    assert!(error.to_string().contains("in use by") && error.errno == Some(libc::EADDRINUSE), "{error}");
+    assert!(error.to_string().contains(&format!("(pid {})", self_pid())), "{error}");
+    // The same port of TCP is another one.
+    Listening::open(&tcp(&address.to_string())).unwrap();
+    // SAFETY: acts on an open socket. It says ENOTCONN, and does it.
+    unsafe { libc::shutdown(listening.as_fd().as_raw_fd(), libc::SHUT_RD) };
+    assert!(!listening.state_listening());
+}
+
+#[test]
+fn udp_takes_both_families_or_one() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        eprintln!("skipped: no IPv6 here");
+        return;
+    }
+    let both = Listening::open(&spec(ListenAddress::Udp { addr: "[::]:0".parse().unwrap(), dual: true })).unwrap();
+    assert_eq!(both.local_addr(), &ListenAddress::Udp { addr: port(&both), dual: true });
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.send_to(b"four", ("127.0.0.1", port(&both).port())).unwrap();
+    let receiving = UdpSocket::from(both.as_fd().try_clone_to_owned().unwrap());
+    receiving.set_nonblocking(false).unwrap();
+    assert_eq!(receiving.recv(&mut [0; 16]).unwrap(), 4);
+    let six = Listening::open(&udp("[::]:0")).unwrap();
+    assert_eq!(six.local_addr(), &ListenAddress::Udp { addr: port(&six), dual: false });
+    // Not taken there: the port is still to be had for IPv4.
+    UdpSocket::bind(("127.0.0.1", port(&six).port())).unwrap();
+}
+
+#[test]
+fn an_abstract_name_has_no_file_and_goes_with_its_holder() {
+    let (spec, address) = named("queue");
+    let mut listening = Listening::open(&spec).unwrap();
+    assert_eq!(listening.queue(), Some((0, 16)));
+    let _clients: Vec<_> = (0..2).map(|_| UnixStream::connect_addr(&address).unwrap()).collect();
+    assert_eq!(listening.queue(), Some((2, 16)));
+    listening.set_backlog(7).unwrap();
+    assert_eq!(listening.queue(), Some((2, 7)));
+    let error = refused(&spec);
+    assert!(error.to_string().contains("the name is in use by") && error.errno == Some(libc::EADDRINUSE), "{error}");
+    assert!(error.to_string().contains(&format!("(pid {})", self_pid())), "{error}");
+    assert!(listening.state_listening());
+    shutdown(&listening, libc::SHUT_RDWR);
+    assert!(!listening.state_listening());
+    assert!(!listening.unlink_if_owner().unwrap(), "nothing to remove");
+    drop(listening);
+    soon(|| Listening::open(&spec));
 }
 
 #[test]

@@ -50,6 +50,17 @@ fn worker() {
                 client.write_all(format!("nodelay {}", client.nodelay().unwrap()).as_bytes()).unwrap();
             }
         }
+        // Answers each packet with its pid.
+        "tell-pid-by-udp" => {
+            // SAFETY: the first listener, by the contract; owned by nobody else here.
+            let socket = unsafe { std::os::fd::FromRawFd::from_raw_fd(3) };
+            let socket: std::net::UdpSocket = socket;
+            socket.set_nonblocking(false).unwrap();
+            loop {
+                let (_, client) = socket.recv_from(&mut [0; 64]).unwrap();
+                socket.send_to(std::process::id().to_string().as_bytes(), client).unwrap();
+            }
+        }
         other => panic!("no such job: {other}"),
     }
 }

@@ -1,0 +1,69 @@
+//! Owns the addresses of listeners: their spelling for people, and reading the one that a socket has.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::PathBuf;
+
+use nix::sys::socket::{self, SockType, SockaddrStorage, getsockopt, sockopt};
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListenAddress {
+    /// TCP.
+    Tcp {
+        /// Address and port; port 0: any free one.
+        addr: SocketAddr,
+        /// An IPv6 socket takes IPv4 connections too.
+        dual: bool,
+    },
+    /// UDP: bound, without a queue of connections.
+    Udp {
+        /// Address and port; port 0: any free one.
+        addr: SocketAddr,
+        /// An IPv6 socket takes IPv4 packets too.
+        dual: bool,
+    },
+    /// A Unix stream socket at this path.
+    Unix(PathBuf),
+    /// A Unix stream socket of this abstract name, without its leading NUL byte: no file, gone with its last holder.
+    Abstract(String),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Tcp { addr, .. } => write!(f, "tcp://{addr}"),
+            ListenAddress::Udp { addr, .. } => write!(f, "udp://{addr}"),
+            ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+            ListenAddress::Abstract(name) => write!(f, "unix:@{name}"),
+        }
+    }
+}
+
+impl ListenAddress {
+    /// The address that a socket is bound to. `None`: it is of no kind that can be a listener, or bound to nothing.
+    pub(super) fn of(fd: BorrowedFd<'_>) -> io::Result<Option<ListenAddress>> {
+        let stream = match getsockopt(&fd, sockopt::SockType)? {
+            SockType::Stream => true,
+            SockType::Datagram => false,
+            _ => return Ok(None),
+        };
+        let bound: SockaddrStorage = socket::getsockname(fd.as_raw_fd())?;
+        let v4 = bound.as_sockaddr_in().map(|a| SocketAddr::V4((*a).into()));
+        let v6 = || bound.as_sockaddr_in6().map(|a| SocketAddr::V6((*a).into()));
+        if let Some(addr) = v4.or_else(v6) {
+            let dual = addr.is_ipv6() && !getsockopt(&fd, sockopt::Ipv6V6Only)?;
+            return Ok(match stream {
+                _ if addr.port() == 0 => None,
+                true => Some(ListenAddress::Tcp { addr, dual }),
+                false => Some(ListenAddress::Udp { addr, dual }),
+            });
+        }
+        let unix = bound.as_unix_addr().filter(|_| stream);
+        let path = unix.and_then(|a| a.path()).map(|path| ListenAddress::Unix(path.to_owned()));
+        let name = || unix.and_then(|a| a.as_abstract()).map(|name| String::from_utf8_lossy(name).into_owned());
+        Ok(path.or_else(|| name().map(ListenAddress::Abstract)))
+    }
+}
