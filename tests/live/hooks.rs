@@ -161,6 +161,7 @@ fn a_stop_waits_for_its_hook_and_no_longer_than_it_may() {
     assert!(is_alive(worker) && m.log.count("| stopped") == 0, "its stop signal is held back");
     open_gate(&m.setup.path("gate"));
     assert_eq!(scaled.join().unwrap().0, 0);
+    m.log.wait_for("| stopped", 1);
     m.log.assert_order(&["hook pre_stop | leaving", "| stopped"]);
     // The worker's own time counts from the first: KILL comes at its end, hook or not.
     m.ok(&["stop", "b"]);

@@ -82,7 +82,7 @@ fn what_keeps_a_daemon_from_starting_is_told_on_the_terminal() {
     for (master, pools, code, what) in [
         (
             "",
-            "[pool.a]\ncommand = \"sh -c 'echo no database >&2; exit 3'\"\n",
+            "[pool.a]\nready = \"notify\"\ncommand = \"sh -c 'echo no database >&2; exit 3'\"\n",
             3,
             "t did not start: no pool is left; pool a failed",
         ),

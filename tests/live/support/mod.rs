@@ -50,7 +50,14 @@ impl Lines {
         let lines = Lines::default();
         let writer = lines.clone();
         std::thread::spawn(move || {
+            let mut dump = false;
             for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                // At level debug the whole config is told: every word of it would be found in the log.
+                const DUMP: &[u8] = b"the whole config, from all of its layers:";
+                dump = line.ends_with(DUMP) || (dump && !line.starts_with(b"20"));
+                if dump || line.windows(DUMP.len()).any(|part| part == DUMP) {
+                    continue;
+                }
                 writer.0.0.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
                 writer.0.1.notify_all();
             }
