@@ -8,6 +8,7 @@ use super::{Context, Exit, output};
 use crate::config::diagnostics::Diagnostic;
 use crate::config::spec::Config;
 use crate::config::{self, Flag, Sources};
+use crate::os::activation;
 use crate::runtime::{self, Settings};
 
 /// Start a master and keep its pools alive
@@ -74,6 +75,14 @@ pub struct Args {
 
 /// Runs until the master ends.
 pub fn run(args: &Args, ctx: &Context) -> Exit {
+    // Before anything else is opened.
+    let inherited = match activation::take(&ctx.environ) {
+        Ok(inherited) => inherited,
+        Err(e) => {
+            output::err(&format!("poolmaster: cannot start: {e}\n"));
+            return Exit::Failed;
+        }
+    };
     let sources = match sources(args, ctx) {
         Ok(sources) => Rc::new(sources),
         Err(text) => return usage(&text),
@@ -85,7 +94,8 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
     };
     let surroundings = ctx.clone();
     let reader = Box::new(move || load(&sources, &only, &surroundings));
-    match runtime::run(Settings { config, reader, environment: ctx.environ.clone(), directory: ctx.cwd.clone() }) {
+    let settings = Settings { config, reader, environment: ctx.environ.clone(), inherited, directory: ctx.cwd.clone() };
+    match runtime::run(settings) {
         Ok(code) => Exit::of(code),
         Err(e) => {
             output::err(&format!("poolmaster: cannot start: {e}\n"));

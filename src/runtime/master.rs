@@ -8,6 +8,7 @@ use super::acks::Acks;
 use super::clients::Clients;
 use super::fdstore::FdStore;
 use super::files::Files;
+use super::handed::Handed;
 use super::hooks::{Hooks, Preparing};
 use super::launch::Common;
 use super::looks::Looks;
@@ -69,6 +70,8 @@ pub(super) struct Master {
     pub(super) held_config: Option<Event>,
     pub(super) acks: Acks,
     pub(super) fdstore: FdStore,
+    /// Sockets that the master was started with and nobody has taken yet.
+    pub(super) handed: Handed,
     pub(super) clients: Clients,
     pub(super) commands: BTreeMap<CommandId, u64>,
     pub(super) next_command: u64,

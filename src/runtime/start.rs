@@ -14,6 +14,7 @@ use super::environment::Environment;
 use super::fdstore::FdStore;
 use super::files::{Files, FilesError};
 use super::guard;
+use super::handed::Handed;
 use super::hooks::{Hooks, Preparing};
 use super::identity::{self, Workers};
 use super::launch::Common;
@@ -28,6 +29,7 @@ use super::sockets::{self, OpenError};
 use super::token::Token;
 use super::trace::Trace;
 use crate::config::spec::Config;
+use crate::os::activation::Inherited;
 use crate::os::epoll::{Epoll, Interest};
 use crate::os::{clock, process, signals, spawn};
 use crate::supervisor::{Event, Supervisor, Time};
@@ -44,6 +46,8 @@ pub struct Settings {
     pub reader: Reader,
     /// The environment of the master itself.
     pub environment: Vec<(OsString, OsString)>,
+    /// The sockets that it was started with.
+    pub inherited: Vec<Inherited>,
     /// Its working directory, by the name that it was started in. New workers go there anew, if it is still there.
     pub directory: PathBuf,
 }
@@ -112,7 +116,7 @@ pub fn run(settings: Settings) -> Result<u8, StartError> {
     signals::block_all();
     // Whoever started us may have ignored it; kept so, no worker's end would ever be seen.
     signals::hear_of_children();
-    let Settings { config, reader, environment, directory } = settings;
+    let Settings { config, reader, environment, inherited, directory } = settings;
     if let Some(mask) = config.master.umask {
         process::set_umask(mask);
     }
@@ -128,6 +132,7 @@ pub fn run(settings: Settings) -> Result<u8, StartError> {
             return Err(e);
         }
     };
+    master.handed = Handed::of(inherited);
     let config = master.first_config.take();
     let outcome = config.map_or(Ok(()), |config| master.install(config).map(|event| master.begin(event)));
     if let Err(e) = outcome {
@@ -209,6 +214,7 @@ fn assemble(
         held_config: None,
         acks: Acks::default(),
         fdstore: FdStore::default(),
+        handed: Handed::default(),
         clients: Clients::default(),
         commands: BTreeMap::new(),
         next_command: 1,
@@ -252,15 +258,14 @@ impl Master {
         let users = config.master.socket_users.iter().map(|user| identity::look_up(user, "master.socket_users"));
         let socket_uids = users.map(|found| Ok(found?.0)).collect::<Result<_, _>>().map_err(StartError::Account)?;
         let mut open = self.open_sockets();
+        self.handed.keep_for(&config.pools);
         let mut runs = BTreeMap::new();
         let mut opened = Vec::new();
         for pool in &config.pools {
             let mut sockets = Vec::new();
             for listener in &pool.listeners {
-                let one = sockets::open(&pool.spec.name, listener, &mut open).map_err(|cause| StartError::Listen {
-                    pool: pool.spec.name.clone(),
-                    listener: listener.name.clone(),
-                    cause,
+                let one = sockets::open(&pool.spec.name, listener, &mut open, &mut self.handed).map_err(|cause| {
+                    StartError::Listen { pool: pool.spec.name.clone(), listener: listener.name.clone(), cause }
                 })?;
                 sockets.push(Rc::clone(&one.socket));
                 opened.push(one);
@@ -287,6 +292,7 @@ impl Master {
             tracing::warn!("{warning}");
         }
         self.warn_of_clamped_backlogs(&config);
+        self.handed.close_rest();
         // From here on nothing can fail. Pools that left the config keep their last run until their workers are gone.
         for one in &opened {
             one.apply();

@@ -46,6 +46,7 @@ mod findings;
 mod hooks;
 mod identity;
 mod listeners;
+mod listeners_handed;
 mod listeners_kinds;
 mod order;
 mod parity_birth;
