@@ -132,6 +132,7 @@ fn master() -> MasterSpec {
         exit_when: ExitWhen::Never,
         winch_parks: true,
         hup_restarts: true,
+        linger: Duration::ZERO,
     }
 }
 

@@ -9,6 +9,7 @@ use crate::config::diagnostics::Diagnostic;
 use crate::config::spec::Config;
 use crate::config::{self, Flag, Sources};
 use crate::os::activation;
+use crate::runtime::daemon::{self, Outcome, Side, Waiting};
 use crate::runtime::{self, Settings};
 
 /// Start a master and keep its pools alive
@@ -47,6 +48,10 @@ pub struct Args {
     /// Directory for the control socket, the pid file and the workers' notify sockets
     #[arg(long, value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,
+
+    /// Go to the background; this process ends once the pools are ready, or have failed (needs a log file)
+    #[arg(long)]
+    pub daemon: bool,
 
     /// Least level that is logged: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
@@ -92,13 +97,52 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
         Ok(config) => config,
         Err(text) => return usage(&text),
     };
+    let mut report = None;
+    if config.master.daemon {
+        // Warnings reach the log as well; here they reach who starts it.
+        for warning in &config.warnings {
+            output::err(&format!("warning: {warning}\n"));
+        }
+        match daemon::split() {
+            Ok(Side::First(waiting)) => {
+                // They are the daemon's.
+                drop(inherited);
+                return first(&waiting, &config);
+            }
+            Ok(Side::Daemon(end)) => report = Some(end),
+            Err(e) => {
+                output::err(&format!("poolmaster: cannot go to the background: {e}\n"));
+                return Exit::Failed;
+            }
+        }
+    }
     let surroundings = ctx.clone();
     let reader = Box::new(move || load(&sources, &only, &surroundings));
-    let settings = Settings { config, reader, environment: ctx.environ.clone(), inherited, directory: ctx.cwd.clone() };
-    match runtime::run(settings) {
+    let (environment, directory) = (ctx.environ.clone(), ctx.cwd.clone());
+    match runtime::run(Settings { config, reader, environment, inherited, directory, report }) {
         Ok(code) => Exit::of(code),
         Err(e) => {
             output::err(&format!("poolmaster: cannot start: {e}\n"));
+            Exit::Failed
+        }
+    }
+}
+
+/// The process on the terminal, until the daemon is ready or has failed.
+fn first(waiting: &Waiting, config: &Config) -> Exit {
+    let log = config.master.log.file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    let name = &config.master.name;
+    match waiting.wait(|what| output::err(&format!("poolmaster: {name}: {what}; its log: {log}\n"))) {
+        Ok(Outcome::Ready(pid)) => {
+            output::out(&format!("{name} runs in the background (pid {pid}), its log: {log}\n"));
+            Exit::Done
+        }
+        Ok(Outcome::Failed(code, why)) => {
+            output::err(&format!("poolmaster: {name} did not start: {why}; its log: {log}\n"));
+            if code == 0 { Exit::Failed } else { Exit::of(code) }
+        }
+        Err(e) => {
+            output::err(&format!("poolmaster: cannot wait for the daemon: {e}; see its log: {log}\n"));
             Exit::Failed
         }
     }
@@ -140,6 +184,9 @@ fn sources(args: &Args, ctx: &Context) -> Result<Sources, String> {
     };
     let path = |p: &PathBuf| ctx.cwd.join(p).display().to_string();
     sources.flags.extend(args.runtime_dir.iter().map(|v| master("runtime_dir", "runtime-dir", &path(v))));
+    if args.daemon {
+        sources.flags.push(Flag { key: "master.daemon".to_owned(), value: "true".to_owned(), shown_as: "--daemon".to_owned() });
+    }
     sources.flags.extend(args.log_level.iter().map(|v| master("log.level", "log-level", v)));
     sources.flags.extend(args.log_format.iter().map(|v| master("log.format", "log-format", v)));
     sources.flags.extend(args.log_file.iter().map(|v| master("log.file", "log-file", &path(v))));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::diagnostics::{Diagnostic, Diagnostics};
 use super::node::{At, Layer, Node, Place, Raw, Text};
+use super::table::Table;
 
 /// Reads a whole document. `None`: it has errors, which are in `diags` now.
 pub(super) fn document(text: &Arc<Text>, layer: Layer, diags: &mut Diagnostics) -> Option<Node> {
@@ -106,7 +107,7 @@ impl Walk<'_> {
     }
 
     fn object(&mut self) -> Option<Raw> {
-        let mut entries: Vec<(String, Node)> = Vec::new();
+        let mut entries = Table::default();
         self.at += 1;
         self.space();
         while self.peek() != b'}' && self.at < self.text.len() {
@@ -119,10 +120,10 @@ impl Walk<'_> {
             let start = self.at;
             let raw = self.value()?;
             let node = Node { key, place: (self.place)(start..self.at), raw };
-            if entries.iter().any(|(other, _)| *other == name) {
+            if entries.named(&name).is_some() {
                 self.diags.push(Diagnostic::error(Some(node.key.clone()), format!("`{name}` is here twice")));
             }
-            entries.push((name, node));
+            entries.push(name, node);
             self.separator();
         }
         self.at += 1;

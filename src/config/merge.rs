@@ -5,6 +5,7 @@ use figment::value::{Dict, Map, Num, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::node::{Layer, Node, Place, Raw};
+use super::table::Table;
 
 /// Which part of a layer a section is, weakest first: the order of the variants *is* the precedence for a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,14 +62,14 @@ pub(super) fn merge(sections: &[Section<'_>]) -> Node {
         sections.get(number).map(|section| section.node)
     };
     let place = sections.last().map_or(Place::BUILT_IN, |section| section.node.place.clone());
-    let mut root = Node { key: place.clone(), place, raw: Raw::Table(Vec::new()) };
+    let mut root = Node { key: place.clone(), place, raw: Raw::Table(Table::default()) };
     root.raw = adopt(&merged, &mut Vec::new(), &source);
     root
 }
 
 /// Turns a merged table back into nodes, each taken from the section that its tag names.
 fn adopt<'s>(dict: &Dict, path: &mut Vec<String>, source: &dyn Fn(Tag) -> Option<&'s Node>) -> Raw {
-    let mut entries = Vec::with_capacity(dict.len());
+    let mut entries = Table::default();
     for (name, value) in dict {
         path.push(name.clone());
         if let Some(origin) = source(value.tag()).and_then(|node| node.find(path)) {
@@ -76,7 +77,7 @@ fn adopt<'s>(dict: &Dict, path: &mut Vec<String>, source: &dyn Fn(Tag) -> Option
                 Value::Dict(_, inner) => Node { raw: adopt(inner, path, source), ..origin.clone() },
                 _ => origin.clone(),
             };
-            entries.push((name.clone(), node));
+            entries.push(name.clone(), node);
         }
         path.pop();
     }
@@ -127,14 +128,14 @@ mod tests {
     /// The rule in its plainest form: lay `over` on `under`.
     fn lay(under: &Node, over: &Node) -> Node {
         let (Raw::Table(a), Raw::Table(b)) = (&under.raw, &over.raw) else { return over.clone() };
-        let mut entries = a.clone();
-        for (name, node) in b {
+        let mut entries = a.to_vec();
+        for (name, node) in b.iter() {
             match entries.iter().position(|(n, _)| n == name) {
                 Some(at) => entries[at].1 = lay(&entries[at].1, node),
                 None => entries.push((name.clone(), node.clone())),
             }
         }
-        Node { raw: Raw::Table(entries), ..over.clone() }
+        Node { raw: Raw::Table(entries.into_iter().collect()), ..over.clone() }
     }
 
     /// figment sorts tables.
@@ -142,7 +143,7 @@ mod tests {
         let Raw::Table(entries) = &node.raw else { return node.clone() };
         let mut entries: Vec<_> = entries.iter().map(|(name, child)| (name.clone(), sorted(child))).collect();
         entries.sort_by(|x, y| x.0.cmp(&y.0));
-        Node { raw: Raw::Table(entries), ..node.clone() }
+        Node { raw: Raw::Table(entries.into_iter().collect()), ..node.clone() }
     }
 
     proptest! {

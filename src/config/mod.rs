@@ -28,13 +28,14 @@ pub mod node;
 pub mod schema;
 mod show;
 pub mod spec;
+pub mod table;
 pub mod target;
 pub mod template;
 mod toml_text;
 mod value;
 pub mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use build::Trees;
@@ -128,7 +129,11 @@ pub fn explain(sources: &Sources) -> Result<Loaded, Diagnostics> {
     let warnings: Vec<Diagnostic> = diags.warnings().cloned().collect();
     config.warnings = warnings.iter().map(Diagnostic::line).collect();
     config.not_yet = not_yet;
-    Ok(Loaded { config, warnings, trees, layers, env })
+    let mut loaded = Loaded { config, warnings, trees, layers, env };
+    if matches!(loaded.config.master.log.level.as_str(), "debug" | "trace") {
+        loaded.config.shown = loaded.show_toml();
+    }
+    Ok(loaded)
 }
 
 /// The control socket of the master that runs this config. Errors in the pools do not matter: a client has to reach a running master
@@ -215,8 +220,9 @@ impl Layers {
     fn merged(&self, around: Around<'_>, diags: &mut Diagnostics) -> Trees {
         let master = merge::merge(&self.of_master());
         let mut names: Vec<&str> = Vec::new();
+        let mut seen = BTreeSet::new();
         for (name, node) in self.given.iter().filter_map(|root| root.get("pool")).flat_map(Node::entries) {
-            if !names.contains(&name.as_str()) && matches!(node.raw, Raw::Table(_)) {
+            if matches!(node.raw, Raw::Table(_)) && seen.insert(name.as_str()) {
                 names.push(name);
             }
         }

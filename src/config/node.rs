@@ -4,6 +4,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::table::Table;
+
 /// Where a setting comes from, weakest first: the order of the variants *is* the precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layer {
@@ -151,7 +153,7 @@ pub enum Raw {
     /// A list.
     List(Vec<Node>),
     /// A table, in the order written.
-    Table(Vec<(String, Node)>),
+    Table(Table),
     /// Something that no key takes, in words ("a date", "null").
     Odd(&'static str),
 }
@@ -186,7 +188,7 @@ impl Raw {
 impl Node {
     /// An empty table without a place of its own: the root of a layer.
     pub fn root(place: Place) -> Node {
-        Node { key: place.clone(), place, raw: Raw::Table(Vec::new()) }
+        Node { key: place.clone(), place, raw: Raw::Table(Table::default()) }
     }
 
     /// The entries of a table; of anything else, none.
@@ -199,7 +201,10 @@ impl Node {
 
     /// The entry of that name.
     pub fn get(&self, name: &str) -> Option<&Node> {
-        self.entries().iter().find(|(key, _)| key == name).map(|(_, node)| node)
+        match &self.raw {
+            Raw::Table(entries) => entries.named(name),
+            _ => None,
+        }
     }
 
     /// The node at a path of names.
@@ -215,15 +220,15 @@ impl Node {
             return;
         };
         if !matches!(self.raw, Raw::Table(_)) {
-            self.raw = Raw::Table(Vec::new());
+            self.raw = Raw::Table(Table::default());
         }
         let Raw::Table(entries) = &mut self.raw else { return };
-        match entries.iter().position(|(key, _)| key == name) {
-            Some(at) => entries[at].1.insert(rest, node),
+        match entries.named_mut(name) {
+            Some(there) => there.insert(rest, node),
             None => {
                 let mut child = Node::root(node.place.clone());
                 child.insert(rest, node);
-                entries.push((name.clone(), child));
+                entries.push(name.clone(), child);
             }
         }
     }

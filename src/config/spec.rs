@@ -20,6 +20,8 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// What it asks for and this version does not have, in words, with its place. A config with any of it is not put in force.
     pub not_yet: Vec<String>,
+    /// All of it as a config file, for a log at level debug; empty at the others.
+    pub shown: String,
 }
 
 /// The master's own settings.
@@ -47,6 +49,8 @@ pub struct Master {
     pub log: MasterLog,
     /// Record the core's events here.
     pub trace: Option<PathBuf>,
+    /// It runs in the background.
+    pub daemon: bool,
     /// Commands for its own moments.
     pub hooks: MasterHooks,
 }

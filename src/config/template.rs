@@ -97,7 +97,10 @@ fn pieces<'a>(template: &'a str, mut each: impl FnMut(Piece<'a>)) {
 
 /// A known word at the start of `text`, closed by `end`; and what follows.
 fn known<'a>(text: &'a str, end: &str) -> Option<(&'a str, &'a str)> {
-    let (word, after) = text.split_once(end)?;
+    // Words are of few characters: nothing is searched far away for each brace.
+    let length = text.bytes().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b':')).count();
+    let (word, rest) = text.split_at(length);
+    let after = rest.strip_prefix(end)?;
     let listener = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     (PLAIN.contains(&word) || word.strip_prefix("fd:").is_some_and(listener)).then_some((word, after))
 }
@@ -181,7 +184,19 @@ pub(super) fn escape_variables(text: &str) -> String {
 
 /// The names of the variables that [`resolve`] would look up.
 pub(super) fn variables(text: &str) -> impl Iterator<Item = &str> {
-    text.match_indices('$').filter_map(|(at, _)| reference(&text[at..])).map(|(reference, _)| reference.name)
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        loop {
+            rest = &rest[rest.find('$')?..];
+            match reference(rest) {
+                Some((reference, length)) => {
+                    rest = &rest[length..];
+                    return Some(reference.name);
+                }
+                None => rest = &rest[1..],
+            }
+        }
+    })
 }
 
 /// True for names that people give to variables that hold secrets.
@@ -203,6 +218,11 @@ struct Reference<'a> {
 /// `${NAME}` or `${NAME:-default}` at the start of `text`, and its length.
 fn reference(text: &str) -> Option<(Reference<'_>, usize)> {
     let inner = text.strip_prefix("${")?;
+    // First what is cheap: a name, and what may follow it.
+    let length = inner.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
+    if !inner[length..].starts_with('}') && !inner[length..].starts_with(":-") {
+        return None;
+    }
     let (inner, _) = inner.split_once('}')?;
     let (name, default) = inner.split_once(":-").map_or((inner, None), |(name, default)| (name, Some(default)));
     let first = name.bytes().next()?;

@@ -53,7 +53,11 @@ fn double_quoted(rest: &mut std::str::Chars<'_>, into: &mut String) -> Result<()
 /// After a `$`: takes `{...}` over as it stands.
 fn dollar(rest: &mut std::str::Chars<'_>, into: &mut String) {
     into.push('$');
+    // A name, and what may follow it: nothing is searched far away for what is none.
+    let inner = rest.as_str().strip_prefix('{').unwrap_or_default();
+    let name = inner.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
     if rest.as_str().starts_with('{')
+        && (inner[name..].starts_with('}') || inner[name..].starts_with(":-"))
         && let Some(end) = rest.as_str().find('}')
     {
         let (unit, after) = rest.as_str().split_at(end + 1);

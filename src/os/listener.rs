@@ -14,6 +14,7 @@ use super::procfs;
 use super::socket_file::{self, Access, Failed, FileId, LONGEST, Occupied, bind_and_rename, check_free, unlink_if};
 
 mod address;
+mod door;
 mod error;
 pub mod holder;
 mod options;
@@ -159,6 +160,17 @@ impl Listening {
         match self.address {
             ListenAddress::Udp { .. } => Ok(()),
             _ => socket_file::listen(&self.fd, backlog),
+        }
+    }
+
+    /// Keeps new connections out, as far as that is possible. Those that wait in the queue stay there. A socket of somebody else takes them still:
+    /// its maker hears of them.
+    pub fn let_nobody_in(&self) -> io::Result<()> {
+        match (&self.address, &self.file) {
+            _ if self.inherited => Ok(()),
+            (ListenAddress::Tcp { .. }, _) => door::drop_beginners(self.fd.as_fd()),
+            (_, Some(file)) => unlink_if(&file.path, file.id).map(drop),
+            (_, None) => Ok(()),
         }
     }
 

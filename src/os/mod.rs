@@ -24,6 +24,9 @@
 //! | [`lockfile`] | one instance, one pid file |
 //! | [`dirs`] | directories one may trust |
 //! | [`connect`] | connecting without waiting |
+//! | [`daemon`] | the way into the background |
+//! | [`service`] | the word to the service manager |
+//! | [`title`] | how this process is listed |
 //! | [`users`] | users and groups by name |
 
 pub mod accepting;
@@ -32,6 +35,7 @@ pub mod activation;
 pub mod budget;
 pub mod clock;
 pub mod connect;
+pub mod daemon;
 pub mod dirs;
 pub mod epoll;
 mod errno;
@@ -44,9 +48,11 @@ pub mod path;
 pub mod process;
 mod procfs;
 pub mod reap;
+pub mod service;
 pub mod signals;
 mod socket_file;
 pub mod spawn;
+pub mod title;
 pub mod unix;
 pub mod users;
 

@@ -35,7 +35,7 @@ pub fn has_controlling_terminal() -> bool {
 }
 
 /// Raises the soft limit of open descriptors to the hard one. Gives the original soft and hard limit: what a child gets back
-/// ([`crate::os::spawn::Plan::nofile`]), for select(2) in a worker cannot count beyond 1,024.
+/// ([`crate::os::spawn::Identity::limits`]), for select(2) in a worker cannot count beyond 1,024.
 pub fn raise_nofile() -> (u64, u64) {
     let (soft, _) = raise_limit(libc::RLIMIT_NOFILE);
     let (_, hard) = limit(libc::RLIMIT_NOFILE);

@@ -13,7 +13,7 @@ use crate::os::accepting::is_accepting;
 use crate::os::epoll::Interest;
 use crate::os::signals::{kill, kill_group};
 use crate::os::spawn;
-use crate::supervisor::{Action, Event, Level, Note, PoolId, Scope, SpawnError, SpawnFault, WorkerId};
+use crate::supervisor::{Action, Event, Level, Note, PoolId, Scope, SpawnError, SpawnFault, What, WorkerId};
 
 /// Forks and looks in one turn; more of them wait for the next, after what has happened meanwhile.
 const EXPENSIVE: u32 = 16;
@@ -63,7 +63,11 @@ impl Master {
                 self.facts.push_back(Event::Looked { worker, accepting: seen });
             }
             Action::Signal { worker, signal, scope } => self.signal(worker, signal, scope),
-            Action::ReadConfig => self.read_config(),
+            Action::Quiesce => self.quiesce(),
+            Action::ReadConfig => {
+                self.service.reload_begins(Master::now());
+                self.read_config();
+            }
             Action::ReopenLogs => {
                 self.log.reopen();
                 match &self.config.log.file {
@@ -190,6 +194,8 @@ impl Master {
                 Action::Note(note) => {
                     self.note(&note);
                     self.hook_on(&note);
+                    self.report_on(&note);
+                    self.serve_note(&note);
                 }
                 deed => self.actions.push_back(deed),
             }
@@ -209,9 +215,28 @@ impl Master {
     /// Logs what the core has to say. After the deeds: a worker that is missing comes first, and the thread that writes does not take a
     /// processor from its start.
     pub(super) fn tell_notes(&mut self) {
+        let mut told = false;
         while let Some(note) = self.notes.pop_front() {
             self.note(&note);
             self.hook_on(&note);
+            self.report_on(&note);
+            self.serve_note(&note);
+            told = true;
+        }
+        if told {
+            self.service.update(&self.core);
+        }
+    }
+
+    /// Whoever started this daemon waits for its pools, or, when none of them starts by itself, for nothing more than a config in force.
+    fn report_on(&mut self, note: &Note) {
+        let ready = match note.what {
+            What::AllReady { .. } => true,
+            What::Configured { .. } => self.core.pools().iter().all(|pool| !pool.spec.autostart),
+            _ => false,
+        };
+        if ready && let Some(report) = self.report.take() {
+            report.ready();
         }
     }
 

@@ -48,6 +48,9 @@ pub(super) fn keep_running(mut master: Master) -> u8 {
             }
             master.say_goodbye();
             master.close();
+            if let Some(report) = master.report.take() {
+                report.failed(u8::try_from(code).unwrap_or(1), &reason);
+            }
             return u8::try_from(code).unwrap_or(1);
         }
     }

@@ -6,16 +6,19 @@ use std::rc::Rc;
 
 use super::acks::Acks;
 use super::clients::Clients;
+use super::daemon::Report;
 use super::fdstore::FdStore;
 use super::files::Files;
 use super::handed::Handed;
 use super::hooks::{Hooks, Preparing};
 use super::launch::Common;
+use super::linger::Lingering;
 use super::looks::Looks;
 use super::notify::NotifySockets;
 use super::pools::{Ids, PoolRun};
 use super::processes::Processes;
 use super::sabotage::Sabotage;
+use super::service::Service;
 use super::signals::SignalMap;
 use super::sockets::Socket;
 use super::start::Reader;
@@ -63,11 +66,15 @@ pub(super) struct Master {
     pub(super) common: Common,
 
     pub(super) looks: Looks,
+    pub(super) lingering: Lingering,
     pub(super) hooks: Hooks,
     /// What hooks hold back.
     pub(super) preparing: Preparing,
     /// The first config, while the hook before it runs.
     pub(super) held_config: Option<Event>,
+    /// Who waits to hear that this daemon is ready.
+    pub(super) report: Option<Report>,
+    pub(super) service: Service,
     pub(super) acks: Acks,
     pub(super) fdstore: FdStore,
     /// Sockets that the master was started with and nobody has taken yet.

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use super::acks::Acks;
 use super::clients::Clients;
+use super::daemon::Report;
 use super::environment::Environment;
 use super::fdstore::FdStore;
 use super::files::{Files, FilesError};
@@ -18,12 +19,14 @@ use super::handed::Handed;
 use super::hooks::{Hooks, Preparing};
 use super::identity::{self, Workers};
 use super::launch::Common;
+use super::linger::Lingering;
 use super::looks::Looks;
 use super::master::Master;
 use super::notify::NotifySockets;
 use super::pools::{Ids, PoolRun, Prepared};
 use super::processes::Processes;
 use super::sabotage::Sabotage;
+use super::service::Service;
 use super::signals::SignalMap;
 use super::sockets::{self, OpenError};
 use super::token::Token;
@@ -31,7 +34,7 @@ use super::trace::Trace;
 use crate::config::spec::Config;
 use crate::os::activation::Inherited;
 use crate::os::epoll::{Epoll, Interest};
-use crate::os::{clock, process, signals, spawn};
+use crate::os::{clock, process, signals, spawn, title};
 use crate::supervisor::{Event, Supervisor, Time};
 use crate::telemetry::{Log, LogError, LogOptions};
 
@@ -50,6 +53,8 @@ pub struct Settings {
     pub inherited: Vec<Inherited>,
     /// Its working directory, by the name that it was started in. New workers go there anew, if it is still there.
     pub directory: PathBuf,
+    /// Of a daemon: who waits to hear that it is ready.
+    pub report: Option<Report>,
 }
 
 /// The master could not be started.
@@ -108,15 +113,27 @@ fn kernel(attempt: &'static str) -> impl Fn(std::io::Error) -> StartError {
 const SIGPENDING_WANTED: u64 = 4096;
 
 /// Runs a master to its end; the number is the exit code.
-pub fn run(settings: Settings) -> Result<u8, StartError> {
+pub fn run(mut settings: Settings) -> Result<u8, StartError> {
+    let mut report = settings.report.take();
+    let outcome = start(settings, &mut report);
+    if let (Err(e), Some(report)) = (&outcome, report) {
+        report.failed(1, &e.to_string());
+    }
+    outcome
+}
+
+/// As [`run`]; who waits for the daemon is told by the master once there is one.
+fn start(settings: Settings, report: &mut Option<Report>) -> Result<u8, StartError> {
     // Before any thread: the log's thread keeps the mask of its maker, and no signal may come in between.
     let reset_signals = signals::ignored_at_start();
     // Before any other descriptor is opened: the lowest numbers make the fastest starts.
     spawn::reserve();
     signals::block_all();
+    // One thread so far, and nobody reads the arguments any more.
+    title::set(&format!("poolmaster: master [{}]", settings.config.master.name));
     // Whoever started us may have ignored it; kept so, no worker's end would ever be seen.
     signals::hear_of_children();
-    let Settings { config, reader, environment, inherited, directory } = settings;
+    let Settings { config, reader, environment, inherited, directory, report: _ } = settings;
     if let Some(mask) = config.master.umask {
         process::set_umask(mask);
     }
@@ -134,10 +151,15 @@ pub fn run(settings: Settings) -> Result<u8, StartError> {
     };
     master.handed = Handed::of(inherited);
     let config = master.first_config.take();
-    let outcome = config.map_or(Ok(()), |config| master.install(config).map(|event| master.begin(event)));
-    if let Err(e) = outcome {
-        master.close();
-        return Err(e);
+    match config.map(|config| master.install(config)).transpose() {
+        Ok(event) => {
+            master.report = report.take();
+            event.into_iter().for_each(|event| master.begin(event));
+        }
+        Err(e) => {
+            master.close();
+            return Err(e);
+        }
     }
     Ok(guard::keep_running(master))
 }
@@ -183,6 +205,7 @@ fn assemble(
         own_binary: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
     };
     let relay = log.relay();
+    let service = Service::of(&environment, Master::now());
     Ok(Master {
         core: Supervisor::new(seed),
         actions: VecDeque::new(),
@@ -209,9 +232,12 @@ fn assemble(
         stillborn: BTreeSet::new(),
         common,
         looks: Looks::default(),
+        lingering: Lingering::default(),
         hooks: Hooks::default(),
         preparing: Preparing::default(),
         held_config: None,
+        report: None,
+        service,
         acks: Acks::default(),
         fdstore: FdStore::default(),
         handed: Handed::default(),
@@ -287,6 +313,9 @@ impl Master {
             };
             self.open_acks(pool.spec.id, &run).map_err(|cause| StartError::Acks { pool: pool.spec.name.clone(), cause })?;
             runs.insert(pool.spec.id, Rc::new(run));
+        }
+        if !config.shown.is_empty() {
+            tracing::debug!("the whole config, from all of its layers:\n{}", config.shown);
         }
         for warning in &config.warnings {
             tracing::warn!("{warning}");

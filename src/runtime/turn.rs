@@ -73,6 +73,8 @@ impl Master {
         }
         self.expire_looks();
         self.expire_hooks();
+        self.look_at_queues();
+        self.service.beat(Master::now());
         self.feed_facts();
         if self.core.next_deadline().is_some_and(|at| at <= Master::now()) {
             self.feed(Event::Tick);
@@ -86,7 +88,16 @@ impl Master {
 
     /// When the loop has something to do of itself.
     fn next_wake(&self, core: Option<Time>) -> Option<Time> {
-        [core, self.looks.next_deadline(), self.hooks.next_deadline()].into_iter().flatten().min()
+        [
+            core,
+            self.looks.next_deadline(),
+            self.lingering.next_deadline(),
+            self.hooks.next_deadline(),
+            self.service.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn note_lateness(&mut self, deadline: Option<Time>, busy: bool) {

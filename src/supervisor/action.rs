@@ -33,6 +33,9 @@ pub enum Action {
         /// To whom of its processes.
         scope: Scope,
     },
+    /// Let nobody new in: the listeners take no further connections, those that wait are still served. Followed by `Quiet` once none waits
+    /// any more, which may be never.
+    Quiesce,
     /// Re-read the config. Followed by `Configure` or `ConfigRejected`.
     ReadConfig,
     /// Reopen the master's log files. Failures are reported by the logger itself: the old file stays in use.

@@ -119,6 +119,8 @@ pub enum Event {
         /// Which request.
         id: CommandId,
     },
+    /// After `Action::Quiesce`: no connection waits at a listener any more.
+    Quiet,
     /// Look at the clock: a deadline may have passed.
     Tick,
     /// This turn comes so much later than its deadline that the host must have been suspended or the master stopped:

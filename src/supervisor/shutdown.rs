@@ -33,6 +33,8 @@ pub(super) struct Ending {
     why: String,
     /// The exit was handed out.
     done: bool,
+    /// Nobody is stopped yet: what waits at the listeners is served first.
+    lingering: bool,
 }
 
 impl Supervisor {
@@ -68,9 +70,13 @@ impl Supervisor {
         match self.ending.as_mut() {
             Some(ending) => ending.manner = manner,
             None => {
-                self.ending = Some(Ending { manner, code, why, done: false });
+                self.ending = Some(Ending { manner, code, why, done: false, lingering: false });
                 self.fail_pending("the master is shutting down", out);
+                self.linger(now, out);
             }
+        }
+        if manner > Manner::Graceful {
+            self.stop_lingering();
         }
         for id in self.pools.keys().copied().collect::<Vec<_>>() {
             self.on_pool(now, id, out, |p, cx| match manner {
@@ -91,6 +97,26 @@ impl Supervisor {
         self.timers.arm(Key::Shutdown, &mut self.shutdown_armed, at);
     }
 
+    /// A graceful end begins with those who wait at the listeners, while there is somebody to serve them.
+    fn linger(&mut self, now: Time, out: &mut Vec<Action>) {
+        let time = self.master.as_ref().map(|m| m.linger).unwrap_or_default();
+        let Some(ending) = self.ending.as_mut() else { return };
+        if time.is_zero() || ending.manner != Manner::Graceful || self.pools.values().all(|p| p.is_down()) {
+            return;
+        }
+        ending.lingering = true;
+        self.timers.arm(Key::Linger, &mut self.linger_armed, Some(now + time));
+        out.push(Action::Quiesce);
+    }
+
+    /// Nobody waits any more, or they have waited long enough.
+    pub(super) fn stop_lingering(&mut self) {
+        self.timers.arm(Key::Linger, &mut self.linger_armed, None);
+        if let Some(ending) = self.ending.as_mut() {
+            ending.lingering = false;
+        }
+    }
+
     /// The bound on the shutdown has passed.
     pub(super) fn shutdown_due(&mut self, now: Time, out: &mut Vec<Action>) {
         let Some(ending) = self.ending.as_mut() else { return };
@@ -107,7 +133,7 @@ impl Supervisor {
     /// Stops the pools whose turn has come; ends the master when none is left.
     pub(super) fn continue_ending(&mut self, now: Time, out: &mut Vec<Action>) {
         let Some(ending) = self.ending.as_ref() else { return };
-        if ending.done {
+        if ending.done || (ending.lingering && !self.pools.values().all(|p| p.is_down())) {
             return;
         }
         // The touched set only grows by pools that change, so that each pass but the first is short.

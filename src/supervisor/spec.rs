@@ -20,6 +20,9 @@ pub struct MasterSpec {
     pub winch_parks: bool,
     /// HUP re-reads the config and replaces workers (false: ignored).
     pub hup_restarts: bool,
+    /// A graceful shutdown lets the workers serve what waits at the listeners, at most this long, before it stops them.
+    #[serde(default)]
+    pub linger: Duration,
 }
 
 /// When the master ends without being told to.

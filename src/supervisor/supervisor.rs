@@ -27,6 +27,7 @@ pub struct Supervisor {
     /// The master is ending.
     pub(super) ending: Option<Ending>,
     pub(super) shutdown_armed: Option<Time>,
+    pub(super) linger_armed: Option<Time>,
     /// Pools that the current event may have changed.
     pub(super) touched: BTreeSet<PoolId>,
     /// The highest generation of each pool that left the config: should its name come back, its workers are not mistaken for the old ones.
@@ -51,6 +52,7 @@ impl Supervisor {
             pending: BTreeMap::new(),
             ending: None,
             shutdown_armed: None,
+            linger_armed: None,
             touched: BTreeSet::new(),
             retired: BTreeMap::new(),
             reading: false,
@@ -86,6 +88,7 @@ impl Supervisor {
             Event::RestartSignal { pool, sender } => self.restart_by_signal(now, pool, sender, out),
             Event::Command { id, command, sender, timeout } => self.command(now, id, command, sender, timeout, out),
             Event::Abandoned { id } => self.abandon(id),
+            Event::Quiet => self.stop_lingering(),
             Event::Tick => self.tick(now, out),
             Event::Late { by } => {
                 let level = if by >= LONG_ABSENCE { Level::Warn } else { Level::Debug };
@@ -161,6 +164,10 @@ impl Supervisor {
                     if self.has_exited() {
                         return;
                     }
+                }
+                Key::Linger => {
+                    self.linger_armed = None;
+                    self.stop_lingering();
                 }
                 Key::Worker(id) => {
                     self.on_pool(now, id.pool, out, |p, cx| p.worker_due(cx, id));

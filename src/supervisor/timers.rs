@@ -9,6 +9,8 @@ use super::{CommandId, PoolId, Time, WorkerId};
 pub(super) enum Key {
     /// The whole shutdown.
     Shutdown,
+    /// The connections that still wait when it begins.
+    Linger,
     /// A worker's earliest deadline.
     Worker(WorkerId),
     /// A slot's next attempt.

@@ -319,6 +319,7 @@ const BEYOND: &[&str] = &[
     "has to be at least",
     "the command is empty",
     "names no file",
+    "there is no stderr to log to",
     "the port is missing",
     "this looks like a path",
     // JSON does not tell 1.0 from 1.

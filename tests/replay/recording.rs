@@ -111,6 +111,7 @@ impl Recording {
                 Action::Signal { worker, signal, .. } => {
                     format!("{} {}", signal_name(*signal).trim_start_matches("SIG"), name(*worker))
                 }
+                Action::Quiesce => "quiesce".to_owned(),
                 Action::ReadConfig => "read-config".to_owned(),
                 Action::ReopenLogs => "reopen-logs".to_owned(),
                 Action::PoolGone { pool } => format!("gone {}", letter(pool.0)),
@@ -178,7 +179,12 @@ impl Kernel {
                 }
                 Action::Signal { worker, signal, .. } => self.signals.entry(*worker).or_default().push(*signal),
                 Action::ReadConfig => self.readings += 1,
-                Action::ReopenLogs | Action::PoolGone { .. } | Action::Reply { .. } | Action::Note(_) | Action::Exit { .. } => {}
+                Action::Quiesce
+                | Action::ReopenLogs
+                | Action::PoolGone { .. }
+                | Action::Reply { .. }
+                | Action::Note(_)
+                | Action::Exit { .. } => {}
             }
         }
     }
@@ -225,6 +231,7 @@ impl Kernel {
             | Event::RestartSignal { .. }
             | Event::Command { .. }
             | Event::Abandoned { .. }
+            | Event::Quiet
             | Event::Tick
             | Event::Late { .. } => {}
         }

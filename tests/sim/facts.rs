@@ -59,6 +59,7 @@ impl Shadow {
                 self.commands.remove(id);
             }
             Event::Tick => self.ticked = now,
+            Event::Quiet => {}
             Event::Late { by } => {
                 self.late = Some((now, *by));
                 // Whether time asleep counts against a start is left open.

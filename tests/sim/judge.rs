@@ -1,6 +1,7 @@
 //! Owns the order in which the promises of `invariants.rs` are held against what the core did with one event.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use poolmaster::supervisor::{
     ABRT, Action, Command, Event, ExitStatus, KILL, MasterSignal, Note, Notification, Phase, PoolId, ReadyKind, ScaleChange,
@@ -55,6 +56,11 @@ impl Shadow {
                 Action::Signal { worker, signal, scope } => {
                     touched.insert(worker.pool);
                     self.take_signal(now, event, core, *worker, *signal, *scope)?;
+                }
+                Action::Quiesce => {
+                    must(!self.quiesced, || "the listeners are closed twice".to_owned())?;
+                    must(self.master.linger > Duration::ZERO, || "the listeners are closed, and nobody lingers".to_owned())?;
+                    self.quiesced = true;
                 }
                 Action::ReadConfig => self.reads += 1,
                 Action::ReopenLogs => {}
@@ -111,6 +117,7 @@ impl Shadow {
             | Event::Signal { .. }
             | Event::Command { .. }
             | Event::Abandoned { .. }
+            | Event::Quiet
             | Event::Tick
             | Event::Late { .. } => return self.pools.keys().copied().collect(),
         };

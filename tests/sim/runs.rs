@@ -157,12 +157,13 @@ fn report(world: &World, seed: u64, steps: u64, what: &str) -> ! {
 }
 
 /// Rare things that a million events must have reached; otherwise the runs prove less than they say.
-const DEEDS: [&str; 31] = [
+const DEEDS: [&str; 32] = [
     "spawn",
     "look",
     "signal KILL",
     "signal ABRT",
     "signal other",
+    "quiesce",
     "read-config",
     "reopen-logs",
     "pool-gone",

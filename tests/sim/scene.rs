@@ -90,6 +90,7 @@ impl Scene {
                     self.fact(Event::Signalled { worker, signal });
                     continue;
                 }
+                Action::Quiesce => "quiesce".to_owned(),
                 Action::ReadConfig => "read-config".to_owned(),
                 Action::ReopenLogs => "reopen-logs".to_owned(),
                 Action::PoolGone { pool } => format!("gone {}", pool_name(pool.0)),

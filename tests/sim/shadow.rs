@@ -254,6 +254,8 @@ pub(crate) struct Shadow {
     pub(crate) replies: u64,
     /// The last tick.
     pub(crate) ticked: Time,
+    /// The listeners let nobody in any more.
+    pub(crate) quiesced: bool,
 }
 
 impl Shadow {
@@ -264,6 +266,7 @@ impl Shadow {
             exit_when: ExitWhen::Never,
             winch_parks: false,
             hup_restarts: false,
+            linger: Duration::ZERO,
         };
         Shadow {
             pools: BTreeMap::new(),
@@ -278,6 +281,7 @@ impl Shadow {
             left_behind: false,
             late: None,
             replies: 0,
+            quiesced: false,
             ticked: Time(0),
         }
     }

@@ -80,6 +80,7 @@ pub(crate) fn master() -> MasterSpec {
         exit_when: ExitWhen::AllDown,
         winch_parks: true,
         hup_restarts: true,
+        linger: Duration::ZERO,
     }
 }
 
@@ -157,5 +158,12 @@ pub(crate) fn random_master(rng: &mut Rng, pools: &[PoolSpec]) -> MasterSpec {
     spec.exit_when = rng.pick(&[ExitWhen::Never, ExitWhen::Never, ExitWhen::Never, ExitWhen::AllDown, ExitWhen::RequiredFailed]);
     spec.winch_parks = !rng.permille(200);
     spec.hup_restarts = !rng.permille(150);
+    // Not one more draw: it would make all other runs other ones.
+    spec.linger = match (spec.winch_parks, spec.graceful_timeout.as_secs()) {
+        (true, 3) => ms(300),
+        (true, 20) => secs(2),
+        (false, 60) => secs(30),
+        _ => Duration::ZERO,
+    };
     spec
 }

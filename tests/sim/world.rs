@@ -234,6 +234,13 @@ impl World {
                 };
                 self.queue.at(self.now, Item::Fact(answer));
             }
+            Action::Quiesce => {
+                // Soon, late, or never: some queues are not served any more.
+                let after = self.rng.pick(&[Some(0), Some(0), Some(200), Some(5000), None]);
+                if let Some(after) = after {
+                    self.queue.at(self.now + Duration::from_millis(after), Item::Fact(Event::Quiet));
+                }
+            }
             Action::ReadConfig => {
                 let after = self.rng.ms(0, 200);
                 self.queue.at(self.now + after, Item::ConfigRead);
@@ -346,6 +353,7 @@ fn subject(event: &Event) -> Option<poolmaster::supervisor::WorkerId> {
         | Event::RestartSignal { .. }
         | Event::Command { .. }
         | Event::Abandoned { .. }
+        | Event::Quiet
         | Event::Tick
         | Event::Late { .. } => None,
     }

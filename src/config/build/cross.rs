@@ -1,5 +1,7 @@
 //! Owns what several pools, or a pool and the master, have to agree on.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use super::super::diagnostics::{Diagnostic, Diagnostics};
@@ -41,12 +43,19 @@ fn default_pool(master: &mut Master, m: &Reader<'_>, pools: &Pools<'_>, diags: &
 }
 
 fn addresses(pools: &Pools<'_>, diags: &mut Diagnostics) {
-    let mut seen: Vec<(&Address, String)> = Vec::new();
+    // By port or path: only those of one can clash.
+    let mut seen: BTreeMap<(u16, &Path), Vec<(&Address, String)>> = BTreeMap::new();
     for (built, reader) in pools {
         // What is shared is judged where it is owned.
         for (listener, place) in built.pool.listeners.iter().zip(&built.addresses).filter(|(l, _)| l.shared.is_none()) {
             let name = format!("{}.listen.{}", reader.path, listener.name);
-            if let Some((_, other)) = seen.iter().find(|(address, _)| clash(address, &listener.address)) {
+            let group = match &listener.address {
+                Address::Tcp { addr, .. } | Address::Udp { addr, .. } => (addr.port(), Path::new("")),
+                Address::Unix(path) => (0, path.as_path()),
+                Address::Abstract(name) | Address::Inherit(name) => (0, Path::new(name.as_str())),
+            };
+            let group = seen.entry(group).or_default();
+            if let Some((_, other)) = group.iter().find(|(address, _)| clash(address, &listener.address)) {
                 let help = match other.strip_prefix("pool.").and_then(|other| other.split_once(".listen.")) {
                     Some((pool, owner)) if pool != built.pool.spec.name => {
                         format!(
@@ -58,7 +67,7 @@ fn addresses(pools: &Pools<'_>, diags: &mut Diagnostics) {
                 };
                 diags.error(place, format!("{name}: {other} has this address already"), help);
             }
-            seen.push((&listener.address, name));
+            group.push((&listener.address, name));
         }
     }
 }
@@ -107,47 +116,45 @@ fn signals(pools: &Pools<'_>, diags: &mut Diagnostics) {
 
 /// Pools that wait for each other would never start.
 fn circles(pools: &Pools<'_>, diags: &mut Diagnostics) {
-    let after = |id: PoolId| -> &[PoolId] {
-        usize::try_from(id.0).ok().and_then(|at| pools.get(at)).map_or(&[], |(built, _)| &built.pool.spec.after)
-    };
-    let name =
-        |id: PoolId| usize::try_from(id.0).ok().and_then(|at| pools.get(at)).map_or("?", |(b, _)| b.pool.spec.name.as_str());
-    let mut told: Vec<PoolId> = Vec::new();
-    for (built, reader) in pools {
-        let start = built.pool.spec.id;
-        if told.contains(&start) {
-            continue;
+    let at = |id: PoolId| usize::try_from(id.0).ok().filter(|at| *at < pools.len());
+    let name = |at: usize| pools[at].0.pool.spec.name.as_str();
+    // Each pool is walked from once. A way that comes back to a pool on itself is a circle.
+    let mut done = vec![false; pools.len()];
+    let mut on_way = vec![None; pools.len()];
+    for start in 0..pools.len() {
+        let mut way: Vec<(usize, usize)> = Vec::new();
+        if !done[start] {
+            on_way[start] = Some(0);
+            way.push((start, 0));
         }
-        if let Some(circle) = path_back(start, &after) {
-            let shown: Vec<&str> = circle.iter().chain([&start]).map(|id| name(*id)).collect();
-            let what = format!("{}.after: goes in a circle: {}", reader.path, shown.join(" after "));
-            diags.error(&reader.place("after"), what, "remove one of these `after`s");
-            told.extend(circle);
+        while let Some((pool, next)) = way.last_mut() {
+            let pool = *pool;
+            let Some(after) = pools[pool].0.pool.spec.after.get(*next) else {
+                done[pool] = true;
+                on_way[pool] = None;
+                way.pop();
+                continue;
+            };
+            *next += 1;
+            let Some(after) = at(*after).filter(|after| !done[*after]) else { continue };
+            match on_way[after] {
+                None => {
+                    on_way[after] = Some(way.len());
+                    way.push((after, 0));
+                }
+                Some(from) => {
+                    let mut circle: Vec<usize> = way[from..].iter().map(|(pool, _)| *pool).collect();
+                    // Told from its first pool in the file.
+                    let first = circle.iter().enumerate().min_by_key(|(_, pool)| **pool).map_or(0, |(at, _)| at);
+                    circle.rotate_left(first);
+                    let shown: Vec<&str> = circle.iter().chain(&circle[..1]).map(|pool| name(*pool)).collect();
+                    let reader = &pools[circle[0]].1;
+                    let what = format!("{}.after: goes in a circle: {}", reader.path, shown.join(" after "));
+                    diags.error(&reader.place("after"), what, "remove one of these `after`s");
+                }
+            }
         }
     }
-}
-
-/// The pools on a way from `start` back to itself, `start` first.
-fn path_back<'a>(start: PoolId, after: &dyn Fn(PoolId) -> &'a [PoolId]) -> Option<Vec<PoolId>> {
-    let (mut path, mut visited) = (vec![(start, 0)], vec![start]);
-    while let Some((at, next)) = path.last_mut() {
-        match after(*at).get(*next) {
-            None => {
-                path.pop();
-            }
-            Some(other) => {
-                *next += 1;
-                if *other == start {
-                    return Some(path.into_iter().map(|(id, _)| id).collect());
-                }
-                if !visited.contains(other) {
-                    visited.push(*other);
-                    path.push((*other, 0));
-                }
-            }
-        }
-    }
-    None
 }
 
 fn timeouts(master: &Master, m: &Reader<'_>, pools: &Pools<'_>, diags: &mut Diagnostics) {

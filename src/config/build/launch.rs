@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use std::collections::BTreeMap;
+
 use super::super::diagnostics::Diagnostics;
 use super::super::kind::Typed;
 use super::super::node::{Node, Place, Raw};
@@ -9,6 +11,7 @@ use super::super::spec::{EnvFile, Launch, Look, Output, Protocols};
 use super::super::{template, words};
 use super::known_names;
 use super::reader::Reader;
+use crate::supervisor::PoolId;
 
 /// Variables that poolmaster sets itself, after the pool's own.
 const OURS: [&str; 7] =
@@ -18,7 +21,7 @@ const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
 pub(super) fn build(
     r: &Reader<'_>,
     pool: &str,
-    siblings: &[&str],
+    siblings: &BTreeMap<&str, PoolId>,
     listeners: &[String],
     (protocols, look): (Protocols, Option<Look>),
     diags: &mut Diagnostics,
@@ -28,7 +31,7 @@ pub(super) fn build(
     let misspelt = || r.node.entries().iter().any(|(name, _)| super::nearest(name, ["command"]).is_some());
     if r.find("command").is_none() && !misspelt() {
         let what = format!("{}: has no command", r.path);
-        let near = super::nearest(pool, siblings.iter().copied().filter(|other| *other != pool));
+        let near = super::nearest(pool, siblings.keys().copied().filter(|other| *other != pool));
         let help = match near {
             Some(near) => format!("did you mean the pool \"{near}\"? A pool of its own needs command = \"...\""),
             None => "add command = \"...\": the program that each worker runs".to_owned(),

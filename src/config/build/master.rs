@@ -25,6 +25,11 @@ pub(super) fn build(r: &Reader<'_>, config: Option<&Path>, facts: &Facts, diags:
         );
         diags.error(&r.place(key), what, "choose a shorter path, for instance below /run");
     }
+    let daemon = r.bool("daemon");
+    if daemon && r.path_of("log.file").is_none() {
+        let what = format!("{}.daemon: in the background there is no stderr to log to", r.path);
+        diags.error(&r.place("daemon"), what, "add log.file = \"/var/log/NAME.log\" to [master], or --log-file");
+    }
     Master {
         name,
         spec: MasterSpec {
@@ -37,6 +42,7 @@ pub(super) fn build(r: &Reader<'_>, config: Option<&Path>, facts: &Facts, diags:
             },
             winch_parks: r.text("signals.winch") != "ignore",
             hup_restarts: r.text("signals.hup") != "ignore",
+            linger: r.duration("linger"),
         },
         runtime_dir,
         pidfile,
@@ -47,6 +53,7 @@ pub(super) fn build(r: &Reader<'_>, config: Option<&Path>, facts: &Facts, diags:
         stop_with_master: r.text("on_master_death") != "keep",
         log: MasterLog { level: r.text("log.level"), json: r.text("log.format") == "json", file: r.path_of("log.file") },
         trace: r.path_of("trace"),
+        daemon,
         hooks: hooks::of_master(r, diags),
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn config(path: Option<PathBuf>, trees: &Trees, facts: &Facts, around
     share::resolve(&mut pools, diags);
     cross::check(&mut master, &master_reader, &pools, diags);
     let pools = pools.into_iter().map(|(built, _)| built.pool).collect();
-    Config { path, master, pools, warnings: Vec::new(), not_yet: Vec::new() }
+    Config { path, master, pools, warnings: Vec::new(), not_yet: Vec::new(), shown: String::new() }
 }
 
 /// The master's own settings alone, errors let be.

@@ -28,11 +28,10 @@ pub(super) struct Built {
 }
 
 pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, facts: &Facts, diags: &mut Diagnostics) -> Built {
-    let siblings: Vec<&str> = ids.keys().copied().collect();
     let mut listeners = listen::build(r, diags);
     let protocols = protocols::build(r, &mut listeners, diags);
     let (ready, look) = protocols::ready(r, !listeners.names.is_empty(), &protocols, diags);
-    let launch = launch::build(r, name, &siblings, &listeners.names, (protocols, look), diags);
+    let launch = launch::build(r, name, ids, &listeners.names, (protocols, look), diags);
     let (workers, min, max) = workers(r, facts, diags);
     let stop = stop(r);
     let timeout = Some(r.duration("timeout")).filter(|d| !d.is_zero());

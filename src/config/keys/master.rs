@@ -1,7 +1,7 @@
 //! Owns the definitions of the keys of `[master]`.
 
 use super::When::{Later, Now};
-use super::{Key, Kind, later, later_even_default, now};
+use super::{Key, Kind, later, now};
 
 /// Zero has a meaning.
 const TIME: Kind = Kind::Duration { zero: true };
@@ -20,7 +20,7 @@ pub(super) const KEYS: &[Key] = &[
     now("master.socket_mode", Kind::Mode, "\"0600\"", "permission bits of the control socket"),
     now("master.socket_users", Kind::Users, "[]", "users that may connect, beside root and the master's own"),
     now("master.default_pool", Kind::Text, "\"\"", "the pool that TTIN and TTOU act on; default: the only pool"),
-    later("master.daemon", Kind::Bool, "false", "go to the background once the pools are ready"),
+    now("master.daemon", Kind::Bool, "false", "go to the background once the pools are ready; needs log.file"),
     now("master.umask", Kind::Mode, "", "file mode mask of the master and its workers; default: the inherited one"),
     now(
         "master.on_master_death",
@@ -40,7 +40,12 @@ pub(super) const KEYS: &[Key] = &[
         "\"wait\"",
         "what pools without listeners do in a second master before its promotion",
     ),
-    later_even_default("master.linger", TIME, "\"5s\"", "how long a graceful shutdown serves the accept queue first, a duration"),
+    now(
+        "master.linger",
+        TIME,
+        "\"5s\"",
+        "how long a graceful shutdown serves the accept queues first, a duration; 0: not at all",
+    ),
     now("master.graceful_timeout", Kind::Duration { zero: false }, "\"60s\"", "bound on a whole graceful shutdown, a duration"),
     now(
         "master.log.level",

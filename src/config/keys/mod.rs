@@ -139,11 +139,8 @@ mod tests {
 
     /// True for types whose values are bare numbers of something.
     fn counts(kind: Kind) -> bool {
-        match kind {
-            Kind::Int(..) | Kind::Float(..) | Kind::Duration { .. } | Kind::Size(_) | Kind::Ints(..) => true,
-            Kind::Workers | Kind::AtOnce | Kind::Share | Kind::Limit => true,
-            _ => false,
-        }
+        let numbers = matches!(kind, Kind::Int(..) | Kind::Float(..) | Kind::Duration { .. } | Kind::Size(_) | Kind::Ints(..));
+        numbers || matches!(kind, Kind::Workers | Kind::AtOnce | Kind::Share | Kind::Limit)
     }
 
     #[test]

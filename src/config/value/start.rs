@@ -77,24 +77,22 @@ pub(crate) fn ready(text: &str) -> Result<Ready, String> {
         ("exec", None) => Ok(Ready::Kind(ReadyKind::Exec)),
         ("accepting", None) => Ok(Ready::Kind(ReadyKind::Accepting)),
         ("notify", None) => Ok(Ready::Kind(ReadyKind::Notify)),
-        ("delay", Some(rest)) => {
-            duration(rest).map(|d| Ready::Kind(ReadyKind::Delay(d))).map_err(|e| format!("delay:{rest}: {e}"))
-        }
+        ("delay", Some(rest)) => duration(rest).map(|d| Ready::Kind(ReadyKind::Delay(d))).map_err(|e| format!("{text}: {e}")),
         ("fd", Some(rest)) => match rest.parse::<u32>() {
             Ok(number) if number <= MOST_FD => Ok(Ready::Fd(number)),
-            Ok(_) => Err(format!("fd:{rest}: a descriptor's number is at most {MOST_FD}")),
-            Err(_) => Err(format!("fd:{rest}: {rest:?} is no descriptor number")),
+            Ok(_) => Err(format!("{text}: a descriptor's number is at most {MOST_FD}")),
+            Err(_) => Err(format!("{text}: {rest:?} is no descriptor number")),
         },
         ("tcp", Some(rest)) if !rest.is_empty() => {
-            target::target(&sample(rest)).map_err(|e| format!("tcp:{rest}: {e}"))?;
+            target::target(&sample(rest)).map_err(|e| format!("{text}: {e}"))?;
             Ok(Ready::Outside(Outside::Tcp, rest.to_owned()))
         }
         ("http", Some(rest)) if !rest.is_empty() => {
-            target::page(&sample(rest)).map_err(|e| format!("http:{rest}: {e}"))?;
+            target::page(&sample(rest)).map_err(|e| format!("{text}: {e}"))?;
             Ok(Ready::Outside(Outside::Http, rest.to_owned()))
         }
         ("command", Some(rest)) if !rest.trim().is_empty() => {
-            words::split(rest).map_err(|e| format!("command:{rest}: it cannot be split into words: {e}"))?;
+            words::split(rest).map_err(|e| format!("{text}: it cannot be split into words: {e}"))?;
             Ok(Ready::Outside(Outside::Command, rest.to_owned()))
         }
         ("delay" | "fd" | "tcp" | "http" | "command", _) => Err(format!("{kind:?} is only half of it")),

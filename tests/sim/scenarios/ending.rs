@@ -117,3 +117,29 @@ fn exit_is_the_last_action_even_when_the_kernel_does_not_let_go() {
     s.skip().fact(Event::Tick);
     assert!(s.notes.is_empty(), "nothing is said after the end: {:?}", s.notes);
 }
+
+/// A master that serves those who wait before it stops anybody.
+fn lingering() -> Scene {
+    let mut s = Scene::under(MasterSpec { linger: secs(5), ..master() }, vec![pool(0, 1)]);
+    s.settled().signal(TERM).expect("1 quiesce");
+    s
+}
+
+#[test]
+fn those_who_wait_at_the_listeners_are_served_before_anybody_is_stopped() {
+    lingering().to(2.0).fact(Event::Quiet).expect("2 TERM a0.1").exit("a0.1", 0).expect("2 exit 0").idle();
+    // It has an end; a second signal, or the end of the last worker, ends it at once; and what is told too late means nothing.
+    lingering().to(5.9).expect("").to(7.0).expect("6 TERM a0.1");
+    lingering().signal(TERM).expect("1 TERM a0.1").fact(Event::Quiet).expect("");
+    lingering().exit("a0.1", 0).expect("1 exit 0").idle();
+    // Nobody is there who could serve them.
+    let mut s = Scene::under(MasterSpec { linger: secs(5), ..master() }, vec![pool(0, 1)]);
+    s.settled()
+        .ask(Command::Stop { pools: vec![PoolId(0)] })
+        .skip()
+        .exit("a0.1", 0)
+        .skip()
+        .signal(TERM)
+        .expect("1 exit 0")
+        .idle();
+}

@@ -1,0 +1,133 @@
+//! A graceful end serves those who wait at the listeners before it stops the workers, and lets nobody new in meanwhile.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use super::support::*;
+
+/// Answers one client after the other, each once a line comes through the gate; says so.
+const SLOW: &str = "
+import socket, sys
+s = socket.socket(fileno=3)
+s.setblocking(True)
+gate = open(sys.argv[1])
+print('up', file=sys.stderr, flush=True)
+while gate.readline():
+    c, _ = s.accept()
+    c.sendall(b'served')
+    c.close()
+import signal
+signal.pause()
+";
+
+/// One worker that serves at the test's pace, and who waits for it.
+fn slow(listen: &str, master: &str) -> Option<Master> {
+    let python = python()?;
+    let s = setup(&format!(
+        "[pool.a]\ncommand = [\"{python}\", \"DIR/slow.py\", \"DIR/gate\"]\nready = \"exec\"\n[pool.a.listen.main]\naddress = \"{listen}\"\nnonblocking = false\n"
+    ))
+    .master(&format!("{master}\nlog = {{ level = \"debug\" }}"));
+    std::fs::write(s.path("slow.py"), SLOW).unwrap();
+    gate(&s.path("gate"));
+    Some(s.start())
+}
+
+fn served(mut stream: impl Read) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn connections_that_wait_are_served_before_anybody_is_stopped() {
+    let port = free_port();
+    let Some(mut m) = slow(&format!("127.0.0.1:{port}"), "linger = \"20s\"") else {
+        return skip("connections_that_wait_are_served_before_anybody_is_stopped", "needs python3");
+    };
+    let mut go = std::fs::OpenOptions::new().write(true).open(m.setup.path("gate")).unwrap();
+    m.log.wait_for("| up", 1);
+    let waiting: Vec<TcpStream> = (0..5).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    m.signal(libc::SIGTERM);
+    m.log.wait_for("5 connections waiting at the listeners: served first, for at most 20s", 1);
+    assert_eq!(m.log.count("stopping with SIGTERM"), 0);
+    // Nobody new is let in, nor turned away: whoever listens here next will have them.
+    let late = std::thread::spawn(move || TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_millis(500)));
+    assert!(late.join().unwrap().is_err_and(|e| e.kind() == std::io::ErrorKind::TimedOut));
+    go.write_all(b"\n\n\n\n\n").unwrap();
+    for stream in waiting {
+        assert_eq!(served(stream), "served");
+    }
+    assert_eq!(m.wait().code(), Some(0), "{}", m.log.text());
+    m.assert_nothing_left();
+}
+
+#[test]
+fn a_unix_socket_is_gone_from_its_path_while_its_queue_is_served() {
+    let s = slow("unix:DIR/a.sock", "linger = \"20s\"");
+    let Some(mut m) = s else {
+        return skip("a_unix_socket_is_gone_from_its_path_while_its_queue_is_served", "needs python3");
+    };
+    let path = m.setup.path("a.sock");
+    let mut go = std::fs::OpenOptions::new().write(true).open(m.setup.path("gate")).unwrap();
+    m.log.wait_for("| up", 1);
+    let waiting: Vec<UnixStream> = (0..3).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    m.signal(libc::SIGTERM);
+    m.log.wait_for("3 connections waiting at the listeners", 1);
+    assert!(!path.exists() && UnixStream::connect(&path).is_err());
+    go.write_all(b"\n\n\n").unwrap();
+    for stream in waiting {
+        assert_eq!(served(stream), "served");
+    }
+    assert_eq!(m.wait().code(), Some(0), "{}", m.log.text());
+    m.assert_nothing_left();
+}
+
+#[test]
+fn the_wait_has_an_end_and_a_second_signal_ends_it_at_once() {
+    let port = free_port();
+    let Some(mut m) = slow(&format!("127.0.0.1:{port}"), "linger = \"300ms\"") else {
+        return skip("the_wait_has_an_end_and_a_second_signal_ends_it_at_once", "needs python3");
+    };
+    let _go = std::fs::OpenOptions::new().write(true).open(m.setup.path("gate")).unwrap();
+    m.log.wait_for("| up", 1);
+    let _waiting = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    m.signal(libc::SIGTERM);
+    assert_eq!(m.wait().code(), Some(0));
+    m.log.assert_order(&["1 connection waiting at the listeners", "a:0 stopping with SIGTERM"]);
+    let port = free_port();
+    let mut m = slow(&format!("127.0.0.1:{port}"), "linger = \"30s\"").unwrap();
+    let _go = std::fs::OpenOptions::new().write(true).open(m.setup.path("gate")).unwrap();
+    m.log.wait_for("| up", 1);
+    let _waiting = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    m.signal(libc::SIGTERM);
+    m.log.wait_for("1 connection waiting at the listeners", 1);
+    let start = Instant::now();
+    m.signal(libc::SIGTERM);
+    assert_eq!(m.wait().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    m.assert_nothing_left();
+}
+
+#[test]
+fn nobody_waits_where_there_is_nothing_to_wait_for() {
+    // No queue, a quick stop, or a linger of nothing.
+    for (master, signal) in
+        [("linger = \"30s\"", libc::SIGTERM), ("linger = \"30s\"", libc::SIGINT), ("linger = \"0s\"", libc::SIGTERM)]
+    {
+        let port = free_port();
+        let mut m = setup(&format!("[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nlisten = \"127.0.0.1:{port}\"\n"))
+            .master(master)
+            .start()
+            .ready();
+        let waits = (signal == libc::SIGINT || master.contains("0s\"") && !master.contains("30s"))
+            .then(|| TcpStream::connect(("127.0.0.1", port)));
+        let start = Instant::now();
+        m.signal(signal);
+        assert_eq!(m.wait().code(), Some(0));
+        assert!(start.elapsed() < Duration::from_secs(5), "{master} {signal}: {:?}", start.elapsed());
+        drop(waits);
+        m.assert_nothing_left();
+    }
+}
