@@ -57,7 +57,7 @@ fn render(reply: &ListenersReply, colours: bool) -> String {
             plain(l.pool.clone()),
             plain(l.name.clone()),
             (queue, tone),
-            plain(l.sharing.clone()),
+            plain(if l.inherited.is_some() { format!("{}, inherited", l.sharing) } else { l.sharing.clone() }),
             plain(l.fd.to_string()),
             plain(l.inode.to_string()),
             plain(l.address.clone()),

@@ -8,6 +8,7 @@ use super::{Context, Exit, output};
 use crate::config::diagnostics::Diagnostic;
 use crate::config::spec::Config;
 use crate::config::{self, Flag, Sources};
+use crate::os::activation;
 use crate::runtime::daemon::{self, Outcome, Side, Waiting};
 use crate::runtime::{self, Settings};
 
@@ -79,6 +80,14 @@ pub struct Args {
 
 /// Runs until the master ends.
 pub fn run(args: &Args, ctx: &Context) -> Exit {
+    // Before anything else is opened.
+    let inherited = match activation::take(&ctx.environ) {
+        Ok(inherited) => inherited,
+        Err(e) => {
+            output::err(&format!("poolmaster: cannot start: {e}\n"));
+            return Exit::Failed;
+        }
+    };
     let sources = match sources(args, ctx) {
         Ok(sources) => Rc::new(sources),
         Err(text) => return usage(&text),
@@ -95,7 +104,11 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
             output::err(&format!("warning: {warning}\n"));
         }
         match daemon::split() {
-            Ok(Side::First(waiting)) => return first(&waiting, &config),
+            Ok(Side::First(waiting)) => {
+                // They are the daemon's.
+                drop(inherited);
+                return first(&waiting, &config);
+            }
             Ok(Side::Daemon(end)) => report = Some(end),
             Err(e) => {
                 output::err(&format!("poolmaster: cannot go to the background: {e}\n"));
@@ -106,7 +119,7 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
     let surroundings = ctx.clone();
     let reader = Box::new(move || load(&sources, &only, &surroundings));
     let (environment, directory) = (ctx.environ.clone(), ctx.cwd.clone());
-    match runtime::run(Settings { config, reader, environment, directory, report }) {
+    match runtime::run(Settings { config, reader, environment, inherited, directory, report }) {
         Ok(code) => Exit::of(code),
         Err(e) => {
             output::err(&format!("poolmaster: cannot start: {e}\n"));

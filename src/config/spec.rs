@@ -352,4 +352,6 @@ pub enum Address {
     Unix(PathBuf),
     /// A Unix stream socket of this abstract name, without its leading NUL byte or `@`.
     Abstract(String),
+    /// The socket of this name that the master was started with.
+    Inherit(String),
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::spec::Address;
-use super::value::address::{self, Spelled};
+use super::value::address;
 
 /// Where to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +30,8 @@ pub struct Page {
 /// Reads `127.0.0.1:8000`, `:8000` (this host), `localhost:8000` or `unix:/path`. `Err` says what is wrong.
 pub fn target(text: &str) -> Result<Target, String> {
     match address::parse(text, Path::new("/")) {
-        Ok(Spelled::Address(Address::Unix(path))) if text.starts_with("unix:/") => Ok(Target::Unix(path)),
-        Ok(Spelled::Address(Address::Tcp { addr, .. })) if addr.port() != 0 => Ok(Target::Tcp(reachable(addr))),
+        Ok(Address::Unix(path)) if text.starts_with("unix:/") => Ok(Target::Unix(path)),
+        Ok(Address::Tcp { addr, .. }) if addr.port() != 0 => Ok(Target::Tcp(reachable(addr))),
         Ok(_) => Err(format!("{text:?} is no address to connect to")),
         Err((what, _)) => Err(format!("{what}: {text:?}")),
     }
@@ -84,6 +84,8 @@ mod tests {
             ("127.0.0.1:0", None),
             ("unix:relative", None),
             ("unix:@abstract", None),
+            ("udp://127.0.0.1:80", None),
+            ("inherit:web", None),
             ("80", None),
             ("db.local:80", None),
         ] {

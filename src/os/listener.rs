@@ -60,6 +60,8 @@ pub struct Listening {
     address: ListenAddress,
     inode: u64,
     file: Option<SocketFile>,
+    /// Made by somebody else.
+    inherited: bool,
 }
 
 #[derive(Debug)]
@@ -93,7 +95,22 @@ impl Listening {
             // The kernel knows it by the name that it was renamed from.
             unix => unix.clone(),
         };
-        Ok(Listening { fd, address, inode, file })
+        Ok(Listening { fd, address, inode, file, inherited: false })
+    }
+
+    /// Takes a socket that somebody else has made and bound where the spec says. What the spec asks for is set; a Unix socket's file is
+    /// never touched, for it is not ours.
+    pub fn adopt(fd: OwnedFd, spec: &ListenSpec) -> Result<Listening, ListenError> {
+        let failed = |attempt| move |e: io::Error| ListenError::kernel(&spec.address, attempt, &e);
+        if !matches!(spec.address, ListenAddress::Udp { .. }) {
+            socket_file::listen(&fd, spec.backlog).map_err(failed("listen on the socket that it was started with"))?;
+        }
+        set_nonblocking(&fd, spec.nonblocking).map_err(failed("set it nonblocking"))?;
+        if let Some((key, e)) = options::set(fd.as_fd(), spec, &spec.address, true).into_iter().next() {
+            return Err(ListenError::option(spec, key, &e));
+        }
+        let inode = queue::inode(fd.as_fd()).map_err(failed("look at it"))?;
+        Ok(Listening { fd, address: spec.address.clone(), inode, file: None, inherited: true })
     }
 
     /// Where it listens, with the real port.
@@ -130,7 +147,7 @@ impl Listening {
         let mut refused: Vec<Refused> = Vec::new();
         refused.extend(self.set_backlog(spec.backlog).err().map(|e| ("backlog", e)));
         refused.extend(set_nonblocking(&self.fd, spec.nonblocking).err().map(|e| ("nonblocking", e)));
-        refused.extend(options::set(self.fd.as_fd(), spec, &self.address, false));
+        refused.extend(options::set(self.fd.as_fd(), spec, &self.address, self.inherited));
         // The path may lead to somebody else's by now.
         if let Some(file) = self.file.as_ref().filter(|file| FileId::of(&file.path).is_ok_and(|id| id == file.id)) {
             refused.extend(spec.access().set(&file.path).err());
@@ -146,9 +163,11 @@ impl Listening {
         }
     }
 
-    /// Keeps new connections out. Those that wait in the queue stay there. An abstract name has no door, and UDP no queue.
+    /// Keeps new connections out, as far as that is possible. Those that wait in the queue stay there. An abstract name has no door, and UDP no
+    /// queue; a socket of somebody else takes them still: its maker hears of them.
     pub fn let_nobody_in(&self) -> io::Result<()> {
         match (&self.address, &self.file) {
+            _ if self.inherited => Ok(()),
             (ListenAddress::Tcp { .. }, _) => door::drop_beginners(self.fd.as_fd()),
             (_, Some(file)) => unlink_if(&file.path, file.id).map(drop),
             (_, None) => Ok(()),

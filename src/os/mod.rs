@@ -31,6 +31,7 @@
 
 pub mod accepting;
 pub mod access;
+pub mod activation;
 pub mod budget;
 pub mod clock;
 pub mod connect;

@@ -85,6 +85,9 @@ pub struct ListenerStatus {
     pub holders: u32,
     /// How it is shared: `shared` (one queue for all workers), `reuseport`, or `with POOL.LISTENER` (that one's socket).
     pub sharing: String,
+    /// The name by which the master was started with it; `None`: it made the socket itself.
+    #[serde(default)]
+    pub inherited: Option<String>,
     /// What is wrong with it, in words.
     #[serde(default)]
     pub why: Option<String>,

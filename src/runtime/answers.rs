@@ -166,6 +166,7 @@ impl Master {
                     queue_limit: queue.map(|(_, limit)| limit),
                     holders: u32::try_from(self.processes.all().filter(holds).count()).unwrap_or(u32::MAX),
                     sharing: config.shared.as_ref().map_or_else(|| "shared".to_owned(), |owner| format!("with {owner}")),
+                    inherited: socket.inherited.clone(),
                     why: (!socket.listening.state_listening())
                         .then(|| "somebody shut it down: no client gets in; restart the master to open it anew".to_owned()),
                 });

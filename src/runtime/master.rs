@@ -9,6 +9,7 @@ use super::clients::Clients;
 use super::daemon::Report;
 use super::fdstore::FdStore;
 use super::files::Files;
+use super::handed::Handed;
 use super::hooks::{Hooks, Preparing};
 use super::launch::Common;
 use super::linger::Lingering;
@@ -76,6 +77,8 @@ pub(super) struct Master {
     pub(super) service: Service,
     pub(super) acks: Acks,
     pub(super) fdstore: FdStore,
+    /// Sockets that the master was started with and nobody has taken yet.
+    pub(super) handed: Handed,
     pub(super) clients: Clients,
     pub(super) commands: BTreeMap<CommandId, u64>,
     pub(super) next_command: u64,

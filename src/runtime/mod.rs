@@ -11,6 +11,7 @@ mod environment;
 mod fdstore;
 mod files;
 mod guard;
+mod handed;
 mod hooks;
 mod identity;
 mod janitor;

@@ -15,6 +15,7 @@ use super::environment::Environment;
 use super::fdstore::FdStore;
 use super::files::{Files, FilesError};
 use super::guard;
+use super::handed::Handed;
 use super::hooks::{Hooks, Preparing};
 use super::identity::{self, Workers};
 use super::launch::Common;
@@ -31,6 +32,7 @@ use super::sockets::{self, OpenError};
 use super::token::Token;
 use super::trace::Trace;
 use crate::config::spec::Config;
+use crate::os::activation::Inherited;
 use crate::os::epoll::{Epoll, Interest};
 use crate::os::{clock, process, signals, spawn, title};
 use crate::supervisor::{Event, Supervisor, Time};
@@ -47,6 +49,8 @@ pub struct Settings {
     pub reader: Reader,
     /// The environment of the master itself.
     pub environment: Vec<(OsString, OsString)>,
+    /// The sockets that it was started with.
+    pub inherited: Vec<Inherited>,
     /// Its working directory, by the name that it was started in. New workers go there anew, if it is still there.
     pub directory: PathBuf,
     /// Of a daemon: who waits to hear that it is ready.
@@ -129,7 +133,7 @@ fn start(settings: Settings, report: &mut Option<Report>) -> Result<u8, StartErr
     title::set(&format!("poolmaster: master [{}]", settings.config.master.name));
     // Whoever started us may have ignored it; kept so, no worker's end would ever be seen.
     signals::hear_of_children();
-    let Settings { config, reader, environment, directory, report: _ } = settings;
+    let Settings { config, reader, environment, inherited, directory, report: _ } = settings;
     if let Some(mask) = config.master.umask {
         process::set_umask(mask);
     }
@@ -145,6 +149,7 @@ fn start(settings: Settings, report: &mut Option<Report>) -> Result<u8, StartErr
             return Err(e);
         }
     };
+    master.handed = Handed::of(inherited);
     let config = master.first_config.take();
     match config.map(|config| master.install(config)).transpose() {
         Ok(event) => {
@@ -235,6 +240,7 @@ fn assemble(
         service,
         acks: Acks::default(),
         fdstore: FdStore::default(),
+        handed: Handed::default(),
         clients: Clients::default(),
         commands: BTreeMap::new(),
         next_command: 1,
@@ -278,15 +284,14 @@ impl Master {
         let users = config.master.socket_users.iter().map(|user| identity::look_up(user, "master.socket_users"));
         let socket_uids = users.map(|found| Ok(found?.0)).collect::<Result<_, _>>().map_err(StartError::Account)?;
         let mut open = self.open_sockets();
+        self.handed.keep_for(&config.pools);
         let mut runs = BTreeMap::new();
         let mut opened = Vec::new();
         for pool in &config.pools {
             let mut sockets = Vec::new();
             for listener in &pool.listeners {
-                let one = sockets::open(&pool.spec.name, listener, &mut open).map_err(|cause| StartError::Listen {
-                    pool: pool.spec.name.clone(),
-                    listener: listener.name.clone(),
-                    cause,
+                let one = sockets::open(&pool.spec.name, listener, &mut open, &mut self.handed).map_err(|cause| {
+                    StartError::Listen { pool: pool.spec.name.clone(), listener: listener.name.clone(), cause }
                 })?;
                 sockets.push(Rc::clone(&one.socket));
                 opened.push(one);
@@ -316,6 +321,7 @@ impl Master {
             tracing::warn!("{warning}");
         }
         self.warn_of_clamped_backlogs(&config);
+        self.handed.close_rest();
         // From here on nothing can fail. Pools that left the config keep their last run until their workers are gone.
         for one in &opened {
             one.apply();

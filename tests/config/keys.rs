@@ -125,7 +125,6 @@ fn values_that_come_later_are_listed_by_name() {
         ("pool.web.rollout.on_failure", "rollback"),
         ("pool.web.scale.mode", "auto"),
         ("pool.web.scale.remove", "largest"),
-        ("pool.web.listen", "inherit:web"),
     ] {
         let config = good_with("[pool.web]\ncommand = 'x'\n", &[], &[&format!("{key}={value}")]);
         assert_eq!(config.not_yet.len(), 1, "{key}={value}: {:?}", config.not_yet);

@@ -50,6 +50,7 @@ mod host_service;
 mod identity;
 mod linger;
 mod listeners;
+mod listeners_handed;
 mod listeners_kinds;
 mod order;
 mod parity_birth;

@@ -22,6 +22,7 @@ pub(super) fn check(found: &mut Found<'_>) {
                     let name = format!("@{name}");
                     holder::of_path(std::path::Path::new(&name)).map(|by| (by, name))
                 }
+                Address::Inherit(_) => None,
                 Address::Unix(path) => holder::of_path(path).map(|by| (by, path.display().to_string())),
             };
             let Some((by, what)) = held.filter(|(by, _)| !by.as_ref().is_some_and(ours)) else { continue };

@@ -51,6 +51,7 @@ fn place_of(address: &Address) -> Where<'_> {
         Address::Udp { addr, .. } => (1, addr.port(), OsStr::new("")),
         Address::Unix(path) => (2, 0, path.as_os_str()),
         Address::Abstract(name) => (3, 0, OsStr::new(name)),
+        Address::Inherit(name) => (4, 0, OsStr::new(name)),
     }
 }
 

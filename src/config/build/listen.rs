@@ -4,7 +4,6 @@ use super::super::diagnostics::Diagnostics;
 use super::super::kind::Typed;
 use super::super::node::{Node, Place, Raw};
 use super::super::spec::{Address, Listener, SocketOptions};
-use super::super::value::address::Spelled;
 use super::reader::Reader;
 use super::share::Shared;
 
@@ -56,7 +55,7 @@ pub(super) fn build(r: &Reader<'_>, diags: &mut Diagnostics) -> Listeners {
             Some(Typed::Addresses(mut list)) => list.pop(),
             _ => None,
         };
-        if let (Some(Spelled::Address(address)), Some(options)) = (&address, options) {
+        if let (Some(address), Some(options)) = (&address, options) {
             misfits(&format!("{}.listen.{name}", r.path), address, options, diags);
         }
         out.add(r, name.clone(), address, options, place);
@@ -77,7 +76,7 @@ impl Listeners {
         self.names.push(name.to_owned());
     }
 
-    fn add(&mut self, r: &Reader<'_>, name: String, address: Option<Spelled>, options: Option<&Node>, place: Place) {
+    fn add(&mut self, r: &Reader<'_>, name: String, address: Option<Address>, options: Option<&Node>, place: Place) {
         let option = |key: &str| r.get_as(options.and_then(|o| o.get(key)), &format!("listen.*.{key}"));
         let on = |key: &str| matches!(option(key), Some(Typed::Bool(true)));
         let choice = |key: &str| match option(key) {
@@ -93,7 +92,7 @@ impl Listeners {
             _ => None,
         };
         self.names.push(name.clone());
-        if let Some(Spelled::Address(mut address)) = address {
+        if let Some(mut address) = address {
             if let (Address::Tcp { addr, dual } | Address::Udp { addr, dual }, Some(alone)) = (&mut address, choice("v6only")) {
                 *dual = addr.is_ipv6() && !alone;
             }
@@ -190,6 +189,9 @@ fn misfit(key: &str, address: &Address, value: &Node) -> Option<(String, &'stati
             format!("an abstract name has no file, and so no {file}"),
             "remove it, and mind that every user of the host can connect; or write a path: \"unix:/run/web.sock\"",
         )),
+        Address::Inherit(_) if !file.is_empty() || matches!(key, "v6only" | "freebind") => {
+            told("whoever makes the socket that is inherited sets this", "remove it, and set it there")
+        }
         _ => None,
     }
 }

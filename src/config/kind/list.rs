@@ -6,7 +6,6 @@ use super::super::near::nearest;
 use super::super::node::{Node, Raw};
 use super::super::spec::Account;
 use super::super::template::Use;
-use super::super::value::address::Spelled;
 use super::super::value::{capability, scalar, start};
 use super::one::{is_clock, listen_address};
 use super::{Answer, Around, Checked, Kind, Problem, Typed, When, gather, ok, problem};
@@ -65,8 +64,7 @@ impl Kind {
                     listen_address(text, around).map_err(|p| Problem { place: Some(item.place.clone()), ..p })
                 };
                 let addresses = gather(words.iter().zip(items).map(read))?;
-                let later = addresses.iter().position(|a| *a == Spelled::Later).map(|at| format!("{:?}", words[at]));
-                Ok(Checked { value: Typed::Addresses(addresses), later })
+                ok(Typed::Addresses(addresses))
             }
             Kind::Users => {
                 let wrong = |item: &Node| wrong_item(item, format!("allowed: {}", self.allowed()));

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::node::{Place, Raw};
-use super::spec::{Account, Bounds, Output};
+use super::spec::{Account, Address, Bounds, Output};
 use super::template::{self, Use};
 use super::toml_text;
-use super::value::address::Spelled;
 use super::value::start::{Ready, Workers};
 use crate::supervisor::Share;
 
@@ -125,7 +124,7 @@ pub(super) enum Typed {
     Share(Share),
     Mode(u32),
     Output(Output),
-    Addresses(Vec<Spelled>),
+    Addresses(Vec<Address>),
     Env(Option<String>),
     Secret(PathBuf),
     Account(Option<Account>),
@@ -221,7 +220,7 @@ impl Kind {
             Kind::Mode => "octal permission bits in quotes, such as \"0600\"".to_owned(),
             Kind::Output(other) => format!("\"inherit\", \"null\", \"capture\", \"{other}\" or \"file:PATH\""),
             Kind::Listen => "an address, a list of addresses, or a table of names to addresses".to_owned(),
-            Kind::Address => "an address such as \"tcp://0.0.0.0:8000\", \":8000\" or \"unix:/path\"".to_owned(),
+            Kind::Address => "an address such as \"tcp://0.0.0.0:8000\", \":8000\", \"udp://127.0.0.1:53\", \"unix:/path\" or \"inherit:NAME\"".to_owned(),
             Kind::Env => "a string, a whole number, or false to remove the variable".to_owned(),
             Kind::Secret => "where the secret is: \"file:PATH\"".to_owned(),
             Kind::User => "a name or a number".to_owned(),

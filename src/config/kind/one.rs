@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::super::node::{Node, Raw};
-use super::super::spec::{Account, Bounds};
+use super::super::spec::{Account, Address, Bounds};
 use super::super::template::{self, Use};
-use super::super::value::address::{self, Spelled};
+use super::super::value::address;
 use super::super::value::scalar;
 use super::super::value::start::{self, Workers};
 use super::super::words;
@@ -184,11 +184,7 @@ impl Kind {
                 Some(output) => ok(Typed::Output(output)),
                 None => Err(because("output cannot go there".to_owned())),
             },
-            Kind::Listen | Kind::Address => {
-                let spelled = listen_address(text, around)?;
-                let later = (spelled == Spelled::Later).then(|| format!("{text:?}"));
-                Ok(Checked { value: Typed::Addresses(vec![spelled]), later })
-            }
+            Kind::Listen | Kind::Address => ok(Typed::Addresses(vec![listen_address(text, around)?])),
             Kind::User if text.is_empty() => ok(Typed::Account(None)),
             Kind::User => match scalar::account(text) {
                 Some(account) => ok(Typed::Account(Some(account))),
@@ -251,7 +247,7 @@ fn secret_variable(raw: &Raw) -> Option<&str> {
     }
 }
 
-pub(super) fn listen_address(text: &str, around: Around<'_>) -> Result<Spelled, Problem> {
+pub(super) fn listen_address(text: &str, around: Around<'_>) -> Result<Address, Problem> {
     if let Some(word) = template::asked(text).first() {
         return Err(problem(
             format!("a listener is shared by all workers, {{{word}}} has no meaning in its address"),

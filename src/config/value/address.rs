@@ -8,25 +8,21 @@ use super::super::spec::Address;
 /// Longest path of a Unix socket: `sun_path` has 108 bytes, the last of them zero (unix(7)).
 pub(crate) const SUN_PATH_MAX: usize = 107;
 
-/// What an address turned out to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Spelled {
-    /// An address that can be bound.
-    Address(Address),
-    /// One of a kind that is not there yet.
-    Later,
-}
-
 /// Reads an address. Relative Unix paths are taken from `cwd`. `Err`: what is wrong, then what to write.
-pub(crate) fn parse(text: &str, cwd: &Path) -> Result<Spelled, (String, String)> {
+pub(crate) fn parse(text: &str, cwd: &Path) -> Result<Address, (String, String)> {
     if let Some(path) = text.strip_prefix("unix:") {
         return unix(path, cwd);
     }
-    if text.strip_prefix("inherit:").is_some_and(|name| !name.is_empty()) {
-        return Ok(Spelled::Later);
+    if let Some(name) = text.strip_prefix("inherit:") {
+        let wrong = |what: &str| Err((what.to_owned(), "write \"inherit:NAME\", the name as in LISTEN_FDNAMES".to_owned()));
+        return match name {
+            "" => wrong("the name of the socket is missing"),
+            _ if name.contains([':', '\0']) => wrong("the name of a socket has no colon"),
+            name => Ok(Address::Inherit(name.to_owned())),
+        };
     }
     if let Some(rest) = text.strip_prefix("udp://") {
-        return tcp(rest, Family::Any).map(|(addr, dual)| Spelled::Address(Address::Udp { addr, dual }));
+        return tcp(rest, Family::Any).map(|(addr, dual)| Address::Udp { addr, dual });
     }
     let (rest, family) = match (text.strip_prefix("tcp://"), text.strip_prefix("tcp6://")) {
         (Some(rest), _) => (rest, Family::Any),
@@ -39,12 +35,12 @@ pub(crate) fn parse(text: &str, cwd: &Path) -> Result<Spelled, (String, String)>
     if rest.starts_with(['/', '.', '~']) {
         return Err(("this looks like a path".to_owned(), format!("a Unix socket is written \"unix:{rest}\"")));
     }
-    tcp(rest, family).map(|(addr, dual)| Spelled::Address(Address::Tcp { addr, dual }))
+    tcp(rest, family).map(|(addr, dual)| Address::Tcp { addr, dual })
 }
 
 /// What is allowed, for error texts.
 pub(crate) const SPELLINGS: &str = "write an address as \"tcp://0.0.0.0:8000\", \"127.0.0.1:8000\", \"[::1]:8000\", \":8000\" (all \
-                                    interfaces), \"tcp6://[::]:8000\" (IPv6 only), \"udp://127.0.0.1:53\", \"unix:/path\" or \"unix:@name\"";
+                                    interfaces), \"tcp6://[::]:8000\" (IPv6 only), \"udp://127.0.0.1:53\", \"unix:/path\", \"unix:@name\" or \"inherit:NAME\"";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Family {
@@ -98,13 +94,13 @@ fn port_is_signed(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(_, port)| port.starts_with('+'))
 }
 
-fn unix(path: &str, cwd: &Path) -> Result<Spelled, (String, String)> {
+fn unix(path: &str, cwd: &Path) -> Result<Address, (String, String)> {
     let help = || "write \"unix:/run/shop/web.sock\"".to_owned();
     if let Some(name) = path.strip_prefix('@') {
         return match name.len() {
             0 => Err(("the name is missing".to_owned(), help())),
             _ if name.contains('\0') => Err(("a name has no NUL byte".to_owned(), help())),
-            1..=SUN_PATH_MAX => Ok(Spelled::Address(Address::Abstract(name.to_owned()))),
+            1..=SUN_PATH_MAX => Ok(Address::Abstract(name.to_owned())),
             n => Err((
                 format!("the socket's name is {n} bytes long, the kernel takes at most {SUN_PATH_MAX}"),
                 "choose a shorter name".to_owned(),
@@ -121,7 +117,7 @@ fn unix(path: &str, cwd: &Path) -> Result<Spelled, (String, String)> {
     }
     let full = absolute(path, cwd);
     match full.as_os_str().len() {
-        0..=SUN_PATH_MAX => Ok(Spelled::Address(Address::Unix(full))),
+        0..=SUN_PATH_MAX => Ok(Address::Unix(full)),
         n => Err((
             format!("the socket's path is {n} bytes long, the kernel takes at most {SUN_PATH_MAX}"),
             "choose a shorter path, for instance below /run".to_owned(),
@@ -164,24 +160,24 @@ pub(crate) fn clash(a: &Address, b: &Address) -> bool {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Spelled, String> {
+    fn read(text: &str) -> Result<Address, String> {
         parse(text, Path::new("/srv/shop")).map_err(|(what, _)| what)
     }
 
-    fn tcp_at(addr: &str, dual: bool) -> Result<Spelled, String> {
-        Ok(Spelled::Address(Address::Tcp { addr: addr.parse().expect("an address"), dual }))
+    fn tcp_at(addr: &str, dual: bool) -> Result<Address, String> {
+        Ok(Address::Tcp { addr: addr.parse().expect("an address"), dual })
     }
 
-    fn udp_at(addr: &str, dual: bool) -> Result<Spelled, String> {
-        Ok(Spelled::Address(Address::Udp { addr: addr.parse().expect("an address"), dual }))
+    fn udp_at(addr: &str, dual: bool) -> Result<Address, String> {
+        Ok(Address::Udp { addr: addr.parse().expect("an address"), dual })
     }
 
-    fn abstract_at(name: &str) -> Result<Spelled, String> {
-        Ok(Spelled::Address(Address::Abstract(name.to_owned())))
+    fn abstract_at(name: &str) -> Result<Address, String> {
+        Ok(Address::Abstract(name.to_owned()))
     }
 
-    fn unix_at(path: &str) -> Result<Spelled, String> {
-        Ok(Spelled::Address(Address::Unix(path.into())))
+    fn unix_at(path: &str) -> Result<Address, String> {
+        Ok(Address::Unix(path.into()))
     }
 
     #[test]
@@ -210,7 +206,7 @@ mod tests {
             ("udp://:53", udp_at("[::]:53", true)),
             ("udp://[::1]:53", udp_at("[::1]:53", false)),
             ("udp://localhost:53", udp_at("127.0.0.1:53", false)),
-            ("inherit:web", Ok(Spelled::Later)),
+            ("inherit:web", Ok(Address::Inherit("web".to_owned()))),
         ] {
             assert_eq!(read(text), want, "{text:?}");
         }
@@ -238,7 +234,8 @@ mod tests {
             ("udp://53", "without its colon"),
             ("udp://db.local:53", "no IP address"),
             ("unix:/run/", "path of the socket is missing"),
-            ("inherit:", "no port"),
+            ("inherit:", "name of the socket is missing"),
+            ("inherit:a:b", "no colon"),
         ] {
             let got = read(text).expect_err(text);
             assert!(got.contains(part), "{text:?}: {got}");
@@ -252,7 +249,7 @@ mod tests {
     #[test]
     fn overlapping_addresses_clash() {
         let at = |text: &str| match read(text) {
-            Ok(Spelled::Address(address)) => address,
+            Ok(address) => address,
             other => panic!("{text}: {other:?}"),
         };
         for (a, b, want) in [
@@ -272,6 +269,8 @@ mod tests {
             ("udp://:53", "udp://:54", false),
             ("udp://127.0.0.1:0", "udp://127.0.0.1:0", false),
             ("udp://:53", ":53", false),
+            ("inherit:a", "inherit:a", true),
+            ("inherit:a", "inherit:b", false),
         ] {
             assert_eq!((clash(&at(a), &at(b)), clash(&at(b), &at(a))), (want, want), "{a} {b}");
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 
 use nix::sys::socket::{self, SockType, SockaddrStorage, getsockopt, sockopt};
@@ -44,7 +44,8 @@ impl fmt::Display for ListenAddress {
 
 impl ListenAddress {
     /// The address that a socket is bound to. `None`: it is of no kind that can be a listener, or bound to nothing.
-    pub(super) fn of(fd: BorrowedFd<'_>) -> io::Result<Option<ListenAddress>> {
+    pub fn of(fd: impl AsFd) -> io::Result<Option<ListenAddress>> {
+        let fd = fd.as_fd();
         let stream = match getsockopt(&fd, sockopt::SockType)? {
             SockType::Stream => true,
             SockType::Datagram => false,
@@ -65,5 +66,18 @@ impl ListenAddress {
         let path = unix.and_then(|a| a.path()).map(|path| ListenAddress::Unix(path.to_owned()));
         let name = || unix.and_then(|a| a.as_abstract()).map(|name| String::from_utf8_lossy(name).into_owned());
         Ok(path.or_else(|| name().map(ListenAddress::Abstract)))
+    }
+
+    /// A socket at the one is as good as one at the other: of a single IPv6 address it does not matter who else could be heard.
+    pub fn same_place(&self, other: &ListenAddress) -> bool {
+        match (self, other) {
+            (ListenAddress::Tcp { addr: a, .. }, ListenAddress::Tcp { addr: b, .. })
+            | (ListenAddress::Udp { addr: a, .. }, ListenAddress::Udp { addr: b, .. })
+                if !a.ip().is_unspecified() =>
+            {
+                a == b
+            }
+            _ => self == other,
+        }
     }
 }

@@ -419,6 +419,85 @@ fn a_socket_file_has_its_owner_and_group_from_the_first_moment_and_is_given_on()
     assert_eq!(ids(), before);
 }
 
+fn adopted(fd: impl Into<std::os::fd::OwnedFd>, spec: ListenSpec) -> Result<Listening, ListenError> {
+    let fd = fd.into();
+    let address = ListenAddress::of(&fd).unwrap().expect("an address");
+    Listening::adopt(fd, &ListenSpec { address, ..spec })
+}
+
+#[test]
+fn a_socket_of_somebody_else_keeps_what_was_not_asked_for() {
+    let theirs = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = theirs.local_addr().unwrap();
+    let keep = theirs.try_clone().unwrap();
+    let on = SocketOptions { keepalive: Some(true), fastopen: 4, mark: 0, ..SocketOptions::default() };
+    let listening = adopted(theirs, with(tcp("127.0.0.1:0"), on.clone())).unwrap();
+    assert_eq!((port(&listening), listening.queue()), (address, Some((0, 16))));
+    let values = || {
+        let tcp = libc::IPPROTO_TCP;
+        [(libc::SOL_SOCKET, libc::SO_KEEPALIVE), (tcp, libc::TCP_FASTOPEN), (tcp, libc::TCP_NODELAY)]
+            .map(|(level, name)| told(&listening, level, name))
+    };
+    assert_eq!(values(), [1, 4, 1]);
+    assert!(keep.accept().is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "nonblocking, for all who share it");
+    // What nobody asks for stays: it may be its maker's wish.
+    assert!(listening.set_options(&ListenSpec { nodelay: false, backlog: 3, ..tcp("127.0.0.1:0") }).is_empty());
+    assert_eq!((values(), listening.queue()), ([1, 4, 0], Some((0, 3))));
+    // Bound and not listening yet is good too; a connection is not.
+    let bound = nix::sys::socket::socket(
+        nix::sys::socket::AddressFamily::Inet,
+        nix::sys::socket::SockType::Stream,
+        nix::sys::socket::SockFlag::empty(),
+        None,
+    )
+    .unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    nix::sys::socket::bind(bound.as_raw_fd(), &nix::sys::socket::SockaddrStorage::from(any)).unwrap();
+    assert!(adopted(bound, tcp("127.0.0.1:0")).unwrap().state_listening());
+    let client = TcpStream::connect(address).unwrap();
+    assert!(
+        adopted(client, tcp("127.0.0.1:0"))
+            .unwrap_err()
+            .to_string()
+            .contains("cannot listen on the socket that it was started with")
+    );
+}
+
+#[test]
+fn a_socket_file_of_somebody_else_is_never_touched() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("web.sock");
+    let theirs = UnixListener::bind(&path).unwrap();
+    let before = fs::symlink_metadata(&path).unwrap();
+    let mut listening = adopted(theirs, unix(&path)).unwrap();
+    assert_eq!(listening.local_addr(), &ListenAddress::Unix(path.clone()));
+    let _client = UnixStream::connect(&path).unwrap();
+    assert_eq!(listening.queue(), Some((1, 16)));
+    assert!(listening.set_options(&unix(&path)).is_empty());
+    assert!(!listening.unlink_if_owner().unwrap());
+    drop(listening);
+    let after = fs::symlink_metadata(&path).unwrap();
+    assert_eq!((after.ino(), after.mode()), (before.ino(), before.mode()));
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1, "no lock");
+}
+
+#[test]
+fn addresses_are_read_from_sockets() {
+    let (spec, _) = named("read");
+    let listening = Listening::open(&spec).unwrap();
+    assert_eq!(ListenAddress::of(&listening).unwrap().as_ref(), Some(&spec.address));
+    let (one, _other) = UnixStream::pair().unwrap();
+    assert_eq!(ListenAddress::of(&one).unwrap(), None, "no name");
+    assert_eq!(ListenAddress::of(std::os::unix::net::UnixDatagram::unbound().unwrap()).unwrap(), None);
+    assert!(ListenAddress::of(fs::File::open("/dev/null").unwrap()).is_err());
+    let at = |text: &str, dual| ListenAddress::Tcp { addr: text.parse().unwrap(), dual };
+    assert!(at("[::1]:80", true).same_place(&at("[::1]:80", false)));
+    assert!(!at("[::]:80", true).same_place(&at("[::]:80", false)), "one takes IPv4 too");
+    assert!(!at("127.0.0.1:80", false).same_place(&at("127.0.0.1:81", false)));
+    let udp = ListenAddress::Udp { addr: "127.0.0.1:80".parse().unwrap(), dual: false };
+    assert!(!udp.same_place(&at("127.0.0.1:80", false)));
+}
+
 #[test]
 fn packets_of_udp_arrive_and_its_port_is_held_alone() {
     let listening = Listening::open(&udp("127.0.0.1:0")).unwrap();

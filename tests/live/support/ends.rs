@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use super::{Lines, Master, PATIENCE, Setup, setup};
 
 /// In the environment of every master here, and so of all that comes from it: wherever it hides, it is found.
-pub(super) const MARK: &str = "PM_TEST_MARK";
+pub const MARK: &str = "PM_TEST_MARK";
 
 /// A master without a config file: `run ARGUMENTS -- COMMAND`.
 pub fn adhoc(arguments: &[&str], command: &[&str]) -> Setup {

@@ -1,0 +1,103 @@
+//! Owns the sockets that the master was started with, until listeners of the first config have taken them, by name (`inherit:NAME`) or by
+//! address. What nobody wants is told and closed.
+
+use crate::config::spec::Pool;
+use crate::os::activation::Inherited;
+use crate::os::listener::ListenAddress;
+
+#[derive(Debug)]
+struct Socket {
+    inherited: Inherited,
+    /// Where it is bound; `None`: it is nothing that can be a listener.
+    address: Option<ListenAddress>,
+    /// A listener of the config has its address.
+    addressed: bool,
+}
+
+impl Socket {
+    fn words(&self) -> String {
+        let address = self.address.as_ref().map_or_else(|| "no socket of a kind that listens".to_owned(), ToString::to_string);
+        format!("{:?} ({address})", self.inherited.name)
+    }
+}
+
+/// What the master was started with.
+#[derive(Debug, Default)]
+pub(super) struct Handed {
+    left: Vec<Socket>,
+    /// All that there were, in words.
+    all: Vec<String>,
+}
+
+impl Handed {
+    pub(super) fn of(inherited: Vec<Inherited>) -> Handed {
+        let look = |inherited: Inherited| {
+            let address = ListenAddress::of(&inherited.fd).ok().flatten();
+            Socket { inherited, address, addressed: false }
+        };
+        let left: Vec<Socket> = inherited.into_iter().map(look).collect();
+        Handed { all: left.iter().map(Socket::words).collect(), left }
+    }
+
+    /// Keeps those that listeners want by address from being taken by name.
+    pub(super) fn keep_for(&mut self, pools: &[Pool]) {
+        let wanted: Vec<ListenAddress> =
+            pools.iter().flat_map(|pool| &pool.listeners).filter_map(|l| super::sockets::address_of(&l.address)).collect();
+        for socket in &mut self.left {
+            socket.addressed = socket.address.as_ref().is_some_and(|address| wanted.iter().any(|w| w.same_place(address)));
+        }
+    }
+
+    /// The socket of that address.
+    pub(super) fn at(&mut self, wanted: &ListenAddress) -> Option<(Inherited, ListenAddress)> {
+        let at = self.left.iter().position(|s| s.address.as_ref().is_some_and(|address| wanted.same_place(address)))?;
+        let socket = self.left.remove(at);
+        Some((socket.inherited, socket.address?))
+    }
+
+    /// The socket of that name. `Err`: why there is none, in words.
+    pub(super) fn named(&mut self, name: &str) -> Result<(Inherited, ListenAddress), String> {
+        let ours = |s: &Socket| s.inherited.name == name && !s.addressed;
+        let found: Vec<String> = self.left.iter().filter(|s| ours(s)).map(Socket::words).collect();
+        if found.len() > 1 {
+            return Err(format!(
+                "{} sockets have this name: {}; give each its own (FileDescriptorName= of systemd), or write their addresses",
+                found.len(),
+                found.join(", ")
+            ));
+        }
+        let Some(at) = self.left.iter().position(ours) else { return Err(self.missing(name)) };
+        let socket = self.left.remove(at);
+        match socket.address {
+            Some(address) => Ok((socket.inherited, address)),
+            None => Err("what has this name is no TCP, UDP or Unix stream socket that is bound to an address".to_owned()),
+        }
+    }
+
+    fn missing(&self, name: &str) -> String {
+        if self.all.is_empty() {
+            return "the master was started without sockets (LISTEN_FDS); start it by whoever hands them over, a systemd .socket \
+                    unit for instance, or write an address"
+                .to_owned();
+        }
+        let all = self.all.join(", ");
+        match self.all.iter().any(|words| words.starts_with(&format!("{name:?} "))) {
+            true => format!(
+                "the socket of this name is another listener's, or nobody's since an earlier config; the master was started with {all}"
+            ),
+            false => format!("the master was started without a socket of this name; it has {all}"),
+        }
+    }
+
+    /// Closes what no listener wanted, and says so.
+    pub(super) fn close_rest(&mut self) {
+        for socket in self.left.drain(..) {
+            let name = &socket.inherited.name;
+            tracing::warn!(
+                "the master was started with {}, and no listener of the config wants it: it is closed; write listen = \"inherit:{name}\", \
+                 or its address, to use it",
+                socket.words()
+            );
+        }
+    }
+}
