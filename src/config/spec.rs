@@ -51,6 +51,8 @@ pub struct Master {
     pub trace: Option<PathBuf>,
     /// It runs in the background.
     pub daemon: bool,
+    /// How long a start tries again for an address that is in use.
+    pub bind_retry: Duration,
     /// Commands for its own moments.
     pub hooks: MasterHooks,
 }
@@ -300,6 +302,8 @@ pub struct Listener {
     pub shared: Option<String>,
     /// Length of the accept queue; 0: there is none (UDP).
     pub backlog: u32,
+    /// One socket for each slot, on one port.
+    pub reuseport: bool,
     /// O_NONBLOCK on the shared description.
     pub nonblocking: bool,
     /// TCP_NODELAY, inherited by accepted sockets.

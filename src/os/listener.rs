@@ -16,12 +16,14 @@ use super::socket_file::{self, Access, Failed, FileId, LONGEST, Occupied, bind_a
 mod address;
 mod door;
 mod error;
+mod group;
 pub mod holder;
 mod options;
 mod queue;
 
 pub use address::ListenAddress;
 pub use error::ListenError;
+pub use group::PortGroup;
 pub use options::{Refused, SocketOptions};
 #[cfg(test)]
 pub(in crate::os) use options::{device, get_number};
@@ -71,12 +73,27 @@ struct SocketFile {
     lock: InstanceLock,
 }
 
+/// How a socket stands to others on its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// It is alone there.
+    Alone,
+    /// It is alone there, and others may join it.
+    Founder,
+    /// It joins one that is there.
+    Joiner,
+}
+
 impl Listening {
     /// Opens the socket: bound, set up and listening.
     pub fn open(spec: &ListenSpec) -> Result<Listening, ListenError> {
+        Listening::open_as(spec, Place::Alone)
+    }
+
+    fn open_as(spec: &ListenSpec, place: Place) -> Result<Listening, ListenError> {
         let (fd, file) = match &spec.address {
-            ListenAddress::Tcp { addr, dual } => (open_ip(spec, *addr, *dual, SockType::Stream)?, None),
-            ListenAddress::Udp { addr, dual } => (open_ip(spec, *addr, *dual, SockType::Datagram)?, None),
+            ListenAddress::Tcp { addr, dual } => (open_ip(spec, *addr, *dual, SockType::Stream, place)?, None),
+            ListenAddress::Udp { addr, dual } => (open_ip(spec, *addr, *dual, SockType::Datagram, place)?, None),
             ListenAddress::Abstract(name) => (open_abstract(spec, name)?, None),
             ListenAddress::Unix(path) => {
                 let (fd, file) = open_unix(spec, path)?;
@@ -194,7 +211,7 @@ pub fn somaxconn() -> Option<u32> {
     procfs::read("/proc/sys/net/core/somaxconn")?.trim().parse().ok()
 }
 
-fn open_ip(spec: &ListenSpec, addr: SocketAddr, dual: bool, kind: SockType) -> Result<OwnedFd, ListenError> {
+fn open_ip(spec: &ListenSpec, addr: SocketAddr, dual: bool, kind: SockType, place: Place) -> Result<OwnedFd, ListenError> {
     let failed = |attempt| move |e: nix::Error| ListenError::kernel(&spec.address, attempt, &e.into());
     let (fd, addr) = match ip_socket(addr, kind) {
         // "All interfaces, both families" on a machine without IPv6.
@@ -216,7 +233,15 @@ fn open_ip(spec: &ListenSpec, addr: SocketAddr, dual: bool, kind: SockType) -> R
     if let Some((key, e)) = options::set(fd.as_fd(), spec, &spec.address, false).into_iter().next() {
         return Err(ListenError::option(spec, key, &e));
     }
+    let share = || setsockopt(&fd, sockopt::ReusePort, &true).map_err(failed("set SO_REUSEPORT"));
+    if place == Place::Joiner {
+        share()?;
+    }
     socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(addr)).map_err(failed("bind"))?;
+    if place == Place::Founder {
+        // Not before it is bound: it would join whomever it found there, another master of the same config for one.
+        share()?;
+    }
     if stream {
         // Two that share a port by SO_REUSEADDR can both bind: the second learns it here.
         socket_file::listen(&fd, spec.backlog).map_err(|e| ListenError::kernel(&spec.address, "listen", &e))?;

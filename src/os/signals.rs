@@ -4,6 +4,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use super::errno::{check, retry};
 use super::io::own;
@@ -138,6 +139,14 @@ impl SignalFd {
         let fd = check(unsafe { libc::signalfd(-1, &set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) })?;
         // SAFETY: just made, owned by nobody else.
         Ok(SignalFd(unsafe { own(fd) }))
+    }
+
+    /// Waits until a signal is there, but no longer than this. True: one is.
+    pub fn wait(&self, longest: Duration) -> io::Result<bool> {
+        let mut poll = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let ms = i32::try_from(longest.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: one valid entry.
+        retry(|| unsafe { libc::poll(&mut poll, 1, ms) }).map(|ready| ready > 0)
     }
 
     /// Appends at most `max` signals to `out`, lowest number first. True: there are no more; false: call again.

@@ -88,9 +88,28 @@ pub struct ListenerStatus {
     /// The name by which the master was started with it; `None`: it made the socket itself.
     #[serde(default)]
     pub inherited: Option<String>,
+    /// With `reuseport`: the socket of each slot. Queue and limit above are the sum.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<SlotSocket>,
     /// What is wrong with it, in words.
     #[serde(default)]
     pub why: Option<String>,
+}
+
+/// The socket of one slot (`reuseport`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotSocket {
+    /// The slot's number.
+    pub slot: u32,
+    /// The master's descriptor.
+    pub fd: i32,
+    /// The socket's inode.
+    pub inode: u64,
+    /// Connections waiting at it, where the kernel tells.
+    #[serde(default)]
+    pub queue: Option<u32>,
+    /// New connections go to it: its worker is ready.
+    pub takes: bool,
 }
 
 /// Reply to `signals`.

@@ -20,7 +20,7 @@ mod text;
 
 pub use failure::{ErrorName, Failure};
 pub use frame::{FrameError, LineBuffer, MAX_FRAME, MAX_REPLY};
-pub use insight::{HealthReply, InfoReply, ListenerStatus, ListenersReply, PoolHealth, SignalEntry, SignalsReply};
+pub use insight::{HealthReply, InfoReply, ListenerStatus, ListenersReply, PoolHealth, SignalEntry, SignalsReply, SlotSocket};
 pub use parameters::{
     HealthParameters, KillParameters, ListenersParameters, Patience, PoolsParameters, PsParameters, ReloadParameters,
     RestartParameters, RetryParameters, ScaleParameters, ShutdownParameters, StatusParameters, WaitParameters,

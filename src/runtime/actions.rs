@@ -36,6 +36,7 @@ impl Master {
             }
         }
         self.tell_notes();
+        self.steer();
         spawn::settle();
         if self.actions.is_empty() {
             self.processes.forget_departed();
@@ -59,7 +60,8 @@ impl Master {
                 if let Some(look) = self.processes.of(worker).and_then(|p| p.run.config.launch.look.clone()) {
                     return self.look_from_outside(worker, &look);
                 }
-                let seen = self.processes.of(worker).is_some_and(|p| !p.exited && is_accepting(p.pid, &p.run.inodes));
+                let inodes = |p: &Process| p.run.sockets.iter().map(|s| s.inode_of(worker.slot)).collect::<Vec<_>>();
+                let seen = self.processes.of(worker).is_some_and(|p| !p.exited && is_accepting(p.pid, &inodes(p)));
                 self.facts.push_back(Event::Looked { worker, accepting: seen });
             }
             Action::Signal { worker, signal, scope } => self.signal(worker, signal, scope),
@@ -141,6 +143,13 @@ impl Master {
     }
 
     fn signal(&mut self, worker: WorkerId, signal: i32, scope: Scope) {
+        if !self.gate_of_queue(worker, signal, scope) {
+            self.signal_past_queue(worker, signal, scope);
+        }
+    }
+
+    /// As [`Master::signal`], when nobody waits for this worker alone any more.
+    pub(super) fn signal_past_queue(&mut self, worker: WorkerId, signal: i32, scope: Scope) {
         if !self.gate_of_signal(worker, signal, scope) {
             self.send_signal(worker, signal, scope);
         }
@@ -205,6 +214,7 @@ impl Master {
     fn let_go(&mut self, process: Process) {
         self.end_looks_at(process.id);
         self.forget_held_stop(process.id);
+        self.forget_drain(process.id);
         if let Some(exec) = &process.exec {
             // Dropped, it stays open until the child has left our memory, and would wake the loop for nothing at its end.
             let _ = self.epoll.remove(exec);
@@ -241,7 +251,10 @@ impl Master {
     }
 
     /// A log line of the core's.
-    fn note(&self, note: &Note) {
+    fn note(&mut self, note: &Note) {
+        if let Some(worker) = note.worker {
+            self.steering.changed(worker.pool);
+        }
         let pid = note.worker.and_then(|w| self.processes.pid_of(w));
         let pool = note.pool.map(|p| self.name_of(p));
         let pool = pool.as_deref();

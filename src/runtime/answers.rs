@@ -1,12 +1,14 @@
 //! Owns the answers to questions: what the core knows, with what only the host knows (pids, memory, queues) beside it.
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use super::master::Master;
+use crate::os::listener::PortGroup;
 use crate::os::process::resident_bytes;
 use crate::protocol::{
     HealthReply, InfoReply, ListenerStatus, ListenersReply, METHODS, MasterPhase, PoolHealth, PoolStatus, PsEntry, PsReply,
-    SignalsReply, StatusReply, WorkerStatus,
+    SignalsReply, SlotSocket, StatusReply, WorkerStatus,
 };
 use crate::supervisor::{Phase, PoolId, PoolView, Time, WorkerView};
 
@@ -152,22 +154,30 @@ impl Master {
         for pool in self.core.pools().iter().filter(|p| only.is_none_or(|id| id == p.spec.id)) {
             let Some(run) = self.runs.get(&pool.spec.id) else { continue };
             for (config, socket) in run.config.listeners.iter().zip(&run.sockets) {
-                let queue = socket.listening.queue();
+                let queue = socket.queue();
                 let holds =
                     |p: &&super::processes::Process| !p.exited && p.run.sockets.iter().any(|s| std::rc::Rc::ptr_eq(s, socket));
                 listeners.push(ListenerStatus {
                     pool: pool.spec.name.clone(),
                     name: config.name.clone(),
                     address: socket.listening.local_addr().to_string(),
-                    fd: std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&socket.listening)),
+                    fd: socket.listening.as_fd().as_raw_fd(),
                     inode: socket.listening.inode(),
                     backlog: config.backlog,
                     queue: queue.map(|(length, _)| length),
                     queue_limit: queue.map(|(_, limit)| limit),
                     holders: u32::try_from(self.processes.all().filter(holds).count()).unwrap_or(u32::MAX),
-                    sharing: config.shared.as_ref().map_or_else(|| "shared".to_owned(), |owner| format!("with {owner}")),
+                    sharing: match (&config.shared, &socket.slots) {
+                        (Some(owner), _) => format!("with {owner}"),
+                        (None, Some(_)) => "reuseport".to_owned(),
+                        (None, None) => "shared".to_owned(),
+                    },
+                    slots: socket.slots.as_ref().map(|slots| slot_sockets(&slots.group.borrow())).unwrap_or_default(),
                     inherited: socket.inherited.clone(),
-                    why: (!socket.listening.state_listening())
+                    why: socket
+                        .all()
+                        .iter()
+                        .any(|listening| !listening.state_listening())
                         .then(|| "somebody shut it down: no client gets in; restart the master to open it anew".to_owned()),
                 });
             }
@@ -179,4 +189,20 @@ impl Master {
         let default = self.default_pool().map(|id| self.name_of(id));
         SignalsReply { pid: self.pid, signals: self.signal_map.entries(self.pid, default.as_deref(), |id| self.name_of(id)) }
     }
+}
+
+/// By slot.
+fn slot_sockets(group: &PortGroup) -> Vec<SlotSocket> {
+    let mut slots: Vec<SlotSocket> = group
+        .members()
+        .map(|(slot, listening)| SlotSocket {
+            slot,
+            fd: listening.as_fd().as_raw_fd(),
+            inode: listening.inode(),
+            queue: listening.queue().map(|(length, _)| length),
+            takes: group.takes(slot),
+        })
+        .collect();
+    slots.sort_by_key(|socket| socket.slot);
+    slots
 }

@@ -13,6 +13,7 @@ use super::pools::PoolRun;
 use super::processes::Process;
 use crate::config::spec::Output;
 use crate::config::template::{Vars, expand};
+use crate::os::listener::ListenError;
 use crate::os::notify::NotifySocket;
 use crate::os::spawn::{self, Identity, Plan, Resource, Source, SpawnFailure, Step};
 use crate::os::{io as fdio, path};
@@ -71,7 +72,8 @@ pub(super) fn launch(
     // Only what was made this moment tells how many are left: a notify socket may have been kept from fuller times.
     let made = [stdout.read.as_ref(), stderr.read.as_ref(), ready.as_ref().map(|(read, _)| read)].map(|fd| fd.map(AsFd::as_fd));
     common.keep_reserve(made.into_iter().flatten())?;
-    let mut fds: Vec<BorrowedFd<'_>> = run.sockets.iter().map(|s| s.listening.as_fd()).collect();
+    let sockets = run.sockets.iter().map(|socket| socket.of_slot(id.slot)).collect::<Result<Vec<_>, _>>().map_err(no_socket)?;
+    let mut fds: Vec<BorrowedFd<'_>> = sockets.iter().map(|listening| listening.as_fd()).collect();
     let stdin = fds.first().filter(|_| launch.protocols.stdin).map_or(Source::Null, |fd| Source::Fd(*fd));
     fds.extend(stored.iter().map(|(_, fd)| *fd));
     let names: Vec<&str> = stored.iter().map(|(name, _)| *name).collect();
@@ -235,6 +237,13 @@ impl End {
             Output::Stderr => Source::SameAsStderr,
         }
     }
+}
+
+/// The slot's own socket could not be opened.
+fn no_socket(e: ListenError) -> SpawnError {
+    let errno = e.errno.unwrap_or(0);
+    let lacking = matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS);
+    SpawnError { fault: if lacking { SpawnFault::Resources } else { SpawnFault::Setup }, errno, message: e.to_string() }
 }
 
 /// The host or the master lacks something.

@@ -28,7 +28,7 @@ impl Lingering {
 
     /// How many connections wait.
     fn waiting(&self) -> usize {
-        self.sockets.iter().filter_map(|socket| socket.listening.queue()).map(|(waiting, _)| waiting as usize).sum()
+        self.sockets.iter().filter_map(|socket| socket.queue()).map(|(waiting, _)| waiting as usize).sum()
     }
 }
 
@@ -36,9 +36,9 @@ impl Master {
     /// Closes the doors.
     pub(super) fn quiesce(&mut self) {
         let sockets = self.open_sockets();
-        for socket in &sockets {
-            if let Err(e) = socket.listening.let_nobody_in() {
-                tracing::debug!("listener {}: cannot keep new connections out: {e}", socket.listening.local_addr());
+        for listening in sockets.iter().flat_map(|socket| socket.all()) {
+            if let Err(e) = listening.let_nobody_in() {
+                tracing::debug!("listener {}: cannot keep new connections out: {e}", listening.local_addr());
             }
         }
         self.lingering.sockets = sockets;

@@ -22,6 +22,7 @@ use super::service::Service;
 use super::signals::SignalMap;
 use super::sockets::Socket;
 use super::start::Reader;
+use super::steer::Steering;
 use super::trace::Trace;
 use crate::config::spec;
 use crate::os::epoll::Epoll;
@@ -67,6 +68,7 @@ pub(super) struct Master {
 
     pub(super) looks: Looks,
     pub(super) lingering: Lingering,
+    pub(super) steering: Steering,
     pub(super) hooks: Hooks,
     /// What hooks hold back.
     pub(super) preparing: Preparing,

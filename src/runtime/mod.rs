@@ -4,6 +4,7 @@
 mod acks;
 mod actions;
 mod answers;
+mod bind;
 mod clients;
 pub mod daemon;
 mod dialects;
@@ -32,6 +33,7 @@ mod service;
 mod signals;
 mod sockets;
 mod start;
+mod steer;
 mod token;
 mod trace;
 mod turn;

@@ -21,8 +21,6 @@ pub(super) struct PoolRun {
     pub(super) config: spec::Pool,
     /// In the order of the descriptors 3, 4, ...
     pub(super) sockets: Vec<Rc<Socket>>,
-    /// Inodes of the sockets, by which the kernel's tables name them.
-    pub(super) inodes: Vec<u64>,
     /// Who its workers are.
     pub(super) workers: Workers,
     /// Its directory as its workers see it: `{runtime}`.

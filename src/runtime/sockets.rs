@@ -1,11 +1,12 @@
 //! Owns the open listeners. They belong to the master: they outlive workers and reloads, and close when nobody uses them any more.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::handed::Handed;
 use super::identity::{group_id, look_up};
 use crate::config::spec::{Address, Listener};
-use crate::os::listener::{ListenAddress, ListenError, ListenSpec, Listening, SocketOptions};
+use crate::os::listener::{ListenAddress, ListenError, ListenSpec, Listening, PortGroup, SocketOptions};
 
 /// An open listener. Its Unix path goes with its last user.
 #[derive(Debug)]
@@ -15,13 +16,26 @@ pub(super) struct Socket {
     origin: String,
     /// Its name, when the master was started with it.
     pub(super) inherited: Option<String>,
-    pub(super) listening: Listening,
+    /// The one that all workers have, or that of slot 0.
+    pub(super) listening: Rc<Listening>,
+    /// Each slot has its own (`reuseport`).
+    pub(super) slots: Option<Slots>,
+}
+
+/// The sockets of slots that share a port.
+#[derive(Debug)]
+pub(super) struct Slots {
+    pub(super) group: RefCell<PortGroup>,
+    /// What one more is opened by.
+    spec: RefCell<ListenSpec>,
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        // A start holds it for a moment; such a socket has no file.
+        let Some(listening) = Rc::get_mut(&mut self.listening) else { return };
         // Only the owner of the path removes it; one that somebody else has taken over by rename stays.
-        if let Err(e) = self.listening.unlink_if_owner() {
+        if let Err(e) = listening.unlink_if_owner() {
             tracing::warn!("cannot remove the socket file of {}: {e}", self.listening.local_addr());
         }
     }
@@ -83,6 +97,24 @@ pub enum OpenError {
         /// Why not, and what to do.
         why: String,
     },
+    /// It is open as the other kind.
+    #[error(
+        "cannot change reuseport of {address}: the open socket {} others; start the master anew, or choose another address",
+        if *.reuseport { "lets in no" } else { "shares its port with" }
+    )]
+    Kind {
+        /// Where it listens.
+        address: String,
+        /// What is wanted.
+        reuseport: bool,
+    },
+}
+
+impl OpenError {
+    /// Somebody else has the address, who may be about to leave it.
+    pub(super) fn in_use(&self) -> bool {
+        matches!(self, OpenError::Listen(e) if e.errno == Some(libc::EADDRINUSE))
+    }
 }
 
 /// A listener of a config and the socket that it has.
@@ -99,6 +131,9 @@ pub(super) fn open(pool: &str, config: &Listener, open: &mut Vec<Rc<Socket>>, ha
     let wanted = address_of(&config.address);
     if let Some(same) = open.iter().find(|socket| socket.serves(config, wanted.as_ref(), &origin)) {
         let spec = spec_of(config, same.listening.local_addr().clone())?;
+        if same.slots.is_some() != config.reuseport {
+            return Err(OpenError::Kind { address: spec.address.to_string(), reuseport: config.reuseport });
+        }
         return Ok(Opened { socket: Rc::clone(same), spec });
     }
     let inherited = match (&config.address, &wanted) {
@@ -109,23 +144,62 @@ pub(super) fn open(pool: &str, config: &Listener, open: &mut Vec<Rc<Socket>>, ha
         (_, Some(wanted)) => handed.at(wanted),
         (_, None) => None,
     };
-    let (listening, spec, name) = match (inherited, wanted) {
+    let (listening, slots, spec, name) = match (inherited, wanted) {
         (Some((inherited, address)), _) => {
             let spec = spec_of(config, address)?;
-            (Listening::adopt(inherited.fd, &spec).map_err(Box::new)?, spec, Some(inherited.name))
+            (Rc::new(Listening::adopt(inherited.fd, &spec).map_err(Box::new)?), None, spec, Some(inherited.name))
+        }
+        (None, Some(wanted)) if config.reuseport => {
+            let spec = spec_of(config, wanted)?;
+            let group = PortGroup::found(&spec, FIRST).map_err(Box::new)?;
+            let first = group.get(FIRST).map(Rc::clone).ok_or_else(|| OpenError::Account("it has no socket".to_owned()))?;
+            (first, Some(Slots { group: RefCell::new(group), spec: RefCell::new(spec.clone()) }), spec, None)
         }
         (None, Some(wanted)) => {
             let spec = spec_of(config, wanted)?;
-            (Listening::open(&spec).map_err(Box::new)?, spec, None)
+            (Rc::new(Listening::open(&spec).map_err(Box::new)?), None, spec, None)
         }
         (None, None) => return Err(OpenError::NotHanded { name: String::new(), why: "it has no name".to_owned() }),
     };
-    let socket = Rc::new(Socket { address: config.address.clone(), origin, inherited: name, listening });
+    let socket = Rc::new(Socket { address: config.address.clone(), origin, inherited: name, listening, slots });
     open.push(Rc::clone(&socket));
     Ok(Opened { socket, spec })
 }
 
+/// The slot whose socket is there for as long as the listener.
+pub(super) const FIRST: u32 = 0;
+
 impl Socket {
+    /// What a worker in this slot is given. A slot that has no socket yet gets one.
+    pub(super) fn of_slot(&self, slot: u32) -> Result<Rc<Listening>, ListenError> {
+        let Some(slots) = &self.slots else { return Ok(Rc::clone(&self.listening)) };
+        let mut group = slots.group.borrow_mut();
+        if group.get(slot).is_none() {
+            group.join(&slots.spec.borrow(), slot)?;
+        }
+        Ok(group.get(slot).map_or_else(|| Rc::clone(&self.listening), Rc::clone))
+    }
+
+    /// The inode of what a worker in this slot has.
+    pub(super) fn inode_of(&self, slot: u32) -> u64 {
+        let own = self.slots.as_ref().and_then(|slots| slots.group.borrow().get(slot).map(|listening| listening.inode()));
+        own.unwrap_or_else(|| self.listening.inode())
+    }
+
+    /// All its sockets.
+    pub(super) fn all(&self) -> Vec<Rc<Listening>> {
+        match &self.slots {
+            Some(slots) => slots.group.borrow().members().map(|(_, listening)| Rc::clone(listening)).collect(),
+            None => vec![Rc::clone(&self.listening)],
+        }
+    }
+
+    /// Connections that wait at any of its sockets, and how many may; `None` as for one.
+    pub(super) fn queue(&self) -> Option<(u32, u32)> {
+        let queues = self.all().into_iter().map(|listening| listening.queue());
+        queues.reduce(|sum, queue| Some((sum?.0.saturating_add(queue?.0), sum?.1.saturating_add(queue?.1)))).flatten()
+    }
+
     /// It is what this listener wants. `wanted`: its address; `origin`: whose it is.
     fn serves(&self, config: &Listener, wanted: Option<&ListenAddress>, origin: &str) -> bool {
         // Any free port is another one for each listener.
@@ -142,9 +216,14 @@ impl Opened {
     /// Gives the socket the options of a config that is in force from now on. They are only options: one that cannot be set is told, and the
     /// socket serves on.
     pub(super) fn apply(&self) {
-        let listening = &self.socket.listening;
-        for (what, e) in listening.set_options(&self.spec) {
-            tracing::warn!("listener {}: cannot change its {what}: {e}; it stays as it was", listening.local_addr());
+        if let Some(slots) = &self.socket.slots {
+            // Slots that come join where the others are, at the real port.
+            *slots.spec.borrow_mut() = self.spec.clone();
+        }
+        for listening in self.socket.all() {
+            for (what, e) in listening.set_options(&self.spec) {
+                tracing::warn!("listener {}: cannot change its {what}: {e}; it stays as it was", listening.local_addr());
+            }
         }
     }
 }

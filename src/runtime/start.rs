@@ -28,7 +28,8 @@ use super::processes::Processes;
 use super::sabotage::Sabotage;
 use super::service::Service;
 use super::signals::SignalMap;
-use super::sockets::{self, OpenError};
+use super::sockets::OpenError;
+use super::steer::Steering;
 use super::token::Token;
 use super::trace::Trace;
 use crate::config::spec::Config;
@@ -72,6 +73,16 @@ pub enum StartError {
         listener: String,
         /// Why.
         cause: OpenError,
+    },
+    /// A signal came while a listener's address was in use.
+    #[error("pool {pool}: listener {listener}: {why}; nothing was started")]
+    Interrupted {
+        /// The pool.
+        pool: String,
+        /// The listener's name.
+        listener: String,
+        /// By which signal.
+        why: String,
     },
     /// A pool's socket for acknowledgements.
     #[error("pool {pool}: cannot open the socket on which its workers acknowledge (protocols = [\"einhorn\"]): {cause}")]
@@ -233,6 +244,7 @@ fn assemble(
         common,
         looks: Looks::default(),
         lingering: Lingering::default(),
+        steering: Steering::default(),
         hooks: Hooks::default(),
         preparing: Preparing::default(),
         held_config: None,
@@ -290,9 +302,7 @@ impl Master {
         for pool in &config.pools {
             let mut sockets = Vec::new();
             for listener in &pool.listeners {
-                let one = sockets::open(&pool.spec.name, listener, &mut open, &mut self.handed).map_err(|cause| {
-                    StartError::Listen { pool: pool.spec.name.clone(), listener: listener.name.clone(), cause }
-                })?;
+                let one = self.open_listener(&pool.spec.name, listener, &mut open, config.master.bind_retry)?;
                 sockets.push(Rc::clone(&one.socket));
                 opened.push(one);
             }
@@ -301,7 +311,6 @@ impl Master {
             let dirs = self.files.pool_dirs(&pool.spec.name, workers.uid().unwrap_or(self.uid), pool.identity.chroot.as_deref());
             let dirs = dirs.map_err(|e| StartError::Files(Box::new(e)))?;
             let run = PoolRun {
-                inodes: sockets.iter().map(|s| s.listening.inode()).collect(),
                 sockets,
                 dir: dirs.seen,
                 notify_dir: dirs.notify,

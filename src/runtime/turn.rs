@@ -74,6 +74,7 @@ impl Master {
         self.expire_looks();
         self.expire_hooks();
         self.look_at_queues();
+        self.look_at_drains();
         self.service.beat(Master::now());
         self.feed_facts();
         if self.core.next_deadline().is_some_and(|at| at <= Master::now()) {
@@ -92,6 +93,7 @@ impl Master {
             core,
             self.looks.next_deadline(),
             self.lingering.next_deadline(),
+            self.steering.next_deadline(),
             self.hooks.next_deadline(),
             self.service.next_deadline(),
         ]

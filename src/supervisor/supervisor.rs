@@ -119,6 +119,11 @@ impl Supervisor {
         self.pools.get(&pool).map(Pool::worker_views).unwrap_or_default()
     }
 
+    /// Is this slot of the pool to have a worker?
+    pub fn wants(&self, pool: PoolId, slot: u32) -> bool {
+        self.pools.get(&pool).is_some_and(|pool| pool.wants(slot))
+    }
+
     /// One pool.
     pub fn pool(&self, pool: PoolId) -> Option<PoolView<'_>> {
         self.pools.get(&pool).map(Pool::view)

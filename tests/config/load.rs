@@ -37,6 +37,7 @@ fn six_lines_are_a_config() {
             address: Address::Tcp { addr: SocketAddr::from(([0, 0, 0, 0], 8000)), dual: false },
             shared: None,
             backlog: 1024,
+            reuseport: false,
             nonblocking: true,
             nodelay: true,
             mode: None,

@@ -97,7 +97,7 @@ command = \"sleep 1000\"
     let other = m.pids("b")[0];
     for pid in [other, m.pid()] {
         assert_eq!(status(pid, "Uid"), "0 0 0 0");
-        assert_eq!(nice_of(pid), 0);
+        assert_eq!(nice_of(pid), nice_of(std::process::id().cast_signed()));
     }
     // The death signal, which a change of user clears, is there.
     let pids = m.all_pids("a");

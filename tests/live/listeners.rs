@@ -256,7 +256,7 @@ fn what_stands_in_the_way_of_a_unix_socket_is_kept() {
     assert_eq!(std::fs::read_to_string(path("link")).unwrap(), "precious");
     // Somebody who listens there.
     let theirs = UnixListener::bind(path("live")).unwrap();
-    let told = refused(on(&path("live")));
+    let told = refused(on(&path("live")).master("bind_retry = 0"));
     assert!(told.contains("another process listens there"), "{told}");
     // One was the master's, to see whether anybody is there.
     UnixStream::connect(path("live")).unwrap();
@@ -278,14 +278,59 @@ fn an_address_of_another_master_is_refused_naming_it() {
     let holder = format!("(pid {})", m.pid());
     let socket = m.setup.path("a.sock");
     let file = inode(&socket);
-    let told = refused(on(&socket));
+    let told = refused(on(&socket).master("bind_retry = 0"));
     assert!(told.contains(&format!("process {} ", m.pid())), "{told}");
-    let told = refused(setup(&format!("[pool.b]\ncommand = \"sleep 1000\"\nlisten = \"127.0.0.1:{port}\"\n")));
+    let other = setup(&format!("[pool.b]\ncommand = \"sleep 1000\"\nlisten = \"127.0.0.1:{port}\"\n"));
+    let told = refused(other.master("bind_retry = 0"));
     // It names one of those who have the port open: workers share it.
     let worker = format!("(pid {})", m.pids("a")[0]);
     assert!(told.contains("the port is in use by") && (told.contains(&holder) || told.contains(&worker)), "{told}");
     assert_eq!(inode(&socket), file);
     UnixStream::connect(&socket).unwrap();
+}
+
+#[test]
+fn a_start_waits_for_an_address_that_is_about_to_be_free() {
+    let theirs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = theirs.local_addr().unwrap().port();
+    let pool = format!("[pool.a]\ncommand = \"POOLMASTER worker\"\nlisten = \"127.0.0.1:{port}\"\n");
+    let mut m = setup(&pool).master("bind_retry = \"55s\"").start();
+    let told = m.log.wait_for("trying again for 55s (master.bind_retry)", 1);
+    assert!(
+        told.contains("WARN") && told.contains("a listener main: cannot listen on tcp://") && told.contains("in use by"),
+        "{told}"
+    );
+    drop(theirs);
+    m.log.wait_for("ready: 1 pool", 1);
+    assert!(get(port, "/").unwrap().contains("200 OK"));
+    // A reload does not wait: the old config is in force, and nothing is missing.
+    let theirs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = theirs.local_addr().unwrap().port();
+    m.rewrite(&pool.replace(&port.to_string(), &other.to_string()));
+    m.signal(libc::SIGHUP);
+    m.log.wait_for("the port is in use by", 2);
+    assert_eq!((m.stop(), m.log.count("trying again")), (0, 1));
+}
+
+#[test]
+fn a_start_that_waits_for_an_address_can_be_stopped_and_has_an_end() {
+    let theirs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = theirs.local_addr().unwrap();
+    let start = |patience: &str| {
+        let pool = format!("[pool.a]\ncommand = \"sleep 1000\"\nlisten = \"{address}\"\n");
+        setup(&pool).master(&format!("bind_retry = \"{patience}\"")).start()
+    };
+    let mut m = start("1h");
+    m.log.wait_for("trying again for 1h", 1);
+    // What means nothing yet is nothing to end for.
+    m.signal(libc::SIGHUP);
+    m.signal(libc::SIGTERM);
+    assert_eq!(m.wait().code(), Some(1));
+    m.log.wait_for("told to stop by SIGTERM while its address was in use; nothing was started", 1);
+    let mut m = start("700ms");
+    assert_eq!(m.wait().code(), Some(1));
+    m.log.assert_order(&["trying again for 700ms", "cannot start"]);
+    m.assert_nothing_left();
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn an_abstract_name_is_served_kept_at_reload_and_free_at_the_end() {
         (&Value::from(format!("unix:@{name}")), &Value::from(11)),
         "{before:?}"
     );
-    let mut other = setup(&pools(11)).start();
+    let mut other = setup(&pools(11)).master("bind_retry = 0").start();
     assert_eq!(other.wait().code(), Some(1));
     let told = other.log.wait_for("cannot start", 1);
     assert!(told.contains("the name is in use by"), "{told}");
@@ -122,7 +122,8 @@ fn packets_of_udp_wait_for_the_next_worker() {
 fn a_udp_port_in_use_is_told_with_its_holder() {
     let theirs = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = theirs.local_addr().unwrap();
-    let mut m = setup(&format!("[pool.a]\ncommand = \"sleep 1000\"\nlisten = \"udp://{address}\"\n")).start();
+    let mut m =
+        setup(&format!("[pool.a]\ncommand = \"sleep 1000\"\nlisten = \"udp://{address}\"\n")).master("bind_retry = 0").start();
     assert_eq!(m.wait().code(), Some(1));
     let told = m.log.wait_for("cannot start", 1);
     assert!(told.contains("the port is in use by") && told.contains(&format!("(pid {})", std::process::id())), "{told}");

@@ -58,6 +58,7 @@ mod parity_exits;
 mod parity_signals;
 mod parity_workers;
 mod readiness;
+mod reuseport;
 mod review_ends;
 mod review_reload;
 mod review_starts;

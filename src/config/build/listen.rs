@@ -107,6 +107,7 @@ impl Listeners {
                 address,
                 shared: None,
                 backlog,
+                reuseport: on("reuseport"),
                 nonblocking: on("nonblocking"),
                 nodelay: on("nodelay"),
                 mode: match option("mode") {
@@ -160,7 +161,7 @@ fn misfit(key: &str, address: &Address, value: &Node) -> Option<(String, &'stati
         _ => "",
     };
     let of_tcp = matches!(key, "nodelay" | "defer_accept" | "fastopen" | "keepalive");
-    let of_ip = matches!(key, "v6only" | "freebind" | "device" | "mark");
+    let of_ip = matches!(key, "v6only" | "freebind" | "device" | "mark" | "reuseport");
     let told = |what: &str, help| Some((what.to_owned(), help));
     if let ("device", Raw::Str(name)) = (key, &value.raw)
         && name.len() > LONGEST_INTERFACE
@@ -189,6 +190,9 @@ fn misfit(key: &str, address: &Address, value: &Node) -> Option<(String, &'stati
             format!("an abstract name has no file, and so no {file}"),
             "remove it, and mind that every user of the host can connect; or write a path: \"unix:/run/web.sock\"",
         )),
+        Address::Inherit(_) if key == "reuseport" && matches!(value.raw, Raw::Bool(true)) => {
+            told("there is one socket that is inherited, not one for each slot", "remove it, or give the listener an address")
+        }
         Address::Inherit(_) if !file.is_empty() || matches!(key, "v6only" | "freebind") => {
             told("whoever makes the socket that is inherited sets this", "remove it, and set it there")
         }

@@ -48,8 +48,8 @@ pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, fa
         remove: match r.text("scale.remove").as_str() {
             "newest" => Remove::Newest,
             "highest-slot" => Remove::HighestSlot,
-            // The ports in use stay without gaps.
-            _ if protocols.port.is_some() => Remove::HighestSlot,
+            // What belongs to slots stays without gaps: ports, and sockets.
+            _ if protocols.port.is_some() || listeners.list.iter().any(|l| l.reuseport) => Remove::HighestSlot,
             _ => Remove::Oldest,
         },
         required: r.bool("required"),

@@ -67,6 +67,10 @@ fn target(own: &str, share: &Shared, pools: &[(Built, Reader<'_>)]) -> Result<Op
         return Err((format!("{written} is itself a share, of {}", other.target), help));
     }
     if let Some(listener) = built.pool.listeners.iter().find(|listener| listener.name == name) {
+        if listener.reuseport {
+            let help = "remove reuseport there, or give this listener an address of its own";
+            return Err((format!("each slot of {pool} has a socket of its own there (reuseport)"), help.to_owned()));
+        }
         return Ok(Some(listener.clone()));
     }
     if built.names.iter().any(|other| other == name) {

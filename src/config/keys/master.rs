@@ -46,6 +46,12 @@ pub(super) const KEYS: &[Key] = &[
         "\"5s\"",
         "how long a graceful shutdown serves the accept queues first, a duration; 0: not at all",
     ),
+    now(
+        "master.bind_retry",
+        TIME,
+        "\"5s\"",
+        "how long a start tries again for an address that is in use, a duration; 0: not at all",
+    ),
     now("master.graceful_timeout", Kind::Duration { zero: false }, "\"60s\"", "bound on a whole graceful shutdown, a duration"),
     now(
         "master.log.level",

@@ -110,7 +110,7 @@ pub(super) const KEYS: &[Key] = &[
     now("pool.*.listen.*", Kind::Address, "", "address of one listener, or a table with its options"),
     now("pool.*.listen.*.address", Kind::Address, "", "address of the listener"),
     now("pool.*.listen.*.backlog", Kind::Int(1, 2_147_483_647), "1024", "length of the accept queue, in connections"),
-    later("pool.*.listen.*.reuseport", Kind::Bool, "false", "one socket per slot, kept by the master"),
+    now("pool.*.listen.*.reuseport", Kind::Bool, "false", "one socket for each slot, kept by the master (SO_REUSEPORT)"),
     now("pool.*.listen.*.nonblocking", Kind::Bool, "true", "O_NONBLOCK on the listener, for all workers"),
     now("pool.*.listen.*.nodelay", Kind::Bool, "true", "TCP_NODELAY on the listener, inherited by accepted sockets"),
     now("pool.*.listen.*.mode", Kind::Mode, "", "permission bits of a Unix socket; default: by the umask"),

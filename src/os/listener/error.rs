@@ -112,7 +112,7 @@ impl ListenError {
 
     pub(super) fn foreign(address: &ListenAddress, what: &str) -> ListenError {
         let advice = "it is left alone: remove it yourself, or choose another path".to_owned();
-        ListenError::new(address, format!("there is {what} at this path"), advice, Some(libc::EADDRINUSE))
+        ListenError::new(address, format!("there is {what} at this path"), advice, Some(libc::EEXIST))
     }
 }
 

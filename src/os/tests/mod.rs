@@ -4,6 +4,7 @@
 
 mod accepting;
 mod control;
+mod group;
 mod identity;
 mod listener;
 mod lockfile;

@@ -1,0 +1,227 @@
+//! Owns listeners that share one port, each with a queue of its own, as the kernel keeps them: in an array, which a program of ours picks from.
+//! Refuses to decide who takes part: callers name the members by numbers of their own.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::rc::Rc;
+
+use super::{ListenAddress, ListenError, ListenSpec, Listening, Place};
+use crate::os::errno::check;
+
+/// Most instructions of a classic filter (BPF_MAXINSNS of linux/bpf_common.h).
+const LONGEST: usize = 4096;
+
+/// Sockets with one address between them (SO_REUSEPORT). Dropping it closes our descriptors.
+#[derive(Debug)]
+pub struct PortGroup {
+    /// Where all of them listen, with the real port.
+    address: ListenAddress,
+    /// In the order of the kernel's array: one that comes is the last, and the last takes the place of one that goes
+    /// (reuseport_add_sock, __reuseport_detach_sock in net/core/sock_reuseport.c).
+    members: Vec<(u32, Rc<Listening>)>,
+    /// Indexes that the attached program picks from; `None`: no program, the kernel picks by address.
+    picks: Option<Vec<usize>>,
+}
+
+impl PortGroup {
+    /// Opens the first member. The port must be nobody else's, not even another group's of ours.
+    pub fn found(spec: &ListenSpec, number: u32) -> Result<PortGroup, ListenError> {
+        let first = Listening::open_as(spec, Place::Founder)?;
+        Ok(PortGroup { address: first.local_addr().clone(), members: vec![(number, Rc::new(first))], picks: None })
+    }
+
+    /// Where they listen.
+    pub fn local_addr(&self) -> &ListenAddress {
+        &self.address
+    }
+
+    /// How many connections wait at a member. `None`: there is no such member, or the kernel does not tell.
+    pub fn waiting(&self, number: u32) -> Option<u32> {
+        self.get(number)?.queue().map(|(waiting, _)| waiting)
+    }
+
+    /// Do new connections go to this member?
+    pub fn takes(&self, number: u32) -> bool {
+        let at = self.members.iter().position(|(n, _)| *n == number);
+        at.is_some_and(|at| self.picks.as_ref().is_none_or(|picks| picks.binary_search(&at).is_ok()))
+    }
+
+    /// A member.
+    pub fn get(&self, number: u32) -> Option<&Rc<Listening>> {
+        self.members.iter().find(|(n, _)| *n == number).map(|(_, listening)| listening)
+    }
+
+    /// All members, in no order that matters.
+    pub fn members(&self) -> impl Iterator<Item = (u32, &Rc<Listening>)> {
+        self.members.iter().map(|(number, listening)| (*number, listening))
+    }
+
+    /// Opens one more. While a program is attached, it is not picked before the next [`PortGroup::direct`].
+    pub fn join(&mut self, spec: &ListenSpec, number: u32) -> Result<(), ListenError> {
+        // Alone, it would have the port to itself again.
+        let place = if self.members.is_empty() { Place::Founder } else { Place::Joiner };
+        let spec = ListenSpec { address: self.address.clone(), ..spec.clone() };
+        let listening = Listening::open_as(&spec, place)?;
+        self.members.push((number, Rc::new(listening)));
+        Ok(())
+    }
+
+    /// From now on new connections go to these members only, at random, and packets of UDP by their sender, so that those of one stay together.
+    /// Connections that have begun stay where they are. Without any of them, or with all: to all, as the kernel likes.
+    pub fn direct(&mut self, takes: impl Fn(u32) -> bool) -> io::Result<()> {
+        let some: Vec<usize> = (0..).zip(&self.members).filter(|(_, (number, _))| takes(*number)).map(|(at, _)| at).collect();
+        let all = some.is_empty() || some.len() == self.members.len();
+        self.pick((!all).then_some(some))
+    }
+
+    /// Ends a member, whoever else holds it: what still waits in its queue is refused, or moved to the others where the kernel does that
+    /// (net.ipv4.tcp_migrate_req). `takes` as for [`PortGroup::direct`]; nobody else is picked, not even in between.
+    pub fn leave(&mut self, number: u32, takes: impl Fn(u32) -> bool) -> io::Result<()> {
+        let Some(at) = self.members.iter().position(|(n, _)| *n == number) else { return Ok(()) };
+        let last = self.members.len() - 1;
+        if at != last {
+            // The last one's index is about to change: meanwhile only those whose index does not.
+            let staying = (0..last).zip(&self.members).filter(|(index, (n, _))| *index != at && takes(*n));
+            let staying: Vec<usize> = staying.map(|(index, _)| index).collect();
+            if !staying.is_empty() {
+                self.pick(Some(staying))?;
+            }
+        }
+        let (_, gone) = self.members.swap_remove(at);
+        // Not by closing it: workers may hold it still, and for as long the kernel would keep its place.
+        // SAFETY: acts on an open socket.
+        let ended = check(unsafe { libc::shutdown(gone.as_fd().as_raw_fd(), libc::SHUT_RDWR) });
+        match ended {
+            // Somebody else did it before.
+            Err(e) if e.raw_os_error() != Some(libc::ENOTCONN) => Err(e),
+            _ => self.direct(takes),
+        }
+    }
+
+    fn pick(&mut self, picks: Option<Vec<usize>>) -> io::Result<()> {
+        let Some((_, any)) = self.members.first() else {
+            self.picks = None;
+            return Ok(());
+        };
+        if self.picks == picks {
+            return Ok(());
+        }
+        match &picks {
+            Some(some) => {
+                let number = match self.address {
+                    ListenAddress::Udp { .. } => by_sender(),
+                    _ => at_random(),
+                };
+                attach(any.as_fd(), &mut program(number, self.members.len(), some)?)?;
+            }
+            None => detach(any.as_fd())?,
+        }
+        self.picks = picks;
+        Ok(())
+    }
+}
+
+/// A number that nothing tells in advance.
+fn at_random() -> Vec<libc::sock_filter> {
+    let random = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM).cast_unsigned();
+    vec![instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, random)]
+}
+
+/// A number that is the same for all packets of one sender: of its address (of IPv6 the end of it) and its port.
+fn by_sender() -> Vec<libc::sock_filter> {
+    let load =
+        |size: u32, at: i32| instruction(libc::BPF_LD | size | libc::BPF_ABS, 0, 0, (libc::SKF_NET_OFF + at).cast_unsigned());
+    let alu = |operation: u32, k: u32| instruction(libc::BPF_ALU | operation | libc::BPF_K, 0, 0, k);
+    vec![
+        // The version is the first half byte of the header. Where addresses and ports are: RFC 791, RFC 8200, RFC 768.
+        load(libc::BPF_B, 0),
+        alu(libc::BPF_RSH, 4),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 4, 0, 6),
+        load(libc::BPF_W, 12),
+        instruction(libc::BPF_MISC | libc::BPF_TAX, 0, 0, 0),
+        load(libc::BPF_H, 20),
+        instruction(libc::BPF_JMP | libc::BPF_JA, 0, 0, 3),
+        load(libc::BPF_W, 20),
+        instruction(libc::BPF_MISC | libc::BPF_TAX, 0, 0, 0),
+        load(libc::BPF_H, 40),
+        instruction(libc::BPF_ALU | libc::BPF_XOR | libc::BPF_X, 0, 0, 0),
+        // Fibonacci hashing: neighbours are spread, and the upper half is the better one.
+        alu(libc::BPF_MUL, 0x9e37_79b1),
+        alu(libc::BPF_RSH, 16),
+    ]
+}
+
+/// One of these indexes out of so many, in rising order: the number counts those that are picked from, and each that is not moves it up by one.
+fn program(mut out: Vec<libc::sock_filter>, total: usize, picks: &[usize]) -> io::Result<Vec<libc::sock_filter>> {
+    let too_many = || io::Error::from_raw_os_error(libc::E2BIG);
+    let number = |n: usize| u32::try_from(n).map_err(|_| too_many());
+    out.push(instruction(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, 0, 0, number(picks.len())?));
+    // Beyond the last that is picked there is nothing to pass by.
+    let end = picks.last().map_or(0, |last| last + 1).min(total);
+    for other in (0..end).filter(|index| picks.binary_search(index).is_err()) {
+        out.push(instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, number(other)?));
+        out.push(instruction(libc::BPF_ALU | libc::BPF_ADD | libc::BPF_K, 0, 0, 1));
+    }
+    out.push(instruction(libc::BPF_RET | libc::BPF_A, 0, 0, 0));
+    if out.len() > LONGEST { Err(too_many()) } else { Ok(out) }
+}
+
+const fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
+}
+
+fn attach(fd: BorrowedFd<'_>, program: &mut [libc::sock_filter]) -> io::Result<()> {
+    let filter = libc::sock_fprog { len: u16::try_from(program.len()).unwrap_or(0), filter: program.as_mut_ptr() };
+    let length = libc::socklen_t::try_from(size_of_val(&filter)).unwrap_or(0);
+    let option = libc::SO_ATTACH_REUSEPORT_CBPF;
+    // SAFETY: the program is valid for reading, for the length that it gives; the kernel copies it.
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const filter).cast(), length) }).map(drop)
+}
+
+fn detach(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let unused = 0_i32;
+    let length = libc::socklen_t::try_from(size_of_val(&unused)).unwrap_or(0);
+    let option = libc::SO_DETACH_REUSEPORT_BPF;
+    // SAFETY: `unused` is valid for reading for its length.
+    match check(unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const unused).cast(), length) }) {
+        // There was none.
+        Err(e) if e.raw_os_error() != Some(libc::ENOENT) => Err(e),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the program gives when the random number is this: the three operations that it uses.
+    fn run(program: &[libc::sock_filter], random: u32) -> u32 {
+        let (mut a, mut at) = (random, 0);
+        loop {
+            let libc::sock_filter { code, jt, jf, k } = program[at];
+            at += 1;
+            match u32::from(code) {
+                c if c == libc::BPF_LD | libc::BPF_W | libc::BPF_ABS => {}
+                c if c == libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K => a %= k,
+                c if c == libc::BPF_ALU | libc::BPF_ADD | libc::BPF_K => a += k,
+                c if c == libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K => at += usize::from(if a >= k { jt } else { jf }),
+                c if c == libc::BPF_RET | libc::BPF_A => return a,
+                other => panic!("an operation that is not used: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_program_picks_each_of_those_wanted_equally_and_no_other() {
+        for total in 1..7_usize {
+            for mask in 1..1_u32 << total {
+                let picks: Vec<usize> = (0..total).filter(|at| mask & 1 << at != 0).collect();
+                let program = program(at_random(), total, &picks).unwrap();
+                let count = u32::try_from(picks.len()).unwrap();
+                let got: Vec<usize> = (0..count).map(|random| run(&program, random + count) as usize).collect();
+                assert_eq!(got, picks, "of {total}");
+            }
+        }
+        assert!(program(at_random(), 10_000, &[0, 9_999]).is_err());
+    }
+}

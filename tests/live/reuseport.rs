@@ -1,0 +1,238 @@
+//! Listeners with a socket for each slot: who gets connections, what becomes of a queue, and that scaling down loses none.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use serde_json::Value;
+
+use super::support::*;
+
+fn slotted(port: u16, pool: &str) -> Setup {
+    setup(&format!(
+        "[pool.web]\nready = \"notify\"\n{pool}\n[pool.web.listen.http]\naddress = \"127.0.0.1:{port}\"\nreuseport = true\n"
+    ))
+}
+
+impl Master {
+    /// The sockets of the first listener, by slot.
+    fn slots(&self) -> Vec<Value> {
+        let reply = self.request(r#"{"method":"listeners"}"#);
+        let listener = &reply["parameters"]["listeners"][0];
+        assert_eq!(listener["sharing"], "reuseport", "{reply}");
+        listener["slots"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The slots that new connections go to.
+    fn takers(&self) -> Vec<u64> {
+        self.slots().iter().filter(|slot| slot["takes"] == true).map(|slot| slot["slot"].as_u64().unwrap()).collect()
+    }
+}
+
+/// Which of these sockets the worker has.
+fn has(pid: i32, inodes: &[u64]) -> Vec<u64> {
+    let open = fds(pid);
+    inodes.iter().copied().filter(|inode| open.values().any(|file| *file == format!("socket:[{inode}]"))).collect()
+}
+
+#[test]
+fn each_slot_has_its_own_socket_and_keeps_it() {
+    let port = free_port();
+    let mut m = slotted(port, "command = \"POOLMASTER worker\"\nworkers = 3").start().ready();
+    let inodes = |m: &Master| m.slots().iter().map(|slot| slot["inode"].as_u64().unwrap()).collect::<Vec<u64>>();
+    let before = inodes(&m);
+    assert_eq!(before.iter().collect::<BTreeSet<_>>().len(), 3);
+    let of_workers = |m: &Master| (0..3).flat_map(|slot| has(pid_of(m, slot), &before)).collect::<Vec<u64>>();
+    assert_eq!(of_workers(&m), before);
+    assert_eq!(m.takers(), [0, 1, 2]);
+    // One that dies is replaced at the same socket, and one that is rolled over as well.
+    kill(pid_of(&m, 1), libc::SIGKILL);
+    m.log.wait_for("web:1 ready", 2);
+    m.ok(&["restart", "web"]);
+    assert_eq!((inodes(&m), of_workers(&m)), (before.clone(), before.clone()));
+    // Another master, or any other program, is not let in.
+    assert!(std::net::TcpListener::bind(("127.0.0.1", port)).is_err());
+    m.ok(&["scale", "web", "1"]);
+    m.log.wait_until("the sockets of the slots that went are closed", || (inodes(&m) == before[..1]).then_some(()));
+    m.ok(&["scale", "web", "2"]);
+    assert_eq!((inodes(&m)[0], m.takers()), (before[0], vec![0, 1]));
+    // Nobody serves: all wait at the one that stays, for the pool's return.
+    m.ok(&["stop", "web"]);
+    m.log.wait_until("one socket is left", || (inodes(&m) == before[..1]).then_some(()));
+    let waiting: Vec<TcpStream> = (0..4).map(|_| asked(port)).collect();
+    m.ok(&["start", "web"]);
+    waiting.into_iter().for_each(|stream| assert!(answered(stream).contains("200 OK")));
+    assert_eq!(m.stop(), 0);
+    m.assert_nothing_left();
+}
+
+fn pid_of(m: &Master, slot: usize) -> i32 {
+    i32::try_from(m.worker("web", slot)["pid"].as_i64().unwrap()).unwrap()
+}
+
+fn asked(port: u16) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+}
+
+fn answered(mut stream: TcpStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn the_queue_of_a_slot_outlives_its_worker() {
+    let port = free_port();
+    let mut m = slotted(port, "command = \"POOLMASTER worker\"\nworkers = 2").start().ready();
+    let pids = [pid_of(&m, 0), pid_of(&m, 1)];
+    pids.iter().for_each(|pid| kill(*pid, libc::SIGSTOP));
+    let waiting: Vec<TcpStream> = (0..20).map(|_| asked(port)).collect();
+    m.log.wait_until("they wait at both", || {
+        let queues: Vec<u64> = m.slots().iter().map(|slot| slot["queue"].as_u64().unwrap()).collect();
+        (queues.iter().sum::<u64>() == 20 && queues.iter().all(|waiting| *waiting > 0)).then_some(())
+    });
+    pids.iter().for_each(|pid| kill(*pid, libc::SIGKILL));
+    waiting.into_iter().for_each(|stream| assert!(answered(stream).contains("200 OK")));
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn a_slot_gets_nothing_before_its_worker_is_ready() {
+    let port = free_port();
+    let command =
+        "command = [\"sh\", \"-c\", \"test {slot} = 1 && never=--never-ready; exec POOLMASTER worker $never\"]\nworkers = 3";
+    let mut m = slotted(port, command).start();
+    m.log.wait_for("web:0 ready", 1);
+    m.log.wait_for("web:2 ready", 1);
+    m.log.wait_until("the two that are ready take all", || (m.takers() == [0, 2]).then_some(()));
+    for _ in 0..50 {
+        assert!(answered(asked(port)).contains("200 OK"));
+    }
+    assert_eq!(m.slots()[1]["queue"], 0);
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn scaling_down_under_load_loses_no_connection() {
+    let port = free_port();
+    let mut m = slotted(port, "command = \"POOLMASTER worker\"\nworkers = 4\nscale.max = 8").start().ready();
+    let (done, ok, lost) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (done, ok, lost) = (Arc::clone(&done), Arc::clone(&ok), Arc::clone(&lost));
+            std::thread::spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    match get(port, "/") {
+                        Ok(text) if text.contains("200 OK") => ok.fetch_add(1, Ordering::Relaxed),
+                        other => {
+                            eprintln!("lost: {other:?}");
+                            lost.fetch_add(1, Ordering::Relaxed)
+                        }
+                    };
+                }
+            })
+        })
+        .collect();
+    for number in ["1", "4", "2", "8", "1", "3", "1", "6", "2"] {
+        let before = ok.load(Ordering::Relaxed);
+        m.ok(&["scale", "web", number]);
+        m.log.wait_until("clients were served at this number", || (ok.load(Ordering::Relaxed) >= before + 100).then_some(()));
+    }
+    m.ok(&["restart", "web"]);
+    done.store(true, Ordering::Relaxed);
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    assert_eq!(lost.load(Ordering::Relaxed), 0, "of {}", ok.load(Ordering::Relaxed));
+    assert_eq!((m.stop(), m.log.count("the slot is gone, and")), (0, 0));
+    m.assert_nothing_left();
+}
+
+#[test]
+fn who_waits_at_a_slot_that_goes_is_served_before_its_worker_stops() {
+    let port = free_port();
+    let mut m = slotted(port, "command = \"POOLMASTER worker\"\nworkers = 2").start().ready();
+    let goes = pid_of(&m, 1);
+    kill(goes, libc::SIGSTOP);
+    let waiting: Vec<TcpStream> = (0..20).map(|_| asked(port)).collect();
+    m.log.wait_until("some wait there", || (m.slots()[1]["queue"].as_u64() > Some(0)).then_some(()));
+    m.ok(&["scale", "web", "1", "--no-wait"]);
+    m.log.wait_until("the slot takes no more", || (m.takers() == [0]).then_some(()));
+    (0..20).for_each(|_| assert!(answered(asked(port)).contains("200 OK"), "the other one serves"));
+    kill(goes, libc::SIGCONT);
+    waiting.into_iter().for_each(|stream| assert!(answered(stream).contains("200 OK")));
+    m.log.wait_until("it is gone", || (m.slots().len() == 1).then_some(()));
+    assert_eq!((m.stop(), m.log.count("the slot is gone, and")), (0, 0));
+}
+
+#[test]
+fn a_stop_signal_waits_for_the_slots_queue_but_not_for_ever() {
+    let port = free_port();
+    let s = slotted(port, "command = \"POOLMASTER worker\"\nworkers = 2\ngraceful_timeout = \"20s\"");
+    let mut m = s.master("linger = \"600ms\"").start().ready();
+    kill(pid_of(&m, 1), libc::SIGSTOP);
+    let waiting: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    m.log.wait_until("some wait there", || (m.slots()[1]["queue"].as_u64() > Some(0)).then_some(()));
+    let stopped = pid_of(&m, 1);
+    m.ok(&["scale", "web", "1", "--no-wait"]);
+    m.log.wait_until("the slot takes no more", || (m.takers() == [0]).then_some(()));
+    // TERM is pending once it was sent.
+    let pending = || proc_status(stopped)["ShdPnd"].trim().ends_with("4000");
+    m.log.wait_until("its time is over", || pending().then_some(()));
+    kill(stopped, libc::SIGCONT);
+    drop(waiting);
+    m.log.wait_until("it is gone", || (m.slots().len() == 1).then_some(()));
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn a_reload_cannot_change_the_kind_of_an_open_socket() {
+    let port = free_port();
+    let mut m = slotted(port, "command = \"POOLMASTER worker\"").start().ready();
+    m.rewrite(&format!("[pool.web]\nready = \"notify\"\ncommand = \"POOLMASTER worker\"\nlisten = \"127.0.0.1:{port}\"\n"));
+    m.signal(libc::SIGHUP);
+    m.log.wait_for("cannot change reuseport of tcp://127.0.0.1", 1);
+    assert!(get(port, "/").unwrap().contains("200 OK"));
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn packets_of_udp_reach_all_slots() {
+    let port = free_port();
+    let Some(python) = python() else { return skip("packets_of_udp_reach_all_slots", "needs python3") };
+    let echo = "import socket,sys\ns=socket.socket(fileno=3)\ns.setblocking(True)\nwhile 1:\n b,a=s.recvfrom(99)\n s.sendto(sys.argv[1].encode(),a)\n";
+    let mut m = setup(&format!(
+        "[pool.web]\nready = \"exec\"\ncommand = [\"{python}\", \"DIR/echo.py\", \"{{slot}}\"]\nworkers = 2\n[pool.web.listen.dns]\naddress = \"udp://127.0.0.1:{port}\"\nreuseport = true\n"
+    ));
+    fs::write(m.path("echo.py"), echo).unwrap();
+    m = m.master("linger = \"1s\"");
+    let mut m = m.start().ready();
+    let mut heard = BTreeSet::new();
+    m.log.wait_until("both answer", || {
+        let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.send_to(b"?", ("127.0.0.1", port)).unwrap();
+        let mut answer = [0; 9];
+        let length = client.recv(&mut answer).unwrap();
+        heard.insert(answer[..length].to_vec());
+        (heard.len() == 2).then_some(())
+    });
+    m.ok(&["scale", "web", "4"]);
+    m.ok(&["scale", "web", "3"]);
+    m.log.wait_until("three sockets are left", || (m.slots().len() == 3).then_some(()));
+    m.ok(&["scale", "web", "1"]);
+    m.log.wait_until("one socket is left", || (m.slots().len() == 1).then_some(()));
+    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    for _ in 0..20 {
+        client.send_to(b"?", ("127.0.0.1", port)).unwrap();
+        let mut answer = [0; 9];
+        assert_eq!(client.recv(&mut answer).unwrap(), 1);
+        assert_eq!(answer[0], b'0');
+    }
+    assert_eq!(m.stop(), 0);
+}
