@@ -118,7 +118,7 @@ pub fn explain(sources: &Sources) -> Result<Loaded, Diagnostics> {
         diags.sort();
         return Err(diags);
     }
-    let trees = layers.merged(around, &mut diags);
+    let mut trees = layers.merged(around, &mut diags);
     let mut config = build::config(path, &trees, &sources.facts, around, &mut diags);
     diags.sort();
     let not_yet = later::list(&trees, around);
@@ -126,6 +126,7 @@ pub fn explain(sources: &Sources) -> Result<Loaded, Diagnostics> {
         diags.not_yet = not_yet;
         return Err(diags);
     }
+    trees.settle(&config);
     let warnings: Vec<Diagnostic> = diags.warnings().cloned().collect();
     config.warnings = warnings.iter().map(Diagnostic::line).collect();
     config.not_yet = not_yet;

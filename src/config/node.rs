@@ -114,8 +114,9 @@ impl Place {
     }
 
     /// In words: `pools.toml:4:11`, `variable POOLMASTER__...`, `flag --workers web=8`, `built-in default`.
+    /// Without what a terminal would obey: names of files and variables may hold anything.
     pub fn words(&self) -> String {
-        match &self.at {
+        let words = match &self.at {
             At::BuiltIn => "built-in default".to_owned(),
             At::Text(text, span) => {
                 let (line, column) = text.position(span.start);
@@ -124,7 +125,8 @@ impl Place {
             At::Variable(name) => format!("variable {name}"),
             At::Flag(shown) if shown.starts_with('-') => format!("flag {shown}"),
             At::Flag(shown) => shown.to_string(),
-        }
+        };
+        words.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
     }
 }
 

@@ -112,7 +112,8 @@ impl Loaded {
         }
         let winner = settings.iter().rposition(|(_, place)| **place == node.place);
         let fallback = Setting { value: self.shown(leaf, node), place: node.place.words(), part: None };
-        let effective = winner.map_or(fallback, |at| settings.remove(at).0);
+        let effective =
+            winner.map_or_else(|| fallback.clone(), |at| Setting { value: fallback.value.clone(), ..settings.remove(at).0 });
         let key = leaf.iter().map(|part| quoted_key(part)).collect::<Vec<_>>().join(".");
         Origin { key, effective, hidden: settings.into_iter().rev().map(|(setting, _)| setting).collect() }
     }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use super::diagnostics::{Diagnostic, Diagnostics};
 use super::kind::Around;
 use super::near::nearest;
-use super::node::Node;
+use super::node::{Node, Place, Raw};
 use super::spec::{Config, Master};
 use super::{Facts, keys};
 use crate::supervisor::PoolId;
@@ -33,6 +33,17 @@ pub(super) struct Trees {
     pub(super) master: Node,
     /// The pools, in the order of the file.
     pub(super) pools: Vec<(String, Node)>,
+}
+
+impl Trees {
+    /// Puts the number in force where the bounds of a pool override the default one.
+    pub(super) fn settle(&mut self, config: &Config) {
+        for ((_, tree), pool) in self.pools.iter_mut().zip(&config.pools) {
+            if let Some(node) = tree.get("workers").filter(|node| node.place == Place::BUILT_IN).cloned() {
+                tree.insert(&["workers".to_owned()], Node { raw: Raw::Int(pool.spec.workers.into()), ..node });
+            }
+        }
+    }
 }
 
 /// Builds the specs and judges what depends on more than one value. The result is only good when `diags` has no error.

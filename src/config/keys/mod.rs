@@ -1,6 +1,7 @@
 //! Owns the one definition of all keys: path, type, default, meaning, and whether this version has it. The checks, the built-in
 //! layer, `config show` and the manual are made from it.
 
+mod index;
 mod master;
 mod meant;
 mod pool;
@@ -8,6 +9,7 @@ mod samples;
 mod tables;
 
 pub use super::kind::{Kind, When};
+use index::INDEX;
 pub(super) use meant::meant;
 pub(super) use tables::about_table;
 pub use tables::tables;
@@ -71,22 +73,11 @@ fn in_definitions<'a>(path: &[&'a str]) -> Vec<&'a str> {
     }
 }
 
-/// True when the pattern starts with the path.
-fn starts_with(pattern: &str, path: &[&str]) -> bool {
-    let mut segments = pattern.split('.');
-    path.iter().all(|name| segments.next().is_some_and(|segment| segment == "*" || segment == *name))
-}
-
 /// Looks a path up.
 pub(super) fn find(path: &[&str]) -> Found {
-    let path = in_definitions(path);
-    let (mut key, mut table) = (None, path.is_empty());
-    for candidate in all().filter(|key| starts_with(key.path, &path)) {
-        match candidate.path.split('.').count() == path.len() {
-            true => key = Some(candidate),
-            false => table = true,
-        }
-    }
+    let nodes = INDEX.at(&in_definitions(path));
+    let key = nodes.iter().rev().find_map(|node| node.key);
+    let table = path.is_empty() || nodes.iter().any(|node| !node.below.is_empty());
     match (key, table) {
         (Some(key), false) => Found::Key(key),
         (Some(key), true) => Found::KeyOrTable(key),
@@ -97,20 +88,20 @@ pub(super) fn find(path: &[&str]) -> Found {
 
 /// The definition of a pool's key, by its path within the pool; `*` where names are.
 pub(super) fn of_pool(path: &str) -> Option<&'static Key> {
-    pool::KEYS.iter().find(|key| key.path.strip_prefix("pool.*.") == Some(path))
+    INDEX.key(["pool", "*"].into_iter().chain(path.split('.')))
 }
 
 /// The definition of a master's key, by its path below `master`.
 pub(super) fn of_master(path: &str) -> Option<&'static Key> {
-    master::KEYS.iter().find(|key| key.path.strip_prefix("master.") == Some(path))
+    INDEX.key(std::iter::once("master").chain(path.split('.')))
 }
 
 /// The names that can follow a path: keys and tables. `*` where any name can.
 pub(super) fn below(path: &[&str]) -> Vec<&'static str> {
-    let defined = in_definitions(path);
-    let mut names: Vec<&str> = all()
-        .filter(|key| starts_with(key.path, &defined))
-        .filter_map(|key| key.path.split('.').nth(defined.len()))
+    let nodes = INDEX.at(&in_definitions(path));
+    let mut names: Vec<&str> = nodes
+        .iter()
+        .flat_map(|node| node.below.keys().copied())
         .chain(if path.is_empty() { &["defaults", "template"][..] } else { &[] }.iter().copied())
         .collect();
     names.sort_unstable();
