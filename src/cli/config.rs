@@ -1,12 +1,16 @@
 //! `poolmaster config show`, `config origin KEY` and `config schema`: what is in force, why, and what could be.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{Context, Exit, check, output};
+use crate::client::{Search, locate};
 use crate::config::{Loaded, Origin, explain, schema};
+use crate::protocol::{Call, InfoReply, Request, StatusParameters, StatusReply};
 
 /// Show what is in force (show), why (origin), what could be (schema)
 #[derive(clap::Args, Clone, Debug)]
@@ -15,6 +19,9 @@ Examples:
   poolmaster config show pools.toml                all values in force
   poolmaster config origin pool.web.workers        where one comes from, what it hides
   poolmaster config schema > pools.schema.json     for an editor's TOML plugin
+
+While a master runs this config, the numbers that operators gave its pools by `scale` or by
+signal are the strongest layer.
 
 In a config, `#:schema ./pools.schema.json` as the first line names the schema to editors
 that use Taplo (Even Better TOML, Helix, Zed).")]
@@ -71,7 +78,10 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
     }
     let (text, errors, exit) = match check::sources(args.file(), &args.set, ctx) {
         Ok(sources) => match explain(&sources) {
-            Ok(loaded) => answer(args, &loaded),
+            Ok(mut loaded) => {
+                loaded.operators = operators(&loaded).unwrap_or_default();
+                answer(args, &loaded)
+            }
             Err(diags) => {
                 let last = "the config has errors: there is nothing to show";
                 (String::new(), format!("{diags}\n{last}\n"), Exit::Usage)
@@ -83,6 +93,24 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
     let _ = std::io::stdout().write_all(text.as_bytes());
     let _ = std::io::stderr().write_all(errors.as_bytes());
     exit
+}
+
+/// A master that does not answer by then is left out.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The numbers that operators have set in the master that runs this config. `None`: none runs, or it does not tell us.
+fn operators(loaded: &Loaded) -> Option<BTreeMap<String, u32>> {
+    let search = Search { socket: Some(&loaded.config.master.socket), patience: PATIENCE, ..Search::default() };
+    let mut connection = locate(&search).ok()?;
+    let mut ask = |request| connection.ask(&Call::new(request), Some(PATIENCE)).ok();
+    let info: InfoReply = ask(Request::Info)?.parameters().ok()?;
+    let real = |path: &Path| path.canonicalize().ok();
+    // One of the same name may run another file.
+    if info.config.and_then(|path| real(Path::new(&path)))? != loaded.config.path.as_deref().and_then(real)? {
+        return None;
+    }
+    let status: StatusReply = ask(Request::Status(StatusParameters::default()))?.parameters().ok()?;
+    Some(status.pools.into_iter().filter_map(|pool| Some((pool.name, pool.operator?))).collect())
 }
 
 /// stdout, stderr and the exit code.

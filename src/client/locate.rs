@@ -30,6 +30,23 @@ pub struct Search<'a> {
     pub patience: Duration,
 }
 
+impl Default for Search<'_> {
+    /// Nothing is named.
+    fn default() -> Self {
+        Search {
+            socket: None,
+            config: None,
+            runtime_dir: None,
+            env_socket: None,
+            env_runtime_dir: None,
+            xdg_runtime_dir: None,
+            uid: 0,
+            socket_of_config: &|_| Err("no config is named".to_owned()),
+            patience: Duration::ZERO,
+        }
+    }
+}
+
 /// Finds the master and connects.
 pub fn locate(search: &Search<'_>) -> Result<Connection, ClientError> {
     if let Some(path) = search.socket {

@@ -85,6 +85,8 @@ pub struct Loaded {
     pub config: Config,
     /// What is suspicious but no error; `config.warnings` has them as lines.
     pub warnings: Vec<Diagnostic>,
+    /// The operators' numbers of workers, by pool, where a running master was asked: the strongest layer, which no file knows.
+    pub operators: BTreeMap<String, u32>,
     trees: Trees,
     layers: Layers,
     env: BTreeMap<String, String>,
@@ -130,7 +132,7 @@ pub fn explain(sources: &Sources) -> Result<Loaded, Diagnostics> {
     let warnings: Vec<Diagnostic> = diags.warnings().cloned().collect();
     config.warnings = warnings.iter().map(Diagnostic::line).collect();
     config.not_yet = not_yet;
-    let mut loaded = Loaded { config, warnings, trees, layers, env };
+    let mut loaded = Loaded { config, warnings, operators: BTreeMap::new(), trees, layers, env };
     if matches!(loaded.config.master.log.level.as_str(), "debug" | "trace") {
         loaded.config.shown = loaded.show_toml();
     }

@@ -47,7 +47,13 @@ impl Loaded {
             let path: Vec<String> = title.split('.').map(str::to_owned).collect();
             for (leaf, node) in self.leaves(tree, &path) {
                 let key: Vec<String> = leaf[path.len()..].iter().map(|part| quoted_key(part)).collect();
-                let _ = writeln!(out, "{} = {}", key.join("."), self.shown(&leaf, node));
+                let shown = self.shown(&leaf, node);
+                let _ = match self.operator_of(&leaf) {
+                    Some(number) => {
+                        writeln!(out, "{} = {number} # the operator's, in the running master; else {shown}", key.join("."))
+                    }
+                    None => writeln!(out, "{} = {shown}", key.join(".")),
+                };
             }
         }
         out
@@ -65,6 +71,7 @@ impl Loaded {
             "master": self.json_of(&self.trees.master, &mut vec!["master".to_owned()]),
             "pool": pools,
             "order": order,
+            "operator": self.operators,
         })
     }
 
@@ -100,6 +107,14 @@ impl Loaded {
         Ok(leaves.into_iter().map(|(leaf, node)| self.origin_of(&leaf, depth, node)).collect())
     }
 
+    /// The operator's number, when this is what it is about.
+    fn operator_of(&self, leaf: &[String]) -> Option<u32> {
+        match leaf {
+            [pool, name, workers] if pool == "pool" && workers == "workers" => self.operators.get(name).copied(),
+            _ => None,
+        }
+    }
+
     fn origin_of(&self, leaf: &[String], depth: usize, node: &Node) -> Origin {
         let pool = (depth == 2).then(|| leaf[1].as_str());
         let mut settings: Vec<(Setting, &Place)> = Vec::new();
@@ -114,6 +129,14 @@ impl Loaded {
         let fallback = Setting { value: self.shown(leaf, node), place: node.place.words(), part: None };
         let effective =
             winner.map_or_else(|| fallback.clone(), |at| Setting { value: fallback.value.clone(), ..settings.remove(at).0 });
+        let effective = match self.operator_of(leaf) {
+            Some(number) => {
+                settings.push((effective, &node.place));
+                let place = "the operator, in the running master (`poolmaster scale` sets it, `scale POOL config` forgets it)";
+                Setting { value: number.to_string(), place: place.to_owned(), part: None }
+            }
+            None => effective,
+        };
         let key = leaf.iter().map(|part| quoted_key(part)).collect::<Vec<_>>().join(".");
         Origin { key, effective, hidden: settings.into_iter().rev().map(|(setting, _)| setting).collect() }
     }

@@ -197,3 +197,34 @@ fn a_pool_in_back_off_keeps_the_number_and_says_what_is_wrong() {
     std::fs::write(m.setup.path("database"), "").unwrap();
     assert_eq!(m.wait_count("web", 4).len(), 4);
 }
+
+#[test]
+fn the_operators_number_is_the_strongest_layer_of_the_config() {
+    let mut m = setup("[pool.web]\ncommand = \"sleep 1000\"\nworkers = 2\n[pool.b]\ncommand = \"sleep 1000\"\n").start().ready();
+    let config = m.setup.path("pools.toml").display().to_string();
+    let ask = |args: &[&str]| {
+        let args: Vec<&str> = args.iter().copied().chain(["-c", &config]).collect();
+        output_of(POOLMASTER, &args).unwrap()
+    };
+    assert!(ask(&["config", "origin", "pool.web.workers"]).starts_with("pool.web.workers = 2\n  from "));
+    m.ok(&["scale", "web", "3"]);
+    let told = ask(&["config", "origin", "pool.web.workers"]);
+    assert!(told.starts_with("pool.web.workers = 3\n  from the operator, in the running master"), "{told}");
+    assert!(
+        told.contains("\n  hides 2 from ") && told.contains("pools.toml:") && told.contains("\n  hides 1 from built-in"),
+        "{told}"
+    );
+    let shown = ask(&["config", "show"]);
+    assert!(shown.contains("workers = 3 # the operator's, in the running master; else 2\n"), "{shown}");
+    let json: serde_json::Value = serde_json::from_str(&ask(&["config", "show", "--json"])).unwrap();
+    assert_eq!(json["operator"], serde_json::json!({ "web": 3 }));
+    m.ok(&["scale", "web", "config"]);
+    assert!(ask(&["config", "origin", "pool.web.workers"]).starts_with("pool.web.workers = 2\n"));
+    // Another file of the same master's name is not what runs.
+    let other = m.setup.path("other.toml");
+    std::fs::copy(&config, &other).unwrap();
+    m.ok(&["scale", "web", "1"]);
+    let other = output_of(POOLMASTER, &["config", "origin", "pool.web.workers", "-c", &other.display().to_string()]).unwrap();
+    assert!(other.starts_with("pool.web.workers = 2\n"), "{other}");
+    assert_eq!(m.stop(), 0);
+}
