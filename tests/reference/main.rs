@@ -5,6 +5,7 @@
 
 mod completions;
 mod drift;
+mod keys;
 mod man;
 mod roff;
 mod schema;
