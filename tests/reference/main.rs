@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests")]
 
 mod completions;
+mod control;
 mod drift;
 mod keys;
 mod man;
