@@ -158,7 +158,7 @@ impl Made {
                 see if see == "See `Patience`." => "Answer TimedOut after this long, while the work goes on.".to_owned(),
                 about => about,
             };
-            let milliseconds = name.ends_with("_ms").then_some(" Unit: ms.").unwrap_or_default();
+            let milliseconds = if name.ends_with("_ms") { " Unit: ms." } else { "" };
             let about = format!("{about}{milliseconds}");
             // Draft 7 ignores what stands beside a $ref.
             if schema.get("$ref").is_some() {
@@ -392,7 +392,7 @@ fn replies_of_a_master_are_as_the_schema_says() {
     );
     std::fs::write(&config, text).unwrap();
     let mut master =
-        Command::new(env!("CARGO_BIN_EXE_poolmaster")).args(["run", "-c"]).arg(&config).stderr(Stdio::piped()).spawn().unwrap();
+        Command::new(env!("CARGO_BIN_EXE_poolmaster")).arg("run").arg(&config).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(master.stderr.take().unwrap()).lines();
     let mut said = Vec::new();
     while !said.last().is_some_and(|line: &String| line.contains("ready: 1 pool")) {
