@@ -21,6 +21,9 @@ Examples:
 pub struct Args {
     /// The config file; without it ./pools.toml, then /etc/poolmaster/pools.toml
     pub config: Option<PathBuf>,
+    /// The same, as other verbs are told it
+    #[arg(short = 'c', long = "config", id = "config_named", value_name = "FILE", conflicts_with = "config")]
+    pub named: Option<PathBuf>,
     /// Warnings, and keys that are not in this version yet, are errors
     #[arg(long)]
     pub strict: bool,
@@ -35,9 +38,16 @@ pub struct Args {
     pub set: Vec<String>,
 }
 
+impl Args {
+    /// The file, however it was named.
+    fn file(&self) -> Option<&PathBuf> {
+        self.config.as_ref().or(self.named.as_ref())
+    }
+}
+
 /// Checks the config and says so.
 pub fn run(args: &Args, ctx: &Context) -> Exit {
-    let (text, errors, exit) = match sources(args.config.clone(), &args.set, ctx) {
+    let (text, errors, exit) = match sources(args.file().cloned(), &args.set, ctx) {
         Ok(sources) => {
             let loaded = explain(&sources);
             let host = loaded.as_ref().ok().filter(|_| !args.no_host);

@@ -32,6 +32,9 @@ error.")]
 pub struct Args {
     /// The config file [default: ./pools.toml, then /etc/poolmaster/pools.toml]
     pub config: Option<PathBuf>,
+    /// The same, as other verbs are told it
+    #[arg(short = 'c', long = "config", id = "config_named", value_name = "FILE", conflicts_with = "config")]
+    pub named: Option<PathBuf>,
 
     /// Run only this pool of the config (may be repeated)
     #[arg(long, value_name = "POOL")]
@@ -76,6 +79,13 @@ pub struct Args {
     /// Without a config: the command of the one pool, after `--`
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "config")]
     pub command: Vec<String>,
+}
+
+impl Args {
+    /// The file, however it was named.
+    fn file(&self) -> Option<&PathBuf> {
+        self.config.as_ref().or(self.named.as_ref())
+    }
 }
 
 /// Runs until the master ends.
@@ -162,7 +172,7 @@ fn sources(args: &Args, ctx: &Context) -> Result<Sources, String> {
         }
         let mut flags = Vec::new();
         for argument in &args.workers {
-            if args.config.is_none() && argument.parse::<u32>().is_ok() {
+            if args.file().is_none() && argument.parse::<u32>().is_ok() {
                 return Err(format!(
                     "poolmaster: --workers {argument}: a number alone is for a command given here, and no command follows `--`; write \
                      `poolmaster run --workers {argument} -- COMMAND`, or, for a pool of a config, --workers POOL={argument}"
@@ -170,7 +180,7 @@ fn sources(args: &Args, ctx: &Context) -> Result<Sources, String> {
             }
             flags.push(Flag::workers(argument).map_err(|e| format!("error: {e}"))?);
         }
-        Sources { path: args.config.as_ref().map(|p| ctx.cwd.join(p)), flags, ..Sources::default() }
+        Sources { path: args.file().map(|p| ctx.cwd.join(p)), flags, ..Sources::default() }
     } else {
         Sources::adhoc(&args.listen, args.workers.last().cloned(), args.command.clone())
     };
