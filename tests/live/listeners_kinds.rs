@@ -130,7 +130,7 @@ fn a_udp_port_in_use_is_told_with_its_holder() {
 }
 
 /// A copy of a descriptor of another process.
-fn copied(pid: i32, fd: i32) -> std::io::Result<OwnedFd> {
+pub fn copied(pid: i32, fd: i32) -> std::io::Result<OwnedFd> {
     // SAFETY: takes plain numbers.
     let process = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     assert!(process >= 0, "no process {pid}");
@@ -147,7 +147,7 @@ fn copied(pid: i32, fd: i32) -> std::io::Result<OwnedFd> {
 }
 
 /// The value of a numeric option.
-fn number(socket: &OwnedFd, level: i32, name: i32) -> u32 {
+pub fn number(socket: &OwnedFd, level: i32, name: i32) -> u32 {
     let (mut value, mut length) = (0_u32, 4);
     // SAFETY: four bytes to write to.
     let done = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length) };

@@ -31,6 +31,7 @@ mod boot;
 mod control_clients;
 mod dialects;
 mod environment;
+mod every_key;
 mod faults_host;
 mod faults_hygiene;
 mod faults_idle;
