@@ -41,14 +41,22 @@ impl Capture {
         Capture { fd, lines: Lines::new(max_line), stream }
     }
 
-    /// Reads what is there, one turn's share at most.
+    /// Reads what is there, one turn's share at most; at the end of the pipe an unfinished line included.
     pub(super) fn read(&mut self, label: &Label<'_>, tail: &mut Tail, relay: &mut Relay) -> Drained {
-        self.read_up_to(SLICE, label, tail, relay)
+        let drained = self.read_up_to(SLICE, label, tail, relay);
+        if drained == Drained::Ended {
+            self.end_line(label, tail, relay);
+        }
+        drained
     }
 
     /// Reads what is left after the worker's end, an unfinished line included.
     pub(super) fn finish(&mut self, label: &Label<'_>, tail: &mut Tail, relay: &mut Relay) {
         self.read_up_to(LAST, label, tail, relay);
+        self.end_line(label, tail, relay);
+    }
+
+    fn end_line(&mut self, label: &Label<'_>, tail: &mut Tail, relay: &mut Relay) {
         let stream = self.stream;
         self.lines.finish(|line| {
             tail.push(line);

@@ -169,10 +169,13 @@ impl Every {
 
 impl Drop for Every {
     fn drop(&mut self) {
-        let Ok(Ok(pid)) = fs::read_to_string(self.path("every.pid")).map(|text| text.trim().parse::<i32>()) else { return };
-        if is_alive(pid) {
+        if let Ok(Ok(pid)) = fs::read_to_string(self.path("every.pid")).map(|text| text.trim().parse::<i32>())
+            && is_alive(pid)
+        {
             kill(pid, libc::SIGKILL);
         }
+        // Those that are deaf to the signal that they get then.
+        processes_in(self.dir.path()).into_iter().for_each(|pid| kill(pid, libc::SIGKILL));
     }
 }
 

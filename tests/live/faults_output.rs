@@ -31,6 +31,14 @@ fn a_flood_of_output_leaves_the_master_responsive_and_its_memory_bounded() {
 }
 
 #[test]
+fn an_unfinished_line_is_a_line_also_when_the_pipe_ends_before_the_worker() {
+    let mut m = setup("[pool.a]\ncommand = [\"sh\", \"-c\", \"printf unfinished >&2; exec sleep 1000 2>&-\"]\n").start();
+    let line = m.log.wait_for("a:0 | ", 1);
+    assert!(line.ends_with("| unfinished"), "{line}");
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
 fn junk_and_terminal_escapes_come_out_harmless() {
     let m = setup(
         r#"
