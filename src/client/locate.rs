@@ -1,5 +1,6 @@
 //! Owns the choice of the master: the socket that is named, or the only one that answers. Never guesses between two.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -153,8 +154,14 @@ fn listed<'a>(paths: impl Iterator<Item = &'a Path>) -> String {
 fn denied(paths: &[PathBuf]) -> ClientError {
     ClientError::NotPermitted(format!(
         "this user may not connect to:{}\nask as root or as the master's user, or let others in by master.socket_mode and master.socket_users",
-        listed(paths.iter().map(PathBuf::as_path))
+        paths.iter().map(|path| format!("\n  {}{}", path.display(), belongs(path))).collect::<String>()
     ))
+}
+
+/// Whose it is, and who may use it, where that can be seen.
+fn belongs(path: &Path) -> String {
+    let seen = std::fs::symlink_metadata(path);
+    seen.map(|m| format!(" (uid {}, mode {:04o})", m.uid(), m.mode() & 0o7777)).unwrap_or_default()
 }
 
 fn stalled(path: &Path, patience: Duration) -> ClientError {

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -108,10 +108,33 @@ pub fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Opens a file for appending; made with mode 0640 when missing. Never waits: a named pipe that nobody reads is an error.
+/// Opens a file for appending; made with mode 0640 when missing. Never waits: a named pipe that nobody reads is an error. A symbolic link is
+/// followed only when it is ours or root's: others may have put it there to have a file of ours written to.
 pub fn append_to(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = file.map_err(|e| match e.raw_os_error() {
+    open_to_write(OpenOptions::new().append(true).create(true).mode(0o640), path)
+}
+
+/// Opens an empty file to write to, with the same care.
+pub fn overwrite(path: &Path) -> io::Result<File> {
+    open_to_write(OpenOptions::new().write(true).truncate(true).create(true).mode(0o640), path)
+}
+
+fn open_to_write(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let opened = match options.custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path) {
+        // Some kernels refuse others' links themselves in directories that everybody may write to (fs.protected_symlinks): with EACCES.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ELOOP | libc::EACCES)) => {
+            let Some(owner) = std::fs::symlink_metadata(path).ok().filter(|m| m.is_symlink()).map(|m| m.uid()) else {
+                return Err(e);
+            };
+            if owner != 0 && owner != super::process::effective_uid() {
+                let why = format!("it is a symbolic link that uid {owner} made, and is not followed");
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+            }
+            options.custom_flags(libc::O_NONBLOCK).open(path)
+        }
+        other => other,
+    };
+    let file = opened.map_err(|e| match e.raw_os_error() {
         Some(libc::ENXIO) => io::Error::new(io::ErrorKind::NotConnected, "it is a named pipe that nobody reads, or a socket"),
         _ => e,
     })?;

@@ -62,7 +62,10 @@ fn failed<'a>(attempt: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -
 /// The same of an open with O_NOFOLLOW.
 fn unopened<'a>(attempt: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> LockError + 'a {
     move |e| match e.raw_os_error() {
-        Some(libc::ELOOP) => LockError::Foreign { path: path.to_owned(), what: "a symbolic link" },
+        // EACCES: kernels that refuse others' links themselves in directories that everybody may write to.
+        Some(libc::ELOOP | libc::EACCES) if fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink()) => {
+            LockError::Foreign { path: path.to_owned(), what: "a symbolic link" }
+        }
         _ => failed(attempt, path)(e),
     }
 }

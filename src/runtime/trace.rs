@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::os::io as fdio;
 use crate::supervisor::{Action, Event, Time};
 
 /// The first line of a trace.
@@ -31,7 +32,7 @@ pub(super) struct Trace {
 
 impl Trace {
     pub(super) fn create(path: &Path, seed: u64) -> io::Result<Trace> {
-        let mut file = BufWriter::new(File::create(path)?);
+        let mut file = BufWriter::new(fdio::overwrite(path)?);
         serde_json::to_writer(&mut file, &Head { poolmaster: env!("CARGO_PKG_VERSION"), seed })?;
         file.write_all(b"\n")?;
         Ok(Trace { file, failed: false })

@@ -9,6 +9,7 @@
     reason = "tests start processes and threads, read clocks, and may fail loudly"
 )]
 
+mod strangers;
 mod support;
 
 // What the simulator holds the core to, for runs that are recorded here.
