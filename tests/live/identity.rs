@@ -99,8 +99,16 @@ command = \"sleep 1000\"
         assert_eq!(status(pid, "Uid"), "0 0 0 0");
         assert_eq!(nice_of(pid), nice_of(std::process::id().cast_signed()));
     }
-    // The death signal, which a change of user clears, is there.
+}
+
+#[test]
+fn fault_a_change_of_user_clears_the_death_signal() {
+    if !is_root() {
+        return skip("fault_a_change_of_user_clears_the_death_signal", "needs root");
+    }
+    let m = setup(&format!("[pool.a]\ncommand = \"sleep 1000\"\nworkers = 2\nuser = {NOBODY}\ngroup = 12\n")).start().ready();
     let pids = m.all_pids("a");
+    assert_eq!(pids.len(), 2);
     m.kill_dead(m.pid());
     let until = std::time::Instant::now() + PATIENCE;
     for pid in pids {

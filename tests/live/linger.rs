@@ -41,10 +41,10 @@ fn served(mut stream: impl Read) -> String {
 }
 
 #[test]
-fn connections_that_wait_are_served_before_anybody_is_stopped() {
+fn fault_listeners_are_closed_before_their_queue_is_served() {
     let port = free_port();
     let Some(mut m) = slow(&format!("127.0.0.1:{port}"), "linger = \"20s\"") else {
-        return skip("connections_that_wait_are_served_before_anybody_is_stopped", "needs python3");
+        return skip("fault_listeners_are_closed_before_their_queue_is_served", "needs python3");
     };
     let mut go = std::fs::OpenOptions::new().write(true).open(m.setup.path("gate")).unwrap();
     m.log.wait_for("| up", 1);

@@ -350,7 +350,7 @@ fn a_second_master_of_the_same_name_is_refused_naming_the_first() {
 }
 
 #[test]
-fn only_its_own_socket_is_removed_at_the_end() {
+fn fault_a_socket_file_is_unlinked_by_the_wrong_process() {
     let mut m = setup("[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nlisten = \"unix:DIR/a.sock\"\n").start().ready();
     let path = m.setup.path("a.sock");
     std::fs::remove_file(&path).unwrap();

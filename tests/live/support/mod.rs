@@ -13,10 +13,12 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -43,11 +45,29 @@ pub const POOLMASTER: &str = env!("CARGO_BIN_EXE_poolmaster");
 
 /// Lines of a stream as they come.
 #[derive(Clone, Default)]
-pub struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
+pub struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>, Arc<Stream>);
+
+/// Where lines come from.
+#[derive(Default)]
+struct Stream {
+    fd: Option<OwnedFd>,
+    ended: AtomicBool,
+}
+
+impl Stream {
+    /// Nothing waits to be read.
+    fn is_empty(&self) -> bool {
+        let mut waiting = 0_i32;
+        // SAFETY: writes one number.
+        let asked = self.fd.as_ref().map(|fd| unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut waiting) });
+        self.ended.load(Ordering::Acquire) || asked != Some(0) || waiting == 0
+    }
+}
 
 impl Lines {
-    fn follow(stream: impl Read + Send + 'static) -> Lines {
-        let lines = Lines::default();
+    fn follow(stream: impl Read + AsFd + Send + 'static) -> Lines {
+        let fd = stream.as_fd().try_clone_to_owned().ok();
+        let lines = Lines(Arc::default(), Arc::new(Stream { fd, ended: AtomicBool::new(false) }));
         let writer = lines.clone();
         std::thread::spawn(move || {
             let mut dump = false;
@@ -61,9 +81,23 @@ impl Lines {
                 writer.0.0.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
                 writer.0.1.notify_all();
             }
+            writer.1.ended.store(true, Ordering::Release);
             writer.0.1.notify_all();
         });
         lines
+    }
+
+    /// Waits until all that was written by a process that has ended is read. Others may hold the stream open.
+    fn settle(&self) {
+        let until = Instant::now() + PATIENCE;
+        let mut lines = self.0.0.lock().unwrap();
+        while !self.1.ended.load(Ordering::Acquire) && Instant::now() < until {
+            let before = lines.len();
+            lines = self.0.1.wait_timeout(lines, Duration::from_millis(50)).unwrap().0;
+            if lines.len() == before && self.1.is_empty() {
+                break;
+            }
+        }
     }
 
     /// Everything so far.
@@ -367,7 +401,9 @@ impl Master {
     pub fn wait(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
         wait_gone(self.pid(), until);
-        self.child.wait().unwrap()
+        let status = self.child.wait().unwrap();
+        self.log.settle();
+        status
     }
 
     /// TERM, then the exit code.
