@@ -146,8 +146,11 @@ impl Master {
         if !served || !alone || !first || takers.contains(&worker.slot) {
             return false;
         }
+        // Its own time to stop runs already: half of it is left for the stop itself.
+        let half = self.processes.of(worker).and_then(|p| p.run.config.spec.stop.first().map(|step| step.wait / 2));
+        let longest = self.config.spec.linger.max(HANDSHAKE).min(half.unwrap_or(Duration::ZERO));
         let now = Master::now();
-        let drain = Drain { signal, scope, from: now + HANDSHAKE, until: now + self.config.spec.linger.max(HANDSHAKE) };
+        let drain = Drain { signal, scope, from: now + HANDSHAKE.min(longest), until: now + longest };
         self.steering.draining.insert(worker, drain);
         self.steering.look_at = Some(self.steering.look_at.map_or(now + PAUSE, |at| at.min(now + PAUSE)));
         self.steering.changed(worker.pool);
@@ -166,7 +169,8 @@ impl Master {
                 let slots = sockets.iter().filter_map(|socket| socket.slots.as_ref());
                 slots.filter_map(|slots| slots.group.borrow().waiting(worker.slot)).sum::<u32>()
             };
-            drain.until <= now || (drain.from <= now && waiting() == 0)
+            // At the end of all, the queues were served before this one's turn, or are not to be.
+            self.core.is_ending() || drain.until <= now || (drain.from <= now && waiting() == 0)
         };
         let done: Vec<WorkerId> =
             self.steering.draining.iter().filter(|(worker, drain)| done(worker, drain)).map(|(worker, _)| *worker).collect();

@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use super::support::*;
 
+/// A pool of sample workers, or of a command that says how it gets ready itself.
 fn slotted(port: u16, pool: &str) -> Setup {
-    setup(&format!(
-        "[pool.web]\nready = \"notify\"\n{pool}\n[pool.web.listen.http]\naddress = \"127.0.0.1:{port}\"\nreuseport = true\n"
-    ))
+    let ready = if pool.contains("ready = ") { "" } else { "ready = \"notify\"\n" };
+    setup(&format!("[pool.web]\n{ready}{pool}\n[pool.web.listen.http]\naddress = \"127.0.0.1:{port}\"\nreuseport = true\n"))
 }
 
 impl Master {
@@ -187,6 +187,39 @@ fn a_stop_signal_waits_for_the_slots_queue_but_not_for_ever() {
     drop(waiting);
     m.log.wait_until("it is gone", || (m.slots().len() == 1).then_some(()));
     assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn a_quick_end_waits_for_no_queue_and_nobody_is_killed_unasked() {
+    let port = free_port();
+    let command = "command = [\"sh\", \"-c\", \"trap 'echo asked >&2; exit 0' TERM; while :; do read -r x < DIR/never; done\"]\nworkers = 2\nready = \"exec\"";
+    // Nobody accepts here: whoever waits, waits for good.
+    let pool = |more: &str| slotted(port, &format!("{command}\n{more}")).master("linger = \"1h\"");
+    let start = |more: &str| {
+        let s = pool(more);
+        gate(&s.path("never"));
+        s.start().ready()
+    };
+    let fill = |m: &Master| -> Vec<TcpStream> {
+        let waiting = (0..20).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+        m.log.wait_until("some wait at each", || m.slots().iter().all(|s| s["queue"].as_u64() > Some(0)).then_some(()));
+        waiting
+    };
+    let mut m = start("graceful_timeout = \"1h\"");
+    let waiting = fill(&m);
+    m.ok(&["scale", "web", "1", "--no-wait"]);
+    m.log.wait_until("the slot takes no more", || (m.takers() == [0]).then_some(()));
+    m.signal(libc::SIGINT);
+    assert_eq!(m.wait().code(), Some(0));
+    assert_eq!((m.log.count("| asked"), m.log.count("SIGKILL")), (2, 0), "{}", m.log.text());
+    drop(waiting);
+    // Half of a short time is left for the stop itself.
+    let mut m = start("graceful_timeout = \"2s\"");
+    let _waiting = fill(&m);
+    m.ok(&["scale", "web", "1"]);
+    assert_eq!((m.log.count("| asked"), m.log.count("SIGKILL")), (1, 0), "{}", m.log.text());
+    m.signal(libc::SIGINT);
+    assert_eq!(m.wait().code(), Some(0));
 }
 
 #[test]

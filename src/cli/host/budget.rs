@@ -15,13 +15,13 @@ pub(super) fn check(bounds: &Bounds, found: &mut Found<'_>) {
     let Some(largest) = pools.iter().max_by_key(|pool| at_most(pool)) else { return };
     let place = |key: &str| found.pool(&largest.spec.name, key);
     let workers: u64 = pools.iter().map(at_most).sum();
-    let listeners: u64 = pools.iter().map(|pool| pool.listeners.len() as u64).sum();
+    let listeners: u64 = pools.iter().map(sockets).sum();
     let descriptors = pools.iter().map(|pool| at_most(pool) * of_worker(pool)).sum::<u64>() + listeners + OWN_DESCRIPTORS;
     let counted = format!("{workers} workers (those beside them during a rollout included)");
     let mut list = Vec::new();
     if let Some(most) = bounds.descriptors.filter(|most| descriptors > *most) {
         let what = format!(
-            "the master needs about {descriptors} descriptors for {counted} and {listeners} listeners; its hard limit is {most}"
+            "the master needs about {descriptors} descriptors for {counted} and {listeners} listening sockets; its hard limit is {most}"
         );
         let help =
             "raise the limit (ulimit -Hn, LimitNOFILE=); without log.stdout and log.stderr = \"capture\" a worker needs fewer";
@@ -54,6 +54,12 @@ fn at_most(pool: &Pool) -> u64 {
     workers + surge
 }
 
+/// The sockets that its listeners need: one each, or one for each slot.
+fn sockets(pool: &Pool) -> u64 {
+    let of = |reuseport: bool| if reuseport { u64::from(pool.spec.workers) } else { 1 };
+    pool.listeners.iter().filter(|listener| listener.shared.is_none()).map(|listener| of(listener.reuseport)).sum()
+}
+
 /// Descriptors of the master for one worker: its pipes and the socket that it reports to.
 fn of_worker(pool: &Pool) -> u64 {
     let pipes =
@@ -78,6 +84,13 @@ mod tests {
     }
 
     #[test]
+    fn each_slot_of_a_reuseport_listener_has_its_socket() {
+        let text = "[pool.web]\ncommand='x'\nworkers=9\nlisten.a={address=':80',reuseport=true}\nlisten.b=':81'\n\
+                    [pool.other]\ncommand='x'\nlisten.b={share='web.b'}\n";
+        assert_eq!(loaded(text).config.pools.iter().map(sockets).collect::<Vec<_>>(), [10, 0]);
+    }
+
+    #[test]
     fn descriptors_are_counted() {
         let text =
             "[pool.web]\ncommand='x'\nworkers=100\nlisten=':80'\nlog.stdout='capture'\n[pool.job]\ncommand='x'\nprotocols=[]\n";
@@ -90,7 +103,7 @@ mod tests {
             said,
             [format!(
                 "the master needs about {needs} descriptors for 103 workers (those beside them during a rollout included) and 1 \
-                 listeners; its hard limit is {} ((text):3:9)",
+                 listening sockets; its hard limit is {} ((text):3:9)",
                 needs - 1
             )]
         );
