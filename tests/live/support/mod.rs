@@ -52,23 +52,39 @@ pub struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>, Arc<Stream>);
 struct Stream {
     fd: Option<OwnedFd>,
     ended: AtomicBool,
+    /// All that was read is in the lines.
+    idle: AtomicBool,
+}
+
+/// Tells when its reader is done with what it read before.
+struct Followed<R>(R, Arc<Stream>);
+
+impl<R: Read> Read for Followed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.1.idle.store(true, Ordering::Release);
+        let read = self.0.read(buffer);
+        self.1.idle.store(false, Ordering::Release);
+        read
+    }
 }
 
 impl Stream {
     /// Nothing waits to be read.
     fn is_empty(&self) -> bool {
+        let Some(fd) = &self.fd else { return true };
         let mut waiting = 0_i32;
         // SAFETY: writes one number.
-        let asked = self.fd.as_ref().map(|fd| unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut waiting) });
-        self.ended.load(Ordering::Acquire) || asked != Some(0) || waiting == 0
+        let asked = unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut waiting) };
+        self.ended.load(Ordering::Acquire) || ((asked != 0 || waiting == 0) && self.idle.load(Ordering::Acquire))
     }
 }
 
 impl Lines {
     fn follow(stream: impl Read + AsFd + Send + 'static) -> Lines {
         let fd = stream.as_fd().try_clone_to_owned().ok();
-        let lines = Lines(Arc::default(), Arc::new(Stream { fd, ended: AtomicBool::new(false) }));
+        let lines = Lines(Arc::default(), Arc::new(Stream { fd, ..Stream::default() }));
         let writer = lines.clone();
+        let stream = Followed(stream, Arc::clone(&lines.1));
         std::thread::spawn(move || {
             let mut dump = false;
             for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
@@ -87,16 +103,21 @@ impl Lines {
         lines
     }
 
-    /// Waits until all that was written by a process that has ended is read. Others may hold the stream open.
-    fn settle(&self) {
-        let until = Instant::now() + PATIENCE;
-        let mut lines = self.0.0.lock().unwrap();
-        while !self.1.ended.load(Ordering::Acquire) && Instant::now() < until {
-            let before = lines.len();
-            lines = self.0.1.wait_timeout(lines, Duration::from_millis(50)).unwrap().0;
-            if lines.len() == before && self.1.is_empty() {
-                break;
-            }
+    /// Waits until all that a process has said is read, be it ended or asleep: first it, then the pipe, then the reader. What is never
+    /// quiet is not waited for.
+    fn settle(&self, pid: i32) {
+        let asleep = || {
+            let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+            threads.filter_map(Result::ok).all(|thread| {
+                let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+                let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+                state.is_none_or(|state| "STtZX".contains(state))
+            })
+        };
+        let until = Instant::now() + Duration::from_millis(500);
+        while !(asleep() && self.1.is_empty()) && Instant::now() < until {
+            let lines = self.0.0.lock().unwrap();
+            drop(self.0.1.wait_timeout(lines, Duration::from_millis(1)).unwrap());
         }
     }
 
@@ -339,9 +360,11 @@ impl Master {
         kill(self.pid(), signal);
     }
 
-    /// Runs a verb against this master.
+    /// Runs a verb against this master; what the master has to say of it is in the log then.
     pub fn cli(&self, args: &[&str]) -> Output {
-        cli(&self.socket, args)
+        let out = cli(&self.socket, args);
+        self.log.settle(self.pid());
+        out
     }
 
     /// A verb that has to succeed; gives its stdout.
@@ -366,6 +389,7 @@ impl Master {
         stream.write_all(b"\n").unwrap();
         let mut reply = String::new();
         BufReader::new(stream).read_line(&mut reply).unwrap();
+        self.log.settle(self.pid());
         serde_json::from_str(&reply).unwrap_or_else(|e| panic!("{reply:?}: {e}"))
     }
 
@@ -402,7 +426,7 @@ impl Master {
         let until = Instant::now() + PATIENCE;
         wait_gone(self.pid(), until);
         let status = self.child.wait().unwrap();
-        self.log.settle();
+        self.log.settle(self.pid());
         status
     }
 
