@@ -30,13 +30,14 @@ impl Master {
                 expensive += 1;
             }
             match self.actions.pop_front() {
-                Some(Action::Note(note)) => self.notes.push_back(note),
+                Some(Action::Note(note)) => self.tell_later(note),
                 Some(action) => self.carry_out(action),
                 None => break,
             }
         }
-        self.tell_notes();
+        // Who is told to be ready gets connections by then.
         self.steer();
+        self.tell_notes();
         spawn::settle();
         if self.actions.is_empty() {
             self.processes.forget_departed();
@@ -89,7 +90,7 @@ impl Master {
                 }
             }
             Action::Reply { id, outcome } => self.reply(id, &outcome),
-            Action::Note(note) => self.notes.push_back(note),
+            Action::Note(note) => self.tell_later(note),
             Action::Exit { code, reason } => self.exit = Some((code, reason)),
         }
     }
@@ -201,6 +202,9 @@ impl Master {
         for action in actions {
             match action {
                 Action::Note(note) => {
+                    if let Some(worker) = note.worker {
+                        self.steering.changed(worker.pool);
+                    }
                     self.note(&note);
                     self.hook_on(&note);
                     self.report_on(&note);
@@ -250,11 +254,15 @@ impl Master {
         }
     }
 
-    /// A log line of the core's.
-    fn note(&mut self, note: &Note) {
+    fn tell_later(&mut self, note: Note) {
         if let Some(worker) = note.worker {
             self.steering.changed(worker.pool);
         }
+        self.notes.push_back(note);
+    }
+
+    /// A log line of the core's.
+    fn note(&self, note: &Note) {
         let pid = note.worker.and_then(|w| self.processes.pid_of(w));
         let pool = note.pool.map(|p| self.name_of(p));
         let pool = pool.as_deref();
