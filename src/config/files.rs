@@ -1,6 +1,7 @@
 //! Owns finding and reading config files: the search order, include patterns, the size limit, and who may write them. The only
 //! part of this room that touches the host.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use super::diagnostics::{Diagnostic, Diagnostics};
 use super::node::{At, Layer, Node, Place, Raw, Text};
+use super::template::{Use, resolve};
 use super::value::address::absolute;
 use super::{Sources, json_text, toml_text};
 
@@ -62,7 +64,7 @@ pub(super) fn main_file(sources: &Sources, diags: &mut Diagnostics) -> Main {
 
 /// Reads the files that the patterns name: each pattern's in sorted order, no file twice. False: not all of them could be read.
 pub(super) fn includes(
-    patterns: &[(String, Place)],
+    patterns: &[(Option<String>, Place)],
     main: Option<&Path>,
     shown_folder: &Path,
     sources: &Sources,
@@ -73,6 +75,10 @@ pub(super) fn includes(
     let (mut roots, mut files) = (Vec::new(), 0u32);
     let mut complete = true;
     for (pattern, place) in patterns {
+        let Some(pattern) = pattern else {
+            complete = false;
+            continue;
+        };
         let matched = match matches(pattern, folder) {
             Ok(matched) => matched,
             Err(why) => {
@@ -111,13 +117,14 @@ pub(super) fn includes(
     (roots, complete)
 }
 
-/// The include patterns of a root, with their places.
-pub(super) fn include_patterns(root: &Node) -> Vec<(String, Place)> {
+/// The include patterns of a root, with their places. `None`: a variable in it is not set, which is said where values are checked.
+pub(super) fn include_patterns(root: &Node, env: &BTreeMap<String, String>) -> Vec<(Option<String>, Place)> {
+    let lookup = |name: &str| env.get(name).map(String::as_str);
     match root.get("include").map(|node| &node.raw) {
         Some(Raw::List(items)) => items
             .iter()
             .filter_map(|item| match &item.raw {
-                Raw::Str(text) => Some((text.clone(), item.place.clone())),
+                Raw::Str(text) => Some((resolve(text, &lookup, Use::Value).ok(), item.place.clone())),
                 _ => None,
             })
             .collect(),

@@ -111,7 +111,7 @@ pub fn explain(sources: &Sources) -> Result<Loaded, Diagnostics> {
     let mut diags = Diagnostics::default();
     let env: BTreeMap<String, String> = sources.env.iter().cloned().collect();
     let around = Around { env: &env, cwd: &sources.facts.cwd };
-    let Read { layers, path, complete } = read(sources, &mut diags);
+    let Read { layers, path, complete } = read(sources, &env, &mut diags);
     for root in &layers.given {
         check::layer(root, around, &mut diags);
     }
@@ -145,7 +145,7 @@ pub fn socket(sources: &Sources) -> Result<PathBuf, Diagnostics> {
     let mut diags = Diagnostics::default();
     let env: BTreeMap<String, String> = sources.env.iter().cloned().collect();
     let around = Around { env: &env, cwd: &sources.facts.cwd };
-    let Read { layers, path, complete } = read(sources, &mut diags);
+    let Read { layers, path, complete } = read(sources, &env, &mut diags);
     if !complete {
         return Err(diags);
     }
@@ -159,7 +159,7 @@ struct Read {
     complete: bool,
 }
 
-fn read(sources: &Sources, diags: &mut Diagnostics) -> Read {
+fn read(sources: &Sources, env: &BTreeMap<String, String>, diags: &mut Diagnostics) -> Read {
     let main = files::main_file(sources, diags);
     let environment = environment::layer(&sources.env, diags);
     let flags = flags::layer(&sources.flags, diags);
@@ -168,7 +168,7 @@ fn read(sources: &Sources, diags: &mut Diagnostics) -> Read {
         .into_iter()
         .flatten()
         .find(|root| root.get("include").is_some())
-        .map(files::include_patterns)
+        .map(|root| files::include_patterns(root, env))
         .unwrap_or_default();
     let shown_folder = main.shown.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let (includes, complete) = files::includes(&patterns, main.path.as_deref(), shown_folder, sources, diags);

@@ -41,7 +41,10 @@ impl FromStr for Selector {
         }
         let pool = pool_name(pool)?;
         let Some(slot) = slot else { return Ok(Selector::Pool(pool)) };
+        // A number as it is written everywhere else: parse() takes a sign, too.
+        let digits = !slot.is_empty() && slot.bytes().all(|b| b.is_ascii_digit());
         match slot.parse::<u32>() {
+            _ if !digits => Err(ParseError::new(format!("{text:?}: a slot is a number from 0, as in `{pool}:3`"))),
             Ok(slot) if pool != ALL => Ok(Selector::Slot { pool, slot }),
             Ok(_) => Err(ParseError::new(format!("{text:?}: a slot belongs to one pool, `all` has none"))),
             Err(_) => Err(ParseError::new(format!("{text:?}: a slot is a number from 0, as in `{pool}:3`"))),
@@ -159,6 +162,7 @@ mod tests {
             ("web:", "a slot is a number"),
             ("web:x", "a slot is a number"),
             ("web:-1", "a slot is a number"),
+            ("web:+3", "a slot is a number"),
             ("web:1:2", "a slot is a number"),
             ("all:1", "`all` has none"),
             ("web:99999999999", "a slot is a number"),

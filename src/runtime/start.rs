@@ -314,7 +314,8 @@ impl Master {
                 sockets,
                 dir: dirs.seen,
                 notify_dir: dirs.notify,
-                environment: Environment::of(&self.environment, pool, &config.master.name, workers.login.as_ref()),
+                // The name of the running master: another one waits for its next start.
+                environment: Environment::of(&self.environment, pool, &self.config.name, workers.login.as_ref()),
                 workers,
                 prepared: Cell::new(Prepared::NotYet),
                 config: pool.clone(),

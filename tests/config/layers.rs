@@ -155,6 +155,11 @@ fn include_files_are_sorted_and_stronger_than_the_file() {
     assert!(said.contains("conf.d/30-c.toml:3:1") && said.contains("cannot include others"), "{said}");
 
     write("conf.d/30-c.toml", "");
+    write("pools.toml", "include = ['${PLACE}/20-b.toml', '${NONE:-conf.d}/10-a.toml']\n[pool.web]\ncommand='x'\n");
+    let mut named = at(dir.path(), None);
+    named.env.push(("PLACE".to_owned(), "conf.d".to_owned()));
+    let config = load(&named).unwrap_or_else(|diags| panic!("{diags}"));
+    assert_eq!((config.pools[0].spec.workers, config.pools.len()), (2, 2), "variables lead to both, in their order");
     write("pools.toml", "include = ['missing.toml']\n[pool.web]\ncommand='x'\n");
     let said = load(&at(dir.path(), None)).expect_err("wrong").to_string();
     assert!(said.contains("missing.toml: there is no such file") && said.contains("pools.toml:1:12"), "{said}");

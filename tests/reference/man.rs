@@ -329,8 +329,7 @@ pub(crate) fn filled(template: &str, head: &str, marks: &[(&str, String)]) -> St
         assert_eq!(out.matches(mark).count(), 1, "{template}: {mark}");
         out = out.replace(&format!("{mark}\n"), made);
     }
-    let mark = |word: &str| word.len() > 2 && word.chars().all(|c| c.is_ascii_uppercase() || c == '@') && word.contains('@');
-    let left = out.split_whitespace().find(|word| mark(word));
+    let left = out.lines().find(|line| line.len() > 2 && line.starts_with('@') && line.ends_with('@'));
     assert_eq!(left, None, "{template}: a mark is left");
     out
 }

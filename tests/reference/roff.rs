@@ -18,7 +18,8 @@ impl Page {
         page.raw(".\\\" Made from the definitions in the code: BLESS=1 cargo test --test reference writes it anew.");
         page.raw(&format!(".TH {name} {section} {} \"poolmaster {}\" \"{manual}\"", super::man::DATE, poolmaster::cli::VERSION));
         // No hyphenation, left-aligned: words in manuals are copied.
-        page.raw(".nh\n.ad l");
+        // The register, because groff begins to hyphenate again with each paragraph.
+        page.raw(".nr HY 0\n.nh\n.ad l");
         page
     }
 
@@ -85,7 +86,7 @@ impl Page {
         let mut line = String::new();
         for word in text.split_whitespace() {
             // After a sentence the terminal gets its wider space only at the end of a line.
-            let ended = line.ends_with(['.', '?']) || line.ends_with(".)");
+            let ended = line.ends_with('.') || line.ends_with(".)") || (line.ends_with('?') && !line.ends_with(" ?"));
             if !line.is_empty() && (ended || line.len() + 1 + word.len() > WIDTH) {
                 self.raw(&guarded(&line));
                 line.clear();

@@ -15,11 +15,11 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "folder of the control socket and the workers' sockets; default: /run/poolmaster for root",
     ),
-    now("master.pidfile", Kind::Path, "", "pid file; default: NAME.pid in the runtime directory"),
+    now("master.pidfile", Kind::Path, "", "file that holds the master's process id; default: NAME.pid in the runtime directory"),
     now("master.socket", Kind::Path, "", "control socket; default: NAME.sock in the runtime directory"),
     now("master.socket_mode", Kind::Mode, "\"0600\"", "permission bits of the control socket"),
     now("master.socket_users", Kind::Users, "[]", "users that may connect, beside root and the master's own"),
-    now("master.default_pool", Kind::Text, "\"\"", "the pool that TTIN and TTOU act on; default: the only pool"),
+    now("master.default_pool", Kind::Text, "\"\"", "the pool that TTIN and TTOU act on; \"\": the only one"),
     now("master.daemon", Kind::Bool, "false", "go to the background once the pools are ready; needs log.file"),
     now("master.umask", Kind::Mode, "", "file mode mask of the master and its workers; default: the inherited one"),
     now(

@@ -145,7 +145,8 @@ impl Key {
     pub fn example_line(&self) -> String {
         let name = match self.path.rsplit('.').next().unwrap_or(self.path) {
             "*" if self.path.ends_with("listen.*") => "admin",
-            "*" => "NAME",
+            "*" if self.path.ends_with("secrets.*") => "DB_PASSWORD",
+            "*" => "APP_ENV",
             name => name,
         };
         format!("{name} = {}", self.example())
