@@ -102,6 +102,43 @@ fn one_that_leaves_takes_nobody_elses_connections_with_it() {
 }
 
 #[test]
+fn one_that_joins_takes_nothing_before_it_is_told_to() {
+    let mut group = group(&tcp("127.0.0.1:0"), 1);
+    let mut clients = Vec::new();
+    for number in 1..4 {
+        group.direct(|_| true).unwrap();
+        group.join(&tcp("127.0.0.1:0"), number).unwrap();
+        clients.extend((0..30).map(|_| TcpStream::connect(place(&group)).unwrap()));
+        assert!(soon(|| queues(&group, 4).iter().sum::<u32>() == 30 * number));
+        assert_eq!((group.waiting(number), group.takes(number)), (Some(0), false));
+    }
+}
+
+#[test]
+fn one_that_is_emptied_refuses_who_waits_there_and_takes_anew() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut group = group(&tcp(&free.to_string()), 3);
+    let place = place(&group);
+    let waits = |group: &mut PortGroup, at: u32| {
+        group.direct(|number| number == at).unwrap();
+        let client = TcpStream::connect(place).unwrap();
+        assert!(soon(|| group.waiting(at) == Some(1)));
+        client
+    };
+    let mut clients: Vec<TcpStream> = (0..3).map(|at| waits(&mut group, at)).collect();
+    group.empty(0, 128, |number| number != 0).unwrap();
+    let end = clients[0].read(&mut [0; 1]);
+    assert!(end.is_err_and(|e| e.kind() == ErrorKind::ConnectionReset) || queues(&group, 3).iter().sum::<u32>() == 3);
+    group.members().for_each(|(_, listening)| drop(empty(listening)));
+    for at in [0, 2, 1, 0] {
+        let client = waits(&mut group, at);
+        assert_eq!(queues(&group, 3).iter().sum::<u32>(), 1);
+        assert!(!empty(group.get(at).unwrap()).is_empty());
+        drop(client);
+    }
+}
+
+#[test]
 fn who_waits_at_one_that_leaves_is_told_at_once() {
     let mut group = group(&tcp("127.0.0.1:0"), 2);
     group.direct(|number| number == 1).unwrap();
