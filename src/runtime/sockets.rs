@@ -131,7 +131,8 @@ pub(super) fn open(pool: &str, config: &Listener, open: &mut Vec<Rc<Socket>>, ha
     let wanted = address_of(&config.address);
     if let Some(same) = open.iter().find(|socket| socket.serves(config, wanted.as_ref(), &origin)) {
         let spec = spec_of(config, same.listening.local_addr().clone())?;
-        if same.slots.is_some() != config.reuseport {
+        // One that is handed over is one socket, whatever is wanted.
+        if same.slots.is_some() != config.reuseport && same.inherited.is_none() {
             return Err(OpenError::Kind { address: spec.address.to_string(), reuseport: config.reuseport });
         }
         return Ok(Opened { socket: Rc::clone(same), spec });
@@ -147,6 +148,13 @@ pub(super) fn open(pool: &str, config: &Listener, open: &mut Vec<Rc<Socket>>, ha
     let (listening, slots, spec, name) = match (inherited, wanted) {
         (Some((inherited, address)), _) => {
             let spec = spec_of(config, address)?;
+            if config.reuseport {
+                tracing::warn!(
+                    pool,
+                    "listener {}: reuseport has no effect: all slots have the one that the master was started with",
+                    config.name
+                );
+            }
             (Rc::new(Listening::adopt(inherited.fd, &spec).map_err(Box::new)?), None, spec, Some(inherited.name))
         }
         (None, Some(wanted)) if config.reuseport => {
