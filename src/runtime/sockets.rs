@@ -30,6 +30,13 @@ pub(super) struct Slots {
     spec: RefCell<ListenSpec>,
 }
 
+impl Slots {
+    /// The length of each queue.
+    pub(super) fn backlog(&self) -> u32 {
+        self.spec.borrow().backlog
+    }
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
         // A start holds it for a moment; such a socket has no file.
