@@ -188,9 +188,14 @@ impl Socket {
     /// What a worker in this slot is given. A slot that has no socket yet gets one.
     pub(super) fn of_slot(&self, slot: u32) -> Result<Rc<Listening>, ListenError> {
         let Some(slots) = &self.slots else { return Ok(Rc::clone(&self.listening)) };
-        let mut group = slots.group.borrow_mut();
+        let (mut group, spec) = (slots.group.borrow_mut(), slots.spec.borrow());
         if group.get(slot).is_none() {
-            group.join(&slots.spec.borrow(), slot)?;
+            group.join(&spec, slot)?;
+        }
+        // The worker before may have shut it down, which is nobody else's loss here.
+        group.notice(|other| other == slot);
+        if let Err(e) = group.revive(slot, spec.backlog) {
+            tracing::warn!(slot, "listener {}: cannot open the queue of the slot anew: {e}", group.local_addr());
         }
         Ok(group.get(slot).map_or_else(|| Rc::clone(&self.listening), Rc::clone))
     }

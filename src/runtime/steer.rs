@@ -126,7 +126,12 @@ impl Master {
                 self.slotted(pool).into_iter().map(|socket| (Rc::clone(&socket), self.users(&socket))).collect();
             for (socket, users) in &sockets {
                 let Some(slots) = &socket.slots else { continue };
-                let failed = slots.group.borrow_mut().direct(|slot| users.takes(slot)).err();
+                let failed = {
+                    let mut group = slots.group.borrow_mut();
+                    // At its end a worker may shut down what it has.
+                    group.notice(|slot| !users.coming.contains(&slot));
+                    group.direct(|slot| users.takes(slot)).err()
+                };
                 if let Some(e) = failed
                     && self.steering.told.insert(pool)
                 {

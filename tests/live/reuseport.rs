@@ -377,3 +377,22 @@ fn an_address_that_is_left_is_served_by_the_workers_that_still_have_it() {
 fn answered_at(port: u16) -> bool {
     get(port, "/").is_ok_and(|text| text.contains("200 OK"))
 }
+
+#[test]
+fn a_socket_that_a_worker_shuts_down_is_open_again_for_the_next_one() {
+    let port = free_port();
+    let script = "test {slot} = 1 && mkdir DIR/once && wrong=--shutdown-listener; exec POOLMASTER worker $wrong";
+    let mut m = slotted(port, &format!("command = [\"sh\", \"-c\", \"{script}\"]\nworkers = 3")).start().ready();
+    let why = |m: &Master| m.request(r#"{"method":"listeners"}"#)["parameters"]["listeners"][0]["why"].clone();
+    m.log.wait_until("it is shut down", || (!why(&m).is_null()).then_some(()));
+    kill(pid_of(&m, 1), libc::SIGKILL);
+    m.log.wait_for("web:1 ready", 2);
+    assert_eq!((why(&m), m.takers()), (Value::Null, vec![0, 1, 2]));
+    let pids = (0..3).map(|slot| pid_of(&m, slot));
+    pids.for_each(|pid| kill(pid, libc::SIGSTOP));
+    let waiting: Vec<TcpStream> = (0..60).map(|_| asked(port)).collect();
+    m.log.wait_until("they wait at all three", || m.slots().iter().all(|s| s["queue"].as_u64() > Some(0)).then_some(()));
+    (0..3).for_each(|slot| kill(pid_of(&m, slot), libc::SIGCONT));
+    waiting.into_iter().for_each(|stream| assert!(answered(stream).contains("200 OK")));
+    assert_eq!(m.stop(), 0);
+}

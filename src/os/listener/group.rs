@@ -16,11 +16,15 @@ const LONGEST: usize = 4096;
 pub struct PortGroup {
     /// Where all of them listen, with the real port.
     address: ListenAddress,
-    /// The port was asked for by its number. Another is lost by whoever is shut down, and the kernel gives the next one (inet_csk_get_port).
-    fixed: bool,
+    /// The member whose port the kernel chose. It is lost by whoever is shut down, and the next one is another (inet_csk_get_port).
+    loose: Option<u32>,
     /// In the order of the kernel's array: one that comes is the last, and the last takes the place of one that goes
     /// (reuseport_add_sock, __reuseport_detach_sock in net/core/sock_reuseport.c).
     members: Vec<(u32, Rc<Listening>)>,
+    /// Those that somebody who holds them has shut down: out of the kernel's array.
+    lost: Vec<(u32, Rc<Listening>)>,
+    /// Several were at once: the order of the others is not known any more, and the kernel picks.
+    disordered: bool,
     /// Indexes that the attached program picks from; `None`: no program, the kernel picks by address.
     picks: Option<Vec<usize>>,
 }
@@ -29,11 +33,13 @@ impl PortGroup {
     /// Opens the first member. The port must be nobody else's, not even another group's of ours.
     pub fn found(spec: &ListenSpec, number: u32) -> Result<PortGroup, ListenError> {
         let first = Listening::open_as(spec, Place::Founder)?;
-        let fixed = match spec.address {
-            ListenAddress::Tcp { addr, .. } | ListenAddress::Udp { addr, .. } => addr.port() != 0,
-            _ => false,
+        let address = first.local_addr().clone();
+        let loose = match spec.address {
+            ListenAddress::Tcp { addr, .. } | ListenAddress::Udp { addr, .. } => (addr.port() == 0).then_some(number),
+            _ => None,
         };
-        Ok(PortGroup { address: first.local_addr().clone(), fixed, members: vec![(number, Rc::new(first))], picks: None })
+        let members = vec![(number, Rc::new(first))];
+        Ok(PortGroup { address, loose, members, lost: Vec::new(), disordered: false, picks: None })
     }
 
     /// Where they listen.
@@ -54,12 +60,57 @@ impl PortGroup {
 
     /// A member.
     pub fn get(&self, number: u32) -> Option<&Rc<Listening>> {
-        self.members.iter().find(|(n, _)| *n == number).map(|(_, listening)| listening)
+        self.members().find(|(n, _)| *n == number).map(|(_, listening)| listening)
     }
 
     /// All members, in no order that matters.
     pub fn members(&self) -> impl Iterator<Item = (u32, &Rc<Listening>)> {
-        self.members.iter().map(|(number, listening)| (*number, listening))
+        self.members.iter().chain(&self.lost).map(|(number, listening)| (*number, listening))
+    }
+
+    /// Looks which of these somebody who holds them has shut down: the kernel's array has become another.
+    pub fn notice(&mut self, suspected: impl Fn(u32) -> bool) {
+        // Of UDP such a socket stays where it is.
+        if matches!(self.address, ListenAddress::Udp { .. }) {
+            return;
+        }
+        let here = (0..).zip(&self.members);
+        let gone: Vec<usize> = here.filter(|(_, (n, l))| suspected(*n) && !l.state_listening()).map(|(at, _)| at).collect();
+        if gone.is_empty() {
+            return;
+        }
+        // Those at the end leave no gap for others, whichever of them went first.
+        let left = self.members.len() - gone.len();
+        self.disordered |= gone.len() > 1 && gone.iter().any(|at| *at < left);
+        for at in gone.into_iter().rev() {
+            let member = self.members.swap_remove(at);
+            self.lost.push(member);
+        }
+        self.disordered &= left > 1;
+        // What is attached is meant for other indexes; with the last one the program went as well.
+        self.picks = if left == 0 { None } else { Some(Vec::new()) };
+    }
+
+    /// Opens the queue of a member that was shut down anew. It is not picked before the next [`PortGroup::direct`].
+    pub fn revive(&mut self, number: u32, backlog: u32) -> io::Result<()> {
+        let Some(at) = self.lost.iter().position(|(n, _)| *n == number) else { return Ok(()) };
+        if self.loose == Some(number) {
+            return Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL));
+        }
+        self.keep_to_members();
+        let (_, listening) = self.lost.swap_remove(at);
+        let opened = listening.set_backlog(backlog);
+        let to = if opened.is_ok() { &mut self.members } else { &mut self.lost };
+        to.push((number, listening));
+        opened
+    }
+
+    /// Without a program the kernel would pick one that comes from the moment that it listens. Where that cannot be helped, it is told of at
+    /// the next [`PortGroup::direct`].
+    fn keep_to_members(&mut self) {
+        if self.picks.is_none() && !self.disordered {
+            let _ = self.pick(Some((0..self.members.len()).collect()));
+        }
     }
 
     /// Opens one more. It is not picked before the next [`PortGroup::direct`].
@@ -67,10 +118,7 @@ impl PortGroup {
         // Alone, it would have the port to itself again.
         let place = if self.members.is_empty() { Place::Founder } else { Place::Joiner };
         let spec = ListenSpec { address: self.address.clone(), ..spec.clone() };
-        if self.picks.is_none() {
-            // The kernel would pick it from the moment that it listens. Where that cannot be helped, it is told of at the next `direct`.
-            let _ = self.pick(Some((0..self.members.len()).collect()));
-        }
+        self.keep_to_members();
         let listening = Listening::open_as(&spec, place)?;
         self.members.push((number, Rc::new(listening)));
         Ok(())
@@ -80,7 +128,7 @@ impl PortGroup {
     /// Connections that have begun stay where they are. Without any of them, or with all: to all, as the kernel likes.
     pub fn direct(&mut self, takes: impl Fn(u32) -> bool) -> io::Result<()> {
         let some = self.indexes(takes);
-        let all = some.is_empty() || some.len() == self.members.len();
+        let all = self.disordered || some.is_empty() || some.len() == self.members.len();
         self.pick((!all).then_some(some))
     }
 
@@ -91,24 +139,26 @@ impl PortGroup {
         ended.and(self.direct(takes))
     }
 
-    /// Refuses those who wait at a member, as [`PortGroup::leave`] does, and opens its queue anew. UDP has none; and without a fixed port they
-    /// have to wait.
+    /// Refuses those who wait at a member, as [`PortGroup::leave`] does, and opens its queue anew. UDP has none; and where the kernel chose
+    /// the port they have to wait.
     pub fn empty(&mut self, number: u32, backlog: u32, takes: impl Fn(u32) -> bool) -> io::Result<()> {
-        if !self.fixed || matches!(self.address, ListenAddress::Udp { .. }) {
+        if self.loose == Some(number) || matches!(self.address, ListenAddress::Udp { .. }) {
             return Ok(());
         }
         let (gone, ended) = self.end(number, &takes);
         let Some(gone) = gone else { return ended };
+        self.lost.push((number, gone));
         // As for one that joins: now it is the last one of the kernel's array.
-        let others = self.indexes(&takes);
-        let kept = if others.is_empty() { Ok(()) } else { self.pick(Some(others)) };
-        let opened = gone.set_backlog(backlog);
-        self.members.push((number, gone));
+        let kept = self.direct(&takes);
+        let opened = self.revive(number, backlog);
         ended.and(kept).and(opened).and(self.direct(takes))
     }
 
     /// Takes a member out of the kernel's array. The others go on, whatever fails.
     fn end(&mut self, number: u32, takes: impl Fn(u32) -> bool) -> (Option<Rc<Listening>>, io::Result<()>) {
+        // Somebody else did it before.
+        self.notice(|n| n == number);
+        self.lost.retain(|(n, _)| *n != number);
         let Some(at) = self.members.iter().position(|(n, _)| *n == number) else { return (None, Ok(())) };
         let last = self.members.len() - 1;
         let mut steered = Ok(());
@@ -116,7 +166,7 @@ impl PortGroup {
             // The last one's index is about to change: meanwhile only those whose index does not.
             let staying = (0..last).zip(&self.members).filter(|(index, (n, _))| *index != at && takes(*n));
             let staying: Vec<usize> = staying.map(|(index, _)| index).collect();
-            if !staying.is_empty() {
+            if !staying.is_empty() && !self.disordered {
                 steered = self.pick(Some(staying));
             }
         }
@@ -124,10 +174,11 @@ impl PortGroup {
         // Not by closing it: workers may hold it still, and for as long the kernel would keep its place.
         // SAFETY: acts on an open socket.
         let ended = match check(unsafe { libc::shutdown(gone.as_fd().as_raw_fd(), libc::SHUT_RDWR) }) {
-            // Somebody else did it before.
+            // UDP: it is done all the same.
             Err(e) if e.raw_os_error() != Some(libc::ENOTCONN) => Err(e),
             _ => steered,
         };
+        self.disordered &= self.members.len() > 1;
         (Some(gone), ended)
     }
 

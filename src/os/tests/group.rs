@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 
 use super::support::soon as soon_ok;
@@ -136,6 +136,46 @@ fn one_that_is_emptied_refuses_who_waits_there_and_takes_anew() {
         assert!(!empty(group.get(at).unwrap()).is_empty());
         drop(client);
     }
+}
+
+fn shut(group: &PortGroup, number: u32) {
+    let worker = TcpListener::from(group.get(number).unwrap().as_fd().try_clone_to_owned().unwrap());
+    nix::sys::socket::shutdown(worker.as_fd().as_raw_fd(), nix::sys::socket::Shutdown::Both).unwrap();
+}
+
+#[test]
+fn one_that_a_worker_shuts_down_misleads_nobody_and_comes_back() {
+    let mut group = group(&tcp("127.0.0.1:0"), 5);
+    let place = place(&group);
+    let only = |group: &mut PortGroup, at: u32| {
+        group.direct(|number| number == at).unwrap();
+        let clients: Vec<TcpStream> = (0..8).map(|_| TcpStream::connect(place).unwrap()).collect();
+        assert!(soon(|| queues(group, 5).iter().sum::<u32>() == 8));
+        assert_eq!(group.waiting(at), Some(8), "{:?}", queues(group, 5));
+        assert_eq!(empty(group.get(at).unwrap()).len(), clients.len());
+    };
+    group.direct(|number| number > 1).unwrap();
+    shut(&group, 1);
+    group.notice(|_| true);
+    assert!(!group.takes(1) && group.get(1).is_some());
+    [0, 2, 3, 4].into_iter().for_each(|at| only(&mut group, at));
+    group.revive(1, 128).unwrap();
+    (0..5).for_each(|at| only(&mut group, at));
+    // One that leaves after it was shut down is gone as any other.
+    shut(&group, 2);
+    group.leave(2, |_| true).unwrap();
+    assert!(group.get(2).is_none());
+    [0, 1, 3, 4].into_iter().for_each(|at| only(&mut group, at));
+    // Two at once: who is where is not known, and all take.
+    shut(&group, 0);
+    shut(&group, 3);
+    group.notice(|_| true);
+    group.direct(|number| number == 1).unwrap();
+    assert!(group.takes(1) && group.takes(4));
+    group.leave(4, |_| true).unwrap();
+    group.join(&tcp("127.0.0.1:0"), 4).unwrap();
+    group.revive(3, 128).unwrap();
+    [1, 3, 4].into_iter().for_each(|at| only(&mut group, at));
 }
 
 #[test]
