@@ -7,21 +7,21 @@ use super::master::Master;
 use super::sockets::{self, Opened, Socket};
 use super::start::StartError;
 use crate::config::spec::Listener;
-use crate::supervisor::signal_name;
+use crate::supervisor::{Time, signal_name};
 
 /// Between two tries for an address that is in use. Each asks the whole host who has it.
 const BIND_PAUSE: Duration = Duration::from_millis(500);
 
 impl Master {
-    /// Opens a listener. At the start of the master, whoever has its address may be about to leave it, as one that is being restarted.
+    /// Opens a listener. At the start of the master, whoever has its address may be about to leave it, as one that is being restarted: it is
+    /// tried again until then.
     pub(super) fn open_listener(
         &mut self,
         pool: &str,
         listener: &Listener,
         open: &mut Vec<Rc<Socket>>,
-        patience: Duration,
+        until: Time,
     ) -> Result<Opened, StartError> {
-        let until = Master::now() + patience;
         let mut told = false;
         loop {
             let cause = match sockets::open(pool, listener, open, &mut self.handed) {
@@ -39,7 +39,7 @@ impl Master {
                     pool,
                     "listener {}: {cause}; trying again for {} (master.bind_retry)",
                     listener.name,
-                    crate::supervisor::human(patience)
+                    crate::supervisor::human(self.config.bind_retry)
                 );
             }
             if let Some(signal) = self.told_to_end((until - now).min(BIND_PAUSE)) {

@@ -30,6 +30,13 @@ pub(super) struct Slots {
     spec: RefCell<ListenSpec>,
 }
 
+impl Slots {
+    /// The length of each queue.
+    pub(super) fn backlog(&self) -> u32 {
+        self.spec.borrow().backlog
+    }
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
         // A start holds it for a moment; such a socket has no file.
@@ -131,7 +138,8 @@ pub(super) fn open(pool: &str, config: &Listener, open: &mut Vec<Rc<Socket>>, ha
     let wanted = address_of(&config.address);
     if let Some(same) = open.iter().find(|socket| socket.serves(config, wanted.as_ref(), &origin)) {
         let spec = spec_of(config, same.listening.local_addr().clone())?;
-        if same.slots.is_some() != config.reuseport {
+        // One that is handed over is one socket, whatever is wanted.
+        if same.slots.is_some() != config.reuseport && same.inherited.is_none() {
             return Err(OpenError::Kind { address: spec.address.to_string(), reuseport: config.reuseport });
         }
         return Ok(Opened { socket: Rc::clone(same), spec });
@@ -147,6 +155,13 @@ pub(super) fn open(pool: &str, config: &Listener, open: &mut Vec<Rc<Socket>>, ha
     let (listening, slots, spec, name) = match (inherited, wanted) {
         (Some((inherited, address)), _) => {
             let spec = spec_of(config, address)?;
+            if config.reuseport {
+                tracing::warn!(
+                    pool,
+                    "listener {}: reuseport has no effect: all slots have the one that the master was started with",
+                    config.name
+                );
+            }
             (Rc::new(Listening::adopt(inherited.fd, &spec).map_err(Box::new)?), None, spec, Some(inherited.name))
         }
         (None, Some(wanted)) if config.reuseport => {
@@ -173,9 +188,14 @@ impl Socket {
     /// What a worker in this slot is given. A slot that has no socket yet gets one.
     pub(super) fn of_slot(&self, slot: u32) -> Result<Rc<Listening>, ListenError> {
         let Some(slots) = &self.slots else { return Ok(Rc::clone(&self.listening)) };
-        let mut group = slots.group.borrow_mut();
+        let (mut group, spec) = (slots.group.borrow_mut(), slots.spec.borrow());
         if group.get(slot).is_none() {
-            group.join(&slots.spec.borrow(), slot)?;
+            group.join(&spec, slot)?;
+        }
+        // The worker before may have shut it down, which is nobody else's loss here.
+        group.notice(|other| other == slot);
+        if let Err(e) = group.revive(slot, spec.backlog) {
+            tracing::warn!(slot, "listener {}: cannot open the queue of the slot anew: {e}", group.local_addr());
         }
         Ok(group.get(slot).map_or_else(|| Rc::clone(&self.listening), Rc::clone))
     }

@@ -299,10 +299,12 @@ impl Master {
         self.handed.keep_for(&config.pools);
         let mut runs = BTreeMap::new();
         let mut opened = Vec::new();
+        // One patience for all of them: a master of the same config leaves them together.
+        let patient_until = Master::now() + config.master.bind_retry;
         for pool in &config.pools {
             let mut sockets = Vec::new();
             for listener in &pool.listeners {
-                let one = self.open_listener(&pool.spec.name, listener, &mut open, config.master.bind_retry)?;
+                let one = self.open_listener(&pool.spec.name, listener, &mut open, patient_until)?;
                 sockets.push(Rc::clone(&one.socket));
                 opened.push(one);
             }

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::master::Master;
+use super::pools::PoolRun;
 use super::sockets::{FIRST, Slots, Socket};
-use crate::supervisor::{Event, KILL, PoolId, Reason, Scope, Time, WorkerId, WorkerState, WorkerView, count};
+use crate::supervisor::{Event, KILL, PoolId, Reason, Scope, Time, WorkerId, WorkerState, count};
 
 /// Between two looks at a queue.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -47,42 +48,90 @@ impl Steering {
     }
 }
 
-/// The slots that new connections go to: those with a ready worker; as long as there is none, those that will have one; without any, the
-/// first, where they wait.
-fn takers(workers: &[WorkerView<'_>]) -> BTreeSet<u32> {
-    let wanted = || workers.iter().filter(|w| w.stopping.is_none());
-    let ready: BTreeSet<u32> =
-        wanted().filter(|w| matches!(w.state, WorkerState::Ready | WorkerState::Good)).map(|w| w.id.slot).collect();
-    if !ready.is_empty() {
-        return ready;
+/// Who uses a listener, by slot.
+#[derive(Default)]
+struct Users {
+    /// Of a ready worker.
+    ready: BTreeSet<u32>,
+    /// Of any worker that is wanted.
+    coming: BTreeSet<u32>,
+    /// Of a process that has its socket.
+    held: BTreeSet<u32>,
+    /// Pools that start workers with it.
+    pools: Vec<PoolId>,
+}
+
+impl Users {
+    /// New connections go to slots with a ready worker; as long as there is none, to those that will have one; without any, to the first,
+    /// where they wait.
+    fn takes(&self, slot: u32) -> bool {
+        match (self.ready.is_empty(), self.coming.is_empty()) {
+            (false, _) => self.ready.contains(&slot),
+            (true, false) => self.coming.contains(&slot),
+            (true, true) => slot == FIRST,
+        }
     }
-    let coming: BTreeSet<u32> = wanted().map(|w| w.id.slot).collect();
-    if coming.is_empty() { BTreeSet::from([FIRST]) } else { coming }
 }
 
 impl Master {
-    /// The sockets of a pool's slots, those of an earlier config included as long as a worker has them.
+    /// The listeners with a socket for each slot that a pool's workers have, those of an earlier config included.
     fn slotted(&self, pool: PoolId) -> Vec<Rc<Socket>> {
-        let current = self.runs.get(&pool).into_iter().flat_map(|run| run.sockets.iter());
+        let current = self.runs.get(&pool);
         let mut found: Vec<Rc<Socket>> = Vec::new();
-        for socket in current.filter(|socket| socket.slots.is_some()) {
-            found.push(Rc::clone(socket));
+        let earlier = self
+            .processes
+            .all()
+            .map(|p| (p.id.pool, &p.run))
+            .filter(|(of, run)| *of == pool && current.is_none_or(|current| !Rc::ptr_eq(run, current)));
+        for socket in current.into_iter().chain(earlier.map(|(_, run)| run)).flat_map(|run| &run.sockets) {
+            if socket.slots.is_some() && !found.iter().any(|other| Rc::ptr_eq(other, socket)) {
+                found.push(Rc::clone(socket));
+            }
         }
         found
+    }
+
+    /// Who uses it: workers of any pool and any config, for a pool may have got it from another.
+    fn users(&self, socket: &Rc<Socket>) -> Users {
+        let has = |run: &PoolRun| run.sockets.iter().any(|other| Rc::ptr_eq(other, socket));
+        let mut users = Users::default();
+        let mut pools = BTreeSet::new();
+        for process in self.processes.all().filter(|process| has(&process.run)) {
+            users.held.insert(process.id.slot);
+            pools.insert(process.id.pool);
+        }
+        users.pools = self.runs.iter().filter(|(_, run)| has(run)).map(|(pool, _)| *pool).collect();
+        pools.extend(&users.pools);
+        for worker in pools.iter().flat_map(|pool| self.core.workers(*pool)).filter(|worker| worker.stopping.is_none()) {
+            let started = self.processes.of(worker.id).map(|process| has(&process.run));
+            if started.unwrap_or_else(|| users.pools.contains(&worker.id.pool)) {
+                users.coming.insert(worker.id.slot);
+                if matches!(worker.state, WorkerState::Ready | WorkerState::Good) {
+                    users.ready.insert(worker.id.slot);
+                }
+            }
+        }
+        users
+    }
+
+    /// A worker in this slot is or will be there for those who wait at its socket.
+    fn is_served(&self, slot: u32, users: &Users) -> bool {
+        users.takes(slot) || users.coming.contains(&slot) || users.pools.iter().any(|pool| self.core.wants(*pool, slot))
     }
 
     /// Sends new connections where they are served, and closes the sockets of slots that are gone.
     pub(super) fn steer(&mut self) {
         while let Some(pool) = self.steering.changed.pop_first() {
-            let sockets = self.slotted(pool);
-            if sockets.is_empty() {
-                continue;
-            }
-            let workers = self.core.workers(pool);
-            let takers = takers(&workers);
-            let takes = |slot: u32| takers.contains(&slot);
-            for slots in sockets.iter().filter_map(|socket| socket.slots.as_ref()) {
-                let failed = slots.group.borrow_mut().direct(takes).err();
+            let sockets: Vec<(Rc<Socket>, Users)> =
+                self.slotted(pool).into_iter().map(|socket| (Rc::clone(&socket), self.users(&socket))).collect();
+            for (socket, users) in &sockets {
+                let Some(slots) = &socket.slots else { continue };
+                let failed = {
+                    let mut group = slots.group.borrow_mut();
+                    // At its end a worker may shut down what it has.
+                    group.notice(|slot| !users.coming.contains(&slot));
+                    group.direct(|slot| users.takes(slot)).err()
+                };
                 if let Some(e) = failed
                     && self.steering.told.insert(pool)
                 {
@@ -91,23 +140,19 @@ impl Master {
                         "cannot keep new connections from slots that are not ready: {e}; the kernel spreads them over all slots"
                     );
                 }
-                self.close_unused(pool, slots, takes);
+                self.close_unused(pool, slots, users);
             }
+            self.let_go_of_the_needless(pool, &sockets);
         }
     }
 
     /// Closes the sockets of slots that nobody wants and no process has.
-    fn close_unused(&self, pool: PoolId, slots: &Slots, takes: impl Fn(u32) -> bool + Copy) {
-        let unwanted = |slot: &u32| *slot != FIRST && !self.core.wants(pool, *slot);
-        let mut unused: BTreeSet<u32> = slots.group.borrow().members().map(|(slot, _)| slot).filter(unwanted).collect();
-        if unused.is_empty() {
-            return;
-        }
-        for process in self.processes.all().filter(|process| process.id.pool == pool) {
-            unused.remove(&process.id.slot);
-        }
-        for slot in unused {
-            let waiting = slots.group.borrow().waiting(slot).unwrap_or(0);
+    fn close_unused(&self, pool: PoolId, slots: &Slots, users: &Users) {
+        let mut group = slots.group.borrow_mut();
+        let unused = |slot: u32| !users.held.contains(&slot) && !self.is_served(slot, users);
+        let gone: Vec<u32> = group.members().map(|(slot, _)| slot).filter(|slot| unused(*slot)).collect();
+        for slot in gone {
+            let waiting = group.waiting(slot).unwrap_or(0);
             if waiting > 0 {
                 tracing::warn!(
                     pool = self.name_of(pool),
@@ -116,69 +161,88 @@ impl Master {
                     count(waiting as usize, "connection")
                 );
             }
-            if let Err(e) = slots.group.borrow_mut().leave(slot, takes) {
+            let closed = match slot {
+                // It stays with the listener.
+                FIRST if waiting == 0 => Ok(()),
+                FIRST => group.empty(slot, slots.backlog(), |slot| users.takes(slot)),
+                _ => group.leave(slot, |slot| users.takes(slot)),
+            };
+            if let Err(e) = closed {
                 tracing::warn!(pool = self.name_of(pool), slot, "cannot close its socket in order: {e}");
             }
         }
     }
 
-    /// The first stop signal to a worker that alone serves the queue of its slot is held back until nobody waits there. True: it is.
+    /// The first stop signal to a worker that serves sockets of its slot is held back until nobody waits there. True: it is.
     pub(super) fn gate_of_queue(&mut self, worker: WorkerId, signal: i32, scope: Scope) -> bool {
-        if let Some(held) = self.steering.draining.remove(&worker) {
-            // A harder one comes first.
-            self.facts.push_back(Event::Signalled { worker, signal: held.signal });
+        if let Some(held) = self.steering.draining.get(&worker).map(|drain| drain.signal) {
+            // A harder one comes first; one that is merely passed on changes nothing.
+            if self.processes.of(worker).is_none_or(|process| process.is_stopped_by(signal)) {
+                self.steering.draining.remove(&worker);
+                self.facts.push_back(Event::Signalled { worker, signal: held });
+            }
             return false;
         }
-        let sockets = self.slotted(worker.pool);
-        if sockets.is_empty() || signal == KILL {
+        let Some(process) = self.processes.of(worker) else { return false };
+        let first = process.run.config.spec.stop.first().is_some_and(|step| step.signal == signal);
+        let slotted = process.run.sockets.iter().any(|socket| socket.slots.is_some());
+        if !slotted || !first || signal == KILL || process.exited || process.told_to_stop || self.core.is_ending_quickly() {
             return false;
         }
-        let goes = |reason: Option<Reason>| matches!(reason, Some(Reason::ScaleDown | Reason::Stopped | Reason::Parked));
-        let workers = self.core.workers(worker.pool);
-        let served = workers.iter().any(|w| w.id == worker && goes(w.stopping) && w.ready_at.is_some());
-        // Of the slot's two, the other one serves on.
-        let alone = !workers.iter().any(|w| w.id.slot == worker.slot && w.id != worker && w.stopping.is_none());
-        let first = self.processes.of(worker).is_some_and(|p| {
-            !p.exited && !p.told_to_stop && p.run.config.spec.stop.first().is_some_and(|step| step.signal == signal)
-        });
-        // Who waits at the last socket of all waits for the pool's return.
-        let takers = takers(&workers);
-        if !served || !alone || !first || takers.contains(&worker.slot) {
+        let Some(view) = self.core.worker(worker) else { return false };
+        let goes = [Reason::ScaleDown, Reason::Replaced, Reason::Stopped, Reason::Parked, Reason::Removed];
+        if view.ready_at.is_none() || !view.stopping.is_some_and(|reason| goes.contains(&reason)) {
             return false;
         }
-        // Its own time to stop runs already: half of it is left for the stop itself.
-        let half = self.processes.of(worker).and_then(|p| p.run.config.spec.stop.first().map(|step| step.wait / 2));
-        let longest = self.config.spec.linger.max(HANDSHAKE).min(half.unwrap_or(Duration::ZERO));
         let now = Master::now();
-        let drain = Drain { signal, scope, from: now + HANDSHAKE.min(longest), until: now + longest };
-        self.steering.draining.insert(worker, drain);
+        // What is left of its time is for the worker itself: it is asked to stop before it is told by KILL.
+        let most = view.deadline.map_or(Duration::MAX, |at| (at - now) / 2);
+        let until = now + self.config.spec.linger.max(HANDSHAKE).min(most);
+        self.steering.draining.insert(worker, Drain { signal, scope, from: (now + HANDSHAKE).min(until), until });
         self.steering.look_at = Some(self.steering.look_at.map_or(now + PAUSE, |at| at.min(now + PAUSE)));
+        // At the end of this turn it is seen whether there is anything to wait for.
         self.steering.changed(worker.pool);
         true
+    }
+
+    /// Sends the stop signals to workers whose sockets somebody else serves, or will.
+    fn let_go_of_the_needless(&mut self, pool: PoolId, sockets: &[(Rc<Socket>, Users)]) {
+        let alone = |worker: &WorkerId| {
+            let run = self.processes.of(*worker).map(|process| &process.run);
+            let has = |socket: &Rc<Socket>| run.is_some_and(|run| run.sockets.iter().any(|other| Rc::ptr_eq(other, socket)));
+            sockets.iter().any(|(socket, users)| has(socket) && !self.is_served(worker.slot, users))
+        };
+        let of_pool = self.steering.draining.keys().filter(|worker| worker.pool == pool);
+        let needless: Vec<WorkerId> = of_pool.filter(|worker| !alone(worker)).copied().collect();
+        self.end_drains(needless);
+    }
+
+    fn end_drains(&mut self, workers: Vec<WorkerId>) {
+        for worker in workers {
+            if let Some(Drain { signal, scope, .. }) = self.steering.draining.remove(&worker) {
+                self.signal_past_queue(worker, signal, scope);
+            }
+        }
     }
 
     /// Looks whether somebody still waits for a worker that is to stop.
     pub(super) fn look_at_drains(&mut self) {
         let now = Master::now();
-        if self.steering.look_at.is_none_or(|at| at > now) {
+        let hurry = self.core.is_ending_quickly();
+        if self.steering.look_at.is_none_or(|at| at > now && !hurry) {
             return;
         }
         let done = |worker: &WorkerId, drain: &Drain| {
             let waiting = || {
-                let sockets = self.slotted(worker.pool);
-                let slots = sockets.iter().filter_map(|socket| socket.slots.as_ref());
-                slots.filter_map(|slots| slots.group.borrow().waiting(worker.slot)).sum::<u32>()
+                let sockets = self.processes.of(*worker).into_iter().flat_map(|process| &process.run.sockets);
+                let slots = sockets.filter_map(|socket| socket.slots.as_ref());
+                slots.filter_map(|slots| slots.group.borrow().waiting(worker.slot)).any(|waiting| waiting > 0)
             };
-            // At the end of all, the queues were served before this one's turn, or are not to be.
-            self.core.is_ending() || drain.until <= now || (drain.from <= now && waiting() == 0)
+            hurry || drain.until <= now || (drain.from <= now && !waiting())
         };
-        let done: Vec<WorkerId> =
-            self.steering.draining.iter().filter(|(worker, drain)| done(worker, drain)).map(|(worker, _)| *worker).collect();
-        for worker in done {
-            if let Some(Drain { signal, scope, .. }) = self.steering.draining.remove(&worker) {
-                self.signal_past_queue(worker, signal, scope);
-            }
-        }
+        let draining = self.steering.draining.iter();
+        let done: Vec<WorkerId> = draining.filter(|(worker, drain)| done(worker, drain)).map(|(worker, _)| *worker).collect();
+        self.end_drains(done);
         self.steering.look_at = (!self.steering.draining.is_empty()).then(|| now + PAUSE);
     }
 

@@ -37,6 +37,13 @@ pub(super) struct Ending {
     lingering: bool,
 }
 
+impl Ending {
+    /// Harder than gracefully.
+    pub(super) fn is_quick(&self) -> bool {
+        self.manner > Manner::Graceful
+    }
+}
+
 impl Supervisor {
     /// A stop signal to the master: begins the shutdown, or makes it one step harder.
     pub(super) fn stop_signal(&mut self, now: Time, first: Manner, name: &str, sender: Sender, out: &mut Vec<Action>) {

@@ -121,7 +121,12 @@ impl Supervisor {
 
     /// Is this slot of the pool to have a worker?
     pub fn wants(&self, pool: PoolId, slot: u32) -> bool {
-        self.pools.get(&pool).is_some_and(|pool| pool.wants(slot))
+        self.pools.get(&pool).is_some_and(|pool| pool.has_slot(slot))
+    }
+
+    /// One worker.
+    pub fn worker(&self, id: WorkerId) -> Option<WorkerView<'_>> {
+        self.pools.get(&id.pool)?.worker_view(id)
     }
 
     /// One pool.
@@ -132,6 +137,11 @@ impl Supervisor {
     /// The master is shutting down.
     pub fn is_ending(&self) -> bool {
         self.ending.is_some()
+    }
+
+    /// It does so quickly, or at once: nothing is waited for that can be left out.
+    pub fn is_ending_quickly(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.is_quick())
     }
 
     pub(super) fn cx<'a>(&'a mut self, now: Time, out: &'a mut Vec<Action>) -> Cx<'a> {

@@ -174,6 +174,28 @@ fn a_stop_waits_for_its_hook_and_no_longer_than_it_may() {
 }
 
 #[test]
+fn a_quick_stop_does_not_wait_for_the_hook_of_a_graceful_one() {
+    let s = setup(
+        "[pool.a]\ncommand = [\"sh\", \"-c\", \"trap 'echo stopped; exit 0' TERM; echo up; while :; do read -r x < DIR/never; done\"]\n\
+         log.stdout = \"capture\"\nready = \"exec\"\nquick_timeout = \"20s\"\n\
+         hooks = { pre_stop = [\"sh\", \"-c\", \"echo leaving; exec sleep 1000\"], timeout = \"5m\" }\n",
+    );
+    gate(&s.path("never"));
+    let mut m = s.master("graceful_timeout = \"5m\"").start().ready();
+    m.log.wait_for("| up", 1);
+    m.ok(&["stop", "a", "--no-wait"]);
+    m.log.wait_for("hook pre_stop | leaving", 1);
+    // Merely passed on: it changes nothing.
+    m.ok(&["kill", "-s", "WINCH", "a:0"]);
+    assert_eq!(m.log.count("| stopped"), 0);
+    m.signal(libc::SIGINT);
+    m.log.wait_for("| stopped", 1);
+    assert_eq!(m.log.count("SIGKILL"), 0);
+    assert_eq!(m.wait().code(), Some(0));
+    m.assert_nothing_left();
+}
+
+#[test]
 fn orders_while_a_hook_holds_a_start_back_have_their_effect() {
     let s = setup(
         "[pool.a]\ncommand = \"sleep 1000\"\nworkers = 2\nhooks.pre_start = [\"sleep\", \"1000\"]\n\

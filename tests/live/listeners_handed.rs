@@ -253,3 +253,18 @@ fn what_is_announced_for_somebody_else_is_left_alone() {
     assert!(told.contains("cannot take inherit:web"), "{told}");
     assert_eq!(m.stop(), 0);
 }
+
+#[test]
+fn one_that_is_handed_over_stays_one_socket_where_each_slot_would_have_its_own() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let pool = format!(
+        "[pool.web]\ncommand = \"POOLMASTER worker\"\nworkers = 2\nlisten.http = {{ address = \"127.0.0.1:{port}\", reuseport = true }}\n"
+    );
+    let mut m = handed(setup(&pool), &[listener.as_raw_fd()], None).start().ready();
+    drop(listener);
+    m.log.wait_for("all slots have the one that the master was started with", 1);
+    m.ok(&["reload"]);
+    assert!(get(port, "/").unwrap().contains("200 OK"));
+    assert_eq!(m.stop(), 0);
+}

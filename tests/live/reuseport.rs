@@ -70,7 +70,11 @@ fn each_slot_has_its_own_socket_and_keeps_it() {
 }
 
 fn pid_of(m: &Master, slot: usize) -> i32 {
-    i32::try_from(m.worker("web", slot)["pid"].as_i64().unwrap()).unwrap()
+    pid(&m.worker("web", slot))
+}
+
+fn pid(worker: &Value) -> i32 {
+    i32::try_from(worker["pid"].as_i64().unwrap()).unwrap()
 }
 
 fn asked(port: u16) -> TcpStream {
@@ -267,5 +271,161 @@ fn packets_of_udp_reach_all_slots() {
         assert_eq!(client.recv(&mut answer).unwrap(), 1);
         assert_eq!(answer[0], b'0');
     }
+    assert_eq!(m.stop(), 0);
+}
+
+/// The second of two workers stands still with clients at its socket, and is to go; its stop signal is held back.
+fn held_back(pool: &str, master: &str) -> (Master, i32, Vec<TcpStream>) {
+    let port = free_port();
+    let s = slotted(port, &format!("command = \"POOLMASTER worker\"\nworkers = 2\n{pool}"));
+    let m = s.master(master).start().ready();
+    let stopped = pid_of(&m, 1);
+    kill(stopped, libc::SIGSTOP);
+    let waiting: Vec<TcpStream> = (0..20).map(|_| asked(port)).collect();
+    m.log.wait_until("some wait there", || (m.slots()[1]["queue"].as_u64() > Some(0)).then_some(()));
+    m.ok(&["scale", "web", "1", "--no-wait"]);
+    m.log.wait_until("the slot takes no more", || (m.takers() == [0]).then_some(()));
+    assert!(!term_is_pending(stopped));
+    (m, stopped, waiting)
+}
+
+/// It was sent TERM, and has not been awake since. A process that is gone fails the test.
+fn term_is_pending(pid: i32) -> bool {
+    let pending = u64::from_str_radix(proc_status(pid)["ShdPnd"].trim(), 16).unwrap();
+    pending & 1 << (libc::SIGTERM - 1) != 0
+}
+
+#[test]
+fn a_worker_is_asked_to_stop_before_it_is_killed_however_long_its_queue_is() {
+    let (mut m, stopped, waiting) = held_back("graceful_timeout = \"3s\"", "linger = \"10s\"");
+    m.log.wait_until("it is asked", || term_is_pending(stopped).then_some(()));
+    m.log.wait_for("KILL", 1);
+    m.log.wait_until("it is gone", || (m.slots().len() == 1).then_some(()));
+    drop(waiting);
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn a_quick_stop_waits_for_no_queue() {
+    let (mut m, stopped, waiting) = held_back("quick_timeout = \"20s\"", "linger = \"60s\"\ngraceful_timeout = \"2m\"");
+    m.signal(libc::SIGINT);
+    m.log.wait_until("it is asked", || term_is_pending(stopped).then_some(()));
+    drop(waiting);
+    kill(stopped, libc::SIGCONT);
+    assert_eq!(m.wait().code(), Some(0));
+}
+
+#[test]
+fn another_signal_does_not_take_the_place_of_the_one_that_is_held_back() {
+    let (mut m, stopped, waiting) = held_back("graceful_timeout = \"2m\"", "linger = \"60s\"");
+    m.ok(&["kill", "-s", "WINCH", "web:1"]);
+    assert!(!term_is_pending(stopped));
+    kill(stopped, libc::SIGCONT);
+    waiting.into_iter().for_each(|stream| assert!(answered(stream).contains("200 OK")));
+    m.log.wait_until("it is gone", || (m.slots().len() == 1).then_some(()));
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn who_waits_at_the_first_slot_is_not_left_there_when_it_goes() {
+    let port = free_port();
+    let s = slotted(port, "command = \"POOLMASTER worker\"\nworkers = 2\nscale.remove = \"newest\"");
+    let mut m = s.master("linger = \"300ms\"").start().ready();
+    kill(pid_of(&m, 0), libc::SIGKILL);
+    m.log.wait_for("web:0 ready", 2);
+    let pid = pid_of(&m, 0);
+    kill(pid, libc::SIGSTOP);
+    let waiting: Vec<TcpStream> = (0..20).map(|_| asked(port)).collect();
+    m.log.wait_until("some wait there", || (m.slots()[0]["queue"].as_u64() > Some(0)).then_some(()));
+    m.ok(&["scale", "web", "1", "--no-wait"]);
+    m.log.wait_until("its time is over", || term_is_pending(pid).then_some(()));
+    kill(pid, libc::SIGKILL);
+    // Nobody comes to serve them: they are told, and not left to wait.
+    for mut stream in waiting {
+        let mut text = String::new();
+        assert!(
+            stream.read_to_string(&mut text).is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset)
+                || text.contains("200 OK")
+        );
+    }
+    m.log.wait_for("the slot is gone, and", 1);
+    (0..20).for_each(|_| assert!(answered(asked(port)).contains("200 OK")));
+    m.ok(&["scale", "web", "2"]);
+    assert_eq!(m.takers(), [0, 1]);
+    m.ok(&["stop", "web"]);
+    let waiting: Vec<TcpStream> = (0..4).map(|_| asked(port)).collect();
+    m.ok(&["start", "web"]);
+    waiting.into_iter().for_each(|stream| assert!(answered(stream).contains("200 OK")));
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn a_pool_under_another_name_takes_over_the_sockets_of_all_slots() {
+    let port = free_port();
+    let mut m = slotted(port, "command = \"POOLMASTER worker\"\nworkers = 3").start().ready();
+    let inodes = |m: &Master| m.slots().iter().map(|slot| slot["inode"].as_u64().unwrap()).collect::<Vec<u64>>();
+    let before = inodes(&m);
+    // The others go first.
+    let last = pid_of(&m, 0);
+    kill(last, libc::SIGSTOP);
+    let text = m.setup.pools().replace("pool.web", "pool.site");
+    m.rewrite(&text);
+    m.ok(&["reload", "--no-wait"]);
+    m.log.wait_for("exited with code 0", 2);
+    kill(last, libc::SIGCONT);
+    let pools = || m.request(r#"{"method":"status"}"#)["parameters"]["pools"].as_array().map(Vec::len);
+    m.log.wait_until("the old one is gone", || (pools() == Some(1)).then_some(()));
+    m.log.wait_until("all take", || (m.takers() == [0, 1, 2]).then_some(()));
+    assert_eq!(inodes(&m), before);
+    let of_workers: Vec<u64> = (0..3).flat_map(|slot| has(pid(&m.worker("site", slot)), &before)).collect();
+    assert_eq!(
+        (of_workers, &m.request(r#"{"method":"listeners"}"#)["parameters"]["listeners"][0]["why"]),
+        (before, &Value::Null)
+    );
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn an_address_that_is_left_is_served_by_the_workers_that_still_have_it() {
+    let (old, new) = (free_port(), free_port());
+    let command = |of: &str| {
+        format!(
+            "command = [\"sh\", \"-c\", \"test {{slot}} = {of} && never=--never-ready; exec POOLMASTER worker $never\"]\nworkers = 3\nstart_timeout = \"5m\""
+        )
+    };
+    let mut m = slotted(old, &command("9")).start().ready();
+    // The roll stands still at the second of the three.
+    let text = m.setup.pools().replace(&format!(":{old}"), &format!(":{new}")).replace("= 9", "= 1");
+    m.rewrite(&text);
+    m.ok(&["reload", "--no-wait"]);
+    m.log.wait_until("the first one is replaced", || answered_at(new).then_some(()));
+    m.log.wait_for("exited", 1);
+    for _ in 0..40 {
+        assert!(answered(asked(old)).contains("200 OK"));
+    }
+    m.signal(libc::SIGTERM);
+    assert_eq!(m.wait().code(), Some(0));
+}
+
+fn answered_at(port: u16) -> bool {
+    get(port, "/").is_ok_and(|text| text.contains("200 OK"))
+}
+
+#[test]
+fn a_socket_that_a_worker_shuts_down_is_open_again_for_the_next_one() {
+    let port = free_port();
+    let script = "test {slot} = 1 && mkdir DIR/once && wrong=--shutdown-listener; exec POOLMASTER worker $wrong";
+    let mut m = slotted(port, &format!("command = [\"sh\", \"-c\", \"{script}\"]\nworkers = 3")).start().ready();
+    let why = |m: &Master| m.request(r#"{"method":"listeners"}"#)["parameters"]["listeners"][0]["why"].clone();
+    m.log.wait_until("it is shut down", || (!why(&m).is_null()).then_some(()));
+    kill(pid_of(&m, 1), libc::SIGKILL);
+    m.log.wait_for("web:1 ready", 2);
+    assert_eq!((why(&m), m.takers()), (Value::Null, vec![0, 1, 2]));
+    let pids = (0..3).map(|slot| pid_of(&m, slot));
+    pids.for_each(|pid| kill(pid, libc::SIGSTOP));
+    let waiting: Vec<TcpStream> = (0..60).map(|_| asked(port)).collect();
+    m.log.wait_until("they wait at all three", || m.slots().iter().all(|s| s["queue"].as_u64() > Some(0)).then_some(()));
+    (0..3).for_each(|slot| kill(pid_of(&m, slot), libc::SIGCONT));
+    waiting.into_iter().for_each(|stream| assert!(answered(stream).contains("200 OK")));
     assert_eq!(m.stop(), 0);
 }

@@ -16,9 +16,15 @@ const LONGEST: usize = 4096;
 pub struct PortGroup {
     /// Where all of them listen, with the real port.
     address: ListenAddress,
+    /// The member whose port the kernel chose. It is lost by whoever is shut down, and the next one is another (inet_csk_get_port).
+    loose: Option<u32>,
     /// In the order of the kernel's array: one that comes is the last, and the last takes the place of one that goes
     /// (reuseport_add_sock, __reuseport_detach_sock in net/core/sock_reuseport.c).
     members: Vec<(u32, Rc<Listening>)>,
+    /// Those that somebody who holds them has shut down: out of the kernel's array.
+    lost: Vec<(u32, Rc<Listening>)>,
+    /// Several were at once: the order of the others is not known any more, and the kernel picks.
+    disordered: bool,
     /// Indexes that the attached program picks from; `None`: no program, the kernel picks by address.
     picks: Option<Vec<usize>>,
 }
@@ -27,7 +33,13 @@ impl PortGroup {
     /// Opens the first member. The port must be nobody else's, not even another group's of ours.
     pub fn found(spec: &ListenSpec, number: u32) -> Result<PortGroup, ListenError> {
         let first = Listening::open_as(spec, Place::Founder)?;
-        Ok(PortGroup { address: first.local_addr().clone(), members: vec![(number, Rc::new(first))], picks: None })
+        let address = first.local_addr().clone();
+        let loose = match spec.address {
+            ListenAddress::Tcp { addr, .. } | ListenAddress::Udp { addr, .. } => (addr.port() == 0).then_some(number),
+            _ => None,
+        };
+        let members = vec![(number, Rc::new(first))];
+        Ok(PortGroup { address, loose, members, lost: Vec::new(), disordered: false, picks: None })
     }
 
     /// Where they listen.
@@ -48,19 +60,65 @@ impl PortGroup {
 
     /// A member.
     pub fn get(&self, number: u32) -> Option<&Rc<Listening>> {
-        self.members.iter().find(|(n, _)| *n == number).map(|(_, listening)| listening)
+        self.members().find(|(n, _)| *n == number).map(|(_, listening)| listening)
     }
 
     /// All members, in no order that matters.
     pub fn members(&self) -> impl Iterator<Item = (u32, &Rc<Listening>)> {
-        self.members.iter().map(|(number, listening)| (*number, listening))
+        self.members.iter().chain(&self.lost).map(|(number, listening)| (*number, listening))
     }
 
-    /// Opens one more. While a program is attached, it is not picked before the next [`PortGroup::direct`].
+    /// Looks which of these somebody who holds them has shut down: the kernel's array has become another.
+    pub fn notice(&mut self, suspected: impl Fn(u32) -> bool) {
+        // Of UDP such a socket stays where it is.
+        if matches!(self.address, ListenAddress::Udp { .. }) {
+            return;
+        }
+        let here = (0..).zip(&self.members);
+        let gone: Vec<usize> = here.filter(|(_, (n, l))| suspected(*n) && !l.state_listening()).map(|(at, _)| at).collect();
+        if gone.is_empty() {
+            return;
+        }
+        // Those at the end leave no gap for others, whichever of them went first.
+        let left = self.members.len() - gone.len();
+        self.disordered |= gone.len() > 1 && gone.iter().any(|at| *at < left);
+        for at in gone.into_iter().rev() {
+            let member = self.members.swap_remove(at);
+            self.lost.push(member);
+        }
+        self.disordered &= left > 1;
+        // What is attached is meant for other indexes; with the last one the program went as well.
+        self.picks = if left == 0 { None } else { Some(Vec::new()) };
+    }
+
+    /// Opens the queue of a member that was shut down anew. It is not picked before the next [`PortGroup::direct`].
+    pub fn revive(&mut self, number: u32, backlog: u32) -> io::Result<()> {
+        let Some(at) = self.lost.iter().position(|(n, _)| *n == number) else { return Ok(()) };
+        if self.loose == Some(number) {
+            return Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL));
+        }
+        self.keep_to_members();
+        let (_, listening) = self.lost.swap_remove(at);
+        let opened = listening.set_backlog(backlog);
+        let to = if opened.is_ok() { &mut self.members } else { &mut self.lost };
+        to.push((number, listening));
+        opened
+    }
+
+    /// Without a program the kernel would pick one that comes from the moment that it listens. Where that cannot be helped, it is told of at
+    /// the next [`PortGroup::direct`].
+    fn keep_to_members(&mut self) {
+        if self.picks.is_none() && !self.disordered {
+            let _ = self.pick(Some((0..self.members.len()).collect()));
+        }
+    }
+
+    /// Opens one more. It is not picked before the next [`PortGroup::direct`].
     pub fn join(&mut self, spec: &ListenSpec, number: u32) -> Result<(), ListenError> {
         // Alone, it would have the port to itself again.
         let place = if self.members.is_empty() { Place::Founder } else { Place::Joiner };
         let spec = ListenSpec { address: self.address.clone(), ..spec.clone() };
+        self.keep_to_members();
         let listening = Listening::open_as(&spec, place)?;
         self.members.push((number, Rc::new(listening)));
         Ok(())
@@ -69,33 +127,64 @@ impl PortGroup {
     /// From now on new connections go to these members only, at random, and packets of UDP by their sender, so that those of one stay together.
     /// Connections that have begun stay where they are. Without any of them, or with all: to all, as the kernel likes.
     pub fn direct(&mut self, takes: impl Fn(u32) -> bool) -> io::Result<()> {
-        let some: Vec<usize> = (0..).zip(&self.members).filter(|(_, (number, _))| takes(*number)).map(|(at, _)| at).collect();
-        let all = some.is_empty() || some.len() == self.members.len();
+        let some = self.indexes(takes);
+        let all = self.disordered || some.is_empty() || some.len() == self.members.len();
         self.pick((!all).then_some(some))
     }
 
     /// Ends a member, whoever else holds it: what still waits in its queue is refused, or moved to the others where the kernel does that
     /// (net.ipv4.tcp_migrate_req). `takes` as for [`PortGroup::direct`]; nobody else is picked, not even in between.
     pub fn leave(&mut self, number: u32, takes: impl Fn(u32) -> bool) -> io::Result<()> {
-        let Some(at) = self.members.iter().position(|(n, _)| *n == number) else { return Ok(()) };
+        let (_, ended) = self.end(number, &takes);
+        ended.and(self.direct(takes))
+    }
+
+    /// Refuses those who wait at a member, as [`PortGroup::leave`] does, and opens its queue anew. UDP has none; and where the kernel chose
+    /// the port they have to wait.
+    pub fn empty(&mut self, number: u32, backlog: u32, takes: impl Fn(u32) -> bool) -> io::Result<()> {
+        if self.loose == Some(number) || matches!(self.address, ListenAddress::Udp { .. }) {
+            return Ok(());
+        }
+        let (gone, ended) = self.end(number, &takes);
+        let Some(gone) = gone else { return ended };
+        self.lost.push((number, gone));
+        // As for one that joins: now it is the last one of the kernel's array.
+        let kept = self.direct(&takes);
+        let opened = self.revive(number, backlog);
+        ended.and(kept).and(opened).and(self.direct(takes))
+    }
+
+    /// Takes a member out of the kernel's array. The others go on, whatever fails.
+    fn end(&mut self, number: u32, takes: impl Fn(u32) -> bool) -> (Option<Rc<Listening>>, io::Result<()>) {
+        // Somebody else did it before.
+        self.notice(|n| n == number);
+        self.lost.retain(|(n, _)| *n != number);
+        let Some(at) = self.members.iter().position(|(n, _)| *n == number) else { return (None, Ok(())) };
         let last = self.members.len() - 1;
+        let mut steered = Ok(());
         if at != last {
             // The last one's index is about to change: meanwhile only those whose index does not.
             let staying = (0..last).zip(&self.members).filter(|(index, (n, _))| *index != at && takes(*n));
             let staying: Vec<usize> = staying.map(|(index, _)| index).collect();
-            if !staying.is_empty() {
-                self.pick(Some(staying))?;
+            if !staying.is_empty() && !self.disordered {
+                steered = self.pick(Some(staying));
             }
         }
         let (_, gone) = self.members.swap_remove(at);
         // Not by closing it: workers may hold it still, and for as long the kernel would keep its place.
         // SAFETY: acts on an open socket.
-        let ended = check(unsafe { libc::shutdown(gone.as_fd().as_raw_fd(), libc::SHUT_RDWR) });
-        match ended {
-            // Somebody else did it before.
+        let ended = match check(unsafe { libc::shutdown(gone.as_fd().as_raw_fd(), libc::SHUT_RDWR) }) {
+            // UDP: it is done all the same.
             Err(e) if e.raw_os_error() != Some(libc::ENOTCONN) => Err(e),
-            _ => self.direct(takes),
-        }
+            _ => steered,
+        };
+        self.disordered &= self.members.len() > 1;
+        (Some(gone), ended)
+    }
+
+    /// Where these are in the array.
+    fn indexes(&self, wanted: impl Fn(u32) -> bool) -> Vec<usize> {
+        (0..).zip(&self.members).filter(|(_, (number, _))| wanted(*number)).map(|(at, _)| at).collect()
     }
 
     fn pick(&mut self, picks: Option<Vec<usize>>) -> io::Result<()> {
@@ -103,21 +192,26 @@ impl PortGroup {
             self.picks = None;
             return Ok(());
         };
+        let picks = picks.map(fitting);
         if self.picks == picks {
             return Ok(());
         }
-        match &picks {
-            Some(some) => {
-                let number = match self.address {
-                    ListenAddress::Udp { .. } => by_sender(),
-                    _ => at_random(),
-                };
-                attach(any.as_fd(), &mut program(number, self.members.len(), some)?)?;
-            }
-            None => detach(any.as_fd())?,
+        let Some(some) = &picks else {
+            detach(any.as_fd())?;
+            self.picks = None;
+            return Ok(());
+        };
+        let number = match self.address {
+            ListenAddress::Udp { .. } => by_sender(),
+            _ => at_random(),
+        };
+        let attached = program(number, some).and_then(|mut program| attach(any.as_fd(), &mut program));
+        if attached.is_err() {
+            // Better all of them than those of before, who may be gone. It fails where there is no program, and then nothing is to be done.
+            let _ = detach(any.as_fd());
         }
-        self.picks = picks;
-        Ok(())
+        self.picks = picks.filter(|_| attached.is_ok());
+        attached
     }
 }
 
@@ -151,16 +245,31 @@ fn by_sender() -> Vec<libc::sock_filter> {
     ]
 }
 
-/// One of these indexes out of so many, in rising order: the number counts those that are picked from, and each that is not moves it up by one.
-fn program(mut out: Vec<libc::sock_filter>, total: usize, picks: &[usize]) -> io::Result<Vec<libc::sock_filter>> {
+/// Runs of indexes below the last pick that are not picked: where each begins, and how long it is.
+fn gaps(picks: &[usize]) -> impl Iterator<Item = (usize, usize)> {
+    let ends = std::iter::once(0).chain(picks.iter().map(|pick| pick + 1));
+    ends.zip(picks).filter(|(from, pick)| from < *pick).map(|(from, pick)| (from, pick - from))
+}
+
+/// So many of them as a program has room for: those that are left out get nothing new. It takes thousands of members.
+fn fitting(mut picks: Vec<usize>) -> Vec<usize> {
+    let most = (LONGEST - by_sender().len() - 2) / 2;
+    let beyond = gaps(&picks).nth(most).map(|(from, _)| from);
+    if let Some(from) = beyond {
+        picks.retain(|pick| *pick < from);
+    }
+    picks
+}
+
+/// One of these indexes, which are in rising order: the number counts those that are picked from, and each gap that is not behind it moves
+/// it up.
+fn program(mut out: Vec<libc::sock_filter>, picks: &[usize]) -> io::Result<Vec<libc::sock_filter>> {
     let too_many = || io::Error::from_raw_os_error(libc::E2BIG);
     let number = |n: usize| u32::try_from(n).map_err(|_| too_many());
     out.push(instruction(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, 0, 0, number(picks.len())?));
-    // Beyond the last that is picked there is nothing to pass by.
-    let end = picks.last().map_or(0, |last| last + 1).min(total);
-    for other in (0..end).filter(|index| picks.binary_search(index).is_err()) {
-        out.push(instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, number(other)?));
-        out.push(instruction(libc::BPF_ALU | libc::BPF_ADD | libc::BPF_K, 0, 0, 1));
+    for (from, length) in gaps(picks) {
+        out.push(instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, number(from)?));
+        out.push(instruction(libc::BPF_ALU | libc::BPF_ADD | libc::BPF_K, 0, 0, number(length)?));
     }
     out.push(instruction(libc::BPF_RET | libc::BPF_A, 0, 0, 0));
     if out.len() > LONGEST { Err(too_many()) } else { Ok(out) }
@@ -216,12 +325,21 @@ mod tests {
         for total in 1..7_usize {
             for mask in 1..1_u32 << total {
                 let picks: Vec<usize> = (0..total).filter(|at| mask & 1 << at != 0).collect();
-                let program = program(at_random(), total, &picks).unwrap();
+                let program = program(at_random(), &picks).unwrap();
                 let count = u32::try_from(picks.len()).unwrap();
                 let got: Vec<usize> = (0..count).map(|random| run(&program, random + count) as usize).collect();
                 assert_eq!(got, picks, "of {total}");
             }
         }
-        assert!(program(at_random(), 10_000, &[0, 9_999]).is_err());
+    }
+
+    #[test]
+    fn however_many_there_are_a_program_can_be_made() {
+        let few = fitting(vec![0, 9_999]);
+        assert_eq!((program(at_random(), &few).unwrap().len(), few), (5, vec![0, 9_999]));
+        for odd in [0, 1] {
+            let many = fitting((0..5_000).map(|at| 2 * at + odd).collect());
+            assert!(many.len() > 2_000 && many[0] == odd && program(by_sender(), &many).unwrap().len() <= LONGEST);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 
 use super::support::soon as soon_ok;
@@ -99,6 +99,83 @@ fn one_that_leaves_takes_nobody_elses_connections_with_it() {
     assert!(soon(|| queues(&group, 4).iter().sum::<u32>() == 40));
     assert_eq!(group.waiting(1), Some(0));
     drop((before, after));
+}
+
+#[test]
+fn one_that_joins_takes_nothing_before_it_is_told_to() {
+    let mut group = group(&tcp("127.0.0.1:0"), 1);
+    let mut clients = Vec::new();
+    for number in 1..4 {
+        group.direct(|_| true).unwrap();
+        group.join(&tcp("127.0.0.1:0"), number).unwrap();
+        clients.extend((0..30).map(|_| TcpStream::connect(place(&group)).unwrap()));
+        assert!(soon(|| queues(&group, 4).iter().sum::<u32>() == 30 * number));
+        assert_eq!((group.waiting(number), group.takes(number)), (Some(0), false));
+    }
+}
+
+#[test]
+fn one_that_is_emptied_refuses_who_waits_there_and_takes_anew() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut group = group(&tcp(&free.to_string()), 3);
+    let place = place(&group);
+    let waits = |group: &mut PortGroup, at: u32| {
+        group.direct(|number| number == at).unwrap();
+        let client = TcpStream::connect(place).unwrap();
+        assert!(soon(|| group.waiting(at) == Some(1)));
+        client
+    };
+    let mut clients: Vec<TcpStream> = (0..3).map(|at| waits(&mut group, at)).collect();
+    group.empty(0, 128, |number| number != 0).unwrap();
+    let end = clients[0].read(&mut [0; 1]);
+    assert!(end.is_err_and(|e| e.kind() == ErrorKind::ConnectionReset) || queues(&group, 3).iter().sum::<u32>() == 3);
+    group.members().for_each(|(_, listening)| drop(empty(listening)));
+    for at in [0, 2, 1, 0] {
+        let client = waits(&mut group, at);
+        assert_eq!(queues(&group, 3).iter().sum::<u32>(), 1);
+        assert!(!empty(group.get(at).unwrap()).is_empty());
+        drop(client);
+    }
+}
+
+fn shut(group: &PortGroup, number: u32) {
+    let worker = TcpListener::from(group.get(number).unwrap().as_fd().try_clone_to_owned().unwrap());
+    nix::sys::socket::shutdown(worker.as_fd().as_raw_fd(), nix::sys::socket::Shutdown::Both).unwrap();
+}
+
+#[test]
+fn one_that_a_worker_shuts_down_misleads_nobody_and_comes_back() {
+    let mut group = group(&tcp("127.0.0.1:0"), 5);
+    let place = place(&group);
+    let only = |group: &mut PortGroup, at: u32| {
+        group.direct(|number| number == at).unwrap();
+        let clients: Vec<TcpStream> = (0..8).map(|_| TcpStream::connect(place).unwrap()).collect();
+        assert!(soon(|| queues(group, 5).iter().sum::<u32>() == 8));
+        assert_eq!(group.waiting(at), Some(8), "{:?}", queues(group, 5));
+        assert_eq!(empty(group.get(at).unwrap()).len(), clients.len());
+    };
+    group.direct(|number| number > 1).unwrap();
+    shut(&group, 1);
+    group.notice(|_| true);
+    assert!(!group.takes(1) && group.get(1).is_some());
+    [0, 2, 3, 4].into_iter().for_each(|at| only(&mut group, at));
+    group.revive(1, 128).unwrap();
+    (0..5).for_each(|at| only(&mut group, at));
+    // One that leaves after it was shut down is gone as any other.
+    shut(&group, 2);
+    group.leave(2, |_| true).unwrap();
+    assert!(group.get(2).is_none());
+    [0, 1, 3, 4].into_iter().for_each(|at| only(&mut group, at));
+    // Two at once: who is where is not known, and all take.
+    shut(&group, 0);
+    shut(&group, 3);
+    group.notice(|_| true);
+    group.direct(|number| number == 1).unwrap();
+    assert!(group.takes(1) && group.takes(4));
+    group.leave(4, |_| true).unwrap();
+    group.join(&tcp("127.0.0.1:0"), 4).unwrap();
+    group.revive(3, 128).unwrap();
+    [1, 3, 4].into_iter().for_each(|at| only(&mut group, at));
 }
 
 #[test]

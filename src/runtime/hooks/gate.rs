@@ -17,6 +17,8 @@ pub(in super::super) struct Preparing {
     starts: BTreeMap<WorkerId, (u32, Option<u64>)>,
     /// To be signalled.
     stops: BTreeMap<WorkerId, (u64, i32, Scope)>,
+    /// The master's end was hastened.
+    hurried: bool,
 }
 
 /// What a start has to do with hooks.
@@ -86,8 +88,13 @@ impl Master {
             self.end_idle_pre_start(worker);
             return true;
         }
-        if let Some((number, held, _)) = self.preparing.stops.remove(&worker) {
+        if let Some((number, held, _)) = self.preparing.stops.get(&worker).copied() {
+            if self.processes.of(worker).is_some_and(|process| !process.is_stopped_by(signal)) {
+                // Merely passed on: it changes nothing.
+                return false;
+            }
             // A harder one comes first. The hook may go on, but holds nothing back any more.
+            self.preparing.stops.remove(&worker);
             if let Some(child) = self.hooks.running.get_mut(&number) {
                 child.job.cancelled = true;
             }
@@ -119,6 +126,20 @@ impl Master {
             process.told_to_stop = true;
         }
         true
+    }
+
+    /// The quick way may be the same signal, which nobody sends twice: when the master's end is hastened, what is held back is sent at once.
+    pub(in super::super) fn hasten_stops(&mut self) {
+        if self.preparing.hurried || !self.core.is_ending_quickly() {
+            return;
+        }
+        self.preparing.hurried = true;
+        for (worker, (number, signal, scope)) in std::mem::take(&mut self.preparing.stops) {
+            if let Some(child) = self.hooks.running.get_mut(&number) {
+                child.job.cancelled = true;
+            }
+            self.send_signal(worker, signal, scope);
+        }
     }
 
     /// A pool's own start is nobody's wish any more when no worker waits for it.

@@ -264,6 +264,10 @@ impl Pool {
         }
     }
 
+    pub(super) fn worker_view(&self, id: WorkerId) -> Option<WorkerView<'_>> {
+        self.worker(id).map(Worker::view)
+    }
+
     pub(super) fn worker_views(&self) -> Vec<WorkerView<'_>> {
         self.workers.values().map(Worker::view).collect()
     }

@@ -43,11 +43,6 @@ impl Pool {
         }
     }
 
-    /// The slot is to have a worker.
-    pub(in super::super) fn wants(&self, slot: u32) -> bool {
-        self.active.contains(&slot)
-    }
-
     /// Slots without a live worker first, then those whose worker is going anyway, then by the pool's rule.
     fn next_to_remove(&self) -> Option<u32> {
         self.empty.last().or(self.leaving.last()).copied().or_else(|| match self.spec.remove {

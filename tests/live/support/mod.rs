@@ -276,6 +276,11 @@ impl Setup {
         format!("/dev/shm/poolmaster-{uid}/t-{:x}.{:x}", run.dev(), run.ino())
     }
 
+    /// What stands below the `[master]` table.
+    pub fn pools(&self) -> String {
+        self.pools.clone()
+    }
+
     /// The text of the config file; `DIR` in it is the directory, `POOLMASTER` the binary.
     fn text(&self) -> String {
         let dir = self.dir.path().display().to_string();
