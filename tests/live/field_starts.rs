@@ -118,10 +118,11 @@ fn fault_a_term_between_fork_and_set_up_is_swallowed() {
         }
         std::thread::yield_now();
     }
-    let left = m.wait_count("a", 4);
     // Nobody lived on, and each end was told as what it was.
-    let missed: Vec<_> = shot.iter().filter(|pid| left.contains(pid)).collect();
-    assert_eq!(missed, Vec::<&i32>::new());
+    m.log.wait_until("all four are new ones", || {
+        let pids = m.pids("a");
+        (pids.len() == 4 && pids.iter().all(|pid| !shot.contains(pid))).then_some(())
+    });
     m.log.wait_for("killed by SIGTERM", shot.len());
     assert_eq!((m.log.count("exited with") + m.log.count("cannot"), m.log.count("killed by SIGTERM")), (0, shot.len()));
     assert!(shot.iter().all(|pid| !is_alive(*pid)));

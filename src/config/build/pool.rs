@@ -49,7 +49,9 @@ pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, fa
             "newest" => Remove::Newest,
             "highest-slot" => Remove::HighestSlot,
             // What belongs to slots stays without gaps: ports, and sockets.
-            _ if protocols.port.is_some() || listeners.list.iter().any(|l| l.reuseport) => Remove::HighestSlot,
+            _ if protocols.port.is_some() || (!r.is_set("scale.remove") && listeners.list.iter().any(|l| l.reuseport)) => {
+                Remove::HighestSlot
+            }
             _ => Remove::Oldest,
         },
         required: r.bool("required"),
