@@ -167,6 +167,15 @@ fn start(settings: Settings, report: &mut Option<Report>) -> Result<u8, StartErr
             master.report = report.take();
             event.into_iter().for_each(|event| master.begin(event));
         }
+        Err(e @ StartError::Interrupted { .. }) => {
+            // As it was told to: no failure of the master's, though whoever waits for a daemon waits in vain.
+            master.close();
+            tracing::info!("{e}; exit code 0");
+            if let Some(report) = report.take() {
+                report.failed(1, &e.to_string());
+            }
+            return Ok(0);
+        }
         Err(e) => {
             master.close();
             return Err(e);
