@@ -17,8 +17,9 @@ $POOLMASTER_HOOK_SIGNAL $POOLMASTER_HOOK_OLD $POOLMASTER_HOOK_NEW\" | tr -s ' ' 
 ";
 
 fn script(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let text_file = path.with_extension("text");
+    fs::write(&text_file, text).unwrap();
+    copy_program(text_file, path);
 }
 
 /// A setup with the script `note` in its directory.

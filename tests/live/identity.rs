@@ -181,9 +181,9 @@ fn a_pool_in_a_root_directory_of_its_own_reports_and_serves_from_there() {
     for file in files {
         let to = jail.join(&file[1..]);
         fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(file, to).unwrap();
+        copy_program(file, &to);
     }
-    fs::copy(POOLMASTER, jail.join("poolmaster")).unwrap();
+    copy_program(POOLMASTER, &jail.join("poolmaster"));
     let mut m = s.start().ready();
     let pid = m.pids("a")[0];
     assert_eq!(fs::read_link(format!("/proc/{pid}/root")).unwrap(), jail.canonicalize().unwrap());

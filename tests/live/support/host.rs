@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use super::POOLMASTER;
@@ -108,11 +109,18 @@ pub fn limit(resource: libc::__rlimit_resource_t, soft: u64, hard: u64) -> io::R
     if unsafe { libc::setrlimit(resource, &raw const limit) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Copies a program, by another process: a child that another test starts meanwhile would hold our writing end, and the kernel executes no
+/// file that is open for writing.
+pub fn copy_program(from: impl AsRef<Path>, to: &Path) {
+    let done = Command::new("cp").arg(from.as_ref()).arg(to).status().unwrap();
+    assert!(done.success());
+    std::fs::set_permissions(to, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+}
+
 /// The binary, where any user can run it.
 pub fn binary_for_all(dir: &Path) -> PathBuf {
     let copy = dir.join("poolmaster");
-    std::fs::copy(POOLMASTER, &copy).unwrap();
-    std::fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    copy_program(POOLMASTER, &copy);
     copy
 }
 
