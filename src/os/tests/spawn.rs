@@ -155,11 +155,18 @@ fn a_missing_program_is_told_exactly() {
     assert_eq!(spawn(&nothing).unwrap_err(), failure(Step::Exec, libc::ENOENT));
 }
 
+/// A file with this line, by another process: a child of another test would hold our writing end, and no such file is executed.
+fn written(path: &std::path::Path, line: &str) {
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "printf '%s\\n' \"$1\" > \"$2\"", "sh", line]).arg(path);
+    assert!(shell.status().unwrap().success());
+}
+
 #[test]
 fn a_file_that_cannot_be_executed_is_told_exactly() {
     let temp = tempfile::tempdir().unwrap();
     let file = temp.path().join("text");
-    fs::write(&file, "no program\n").unwrap();
+    written(&file, "no program");
     let path = file.to_str().unwrap();
     assert_eq!(refused(&plan(&[path])), failure(Step::Exec, libc::EACCES));
     // Seen on the way, it outweighs what comes after.
@@ -169,7 +176,7 @@ fn a_file_that_cannot_be_executed_is_told_exactly() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(refused(&plan(&[path])), failure(Step::Exec, libc::ENOEXEC));
     let no_interpreter = temp.path().join("script");
-    fs::write(&no_interpreter, "#!/nonexistent/interpreter\n").unwrap();
+    written(&no_interpreter, "#!/nonexistent/interpreter");
     fs::set_permissions(&no_interpreter, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(refused(&plan(&[no_interpreter.to_str().unwrap()])), failure(Step::Exec, libc::ENOENT));
 }
