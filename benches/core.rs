@@ -13,8 +13,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use poolmaster::supervisor::{
-    Action, Backoff, Budget, Event, ExitStatus, ExitWhen, MasterSpec, Notification, OnBootFailure, PoolId, PoolSpec, ReadyKind,
-    Remove, Restart, RestartPolicy, Rollout, Sender, Share, StopStep, Supervisor, Time, TimeoutFrom, WorkerId,
+    Action, Backoff, Budget, Event, ExitStatus, ExitWhen, MasterSpec, Notification, OnBootFailure, OnHup, OnRollFailure, PoolId,
+    PoolSpec, ReadyKind, Remove, Restart, RestartPolicy, Rollout, Sender, Share, StopStep, Supervisor, Time, TimeoutFrom,
+    WorkerId,
 };
 
 const SIZES: [u32; 3] = [10, 1_000, 10_000];
@@ -36,7 +37,7 @@ impl Load {
     fn new(workers: u32) -> Load {
         let mut load =
             Load { core: Supervisor::new(1), now: Time(0), out: Vec::new(), live: Vec::new(), place: BTreeMap::new(), events: 0 };
-        load.event(Event::Configure { revision: 1, master: master(), pools: vec![pool(workers)] });
+        load.event(Event::Configure { revision: 1, base: 0, master: master(), pools: vec![pool(workers)], roll: Vec::new() });
         load.follow();
         load.pass(Duration::from_secs(2));
         load
@@ -131,7 +132,7 @@ fn master() -> MasterSpec {
         graceful_timeout: Duration::from_secs(60),
         exit_when: ExitWhen::Never,
         winch_parks: true,
-        hup_restarts: true,
+        hup: OnHup::Restart,
         linger: Duration::ZERO,
     }
 }
@@ -178,7 +179,15 @@ fn pool(workers: u32) -> PoolSpec {
             budget: Budget { failures: 5, within: Duration::from_secs(60) },
             give_up_after: 0,
         },
-        rollout: Rollout { max_surge: Share::Count(1), max_unavailable: Share::Count(0), failures: 3 },
+        rollout: Rollout {
+            max_surge: Share::Count(1),
+            max_unavailable: Share::Count(0),
+            canary: 1,
+            failures: 3,
+            on_failure: OnRollFailure::Rollback,
+            bake: Duration::ZERO,
+            max_old_generations: 2,
+        },
     }
 }
 

@@ -154,6 +154,11 @@ fn words_become_requests() {
         (&["wait", "web", "--for", "count=3"], r#"{"method":"wait","parameters":{"pool":"web","for":"count=3"}}"#),
         (&["retry", "jobs"], r#"{"method":"retry","parameters":{"pool":"jobs"}}"#),
         (&["reload"], r#"{"method":"reload","parameters":{}}"#),
+        (
+            &["reload", "--restart", "--pool", "web", "--pool", "new"],
+            r#"{"method":"reload","parameters":{"restart":true,"pools":["web","new"]}}"#,
+        ),
+        (&["rollback", "--no-wait"], r#"{"method":"rollback","parameters":{"wait":false}}"#),
         (&["reopen"], r#"{"method":"reopen"}"#),
         (&["shutdown", "--now"], r#"{"method":"shutdown","parameters":{"now":true}}"#),
     ] {

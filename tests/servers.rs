@@ -15,6 +15,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use support::*;
 
@@ -153,4 +154,53 @@ fn php_cgi_takes_its_listener_as_stdin() {
     assert!(fastcgi(port, &script).contains("hello from "));
     assert_eq!(m.stop(), 0);
     m.assert_nothing_left();
+}
+
+/// An application that says hello.
+const ASGI: &str = "async def app(scope, receive, send):\n    \
+     assert scope['type'] == 'http'\n    \
+     await send({'type': 'http.response.start', 'status': 200, 'headers': [(b'content-length', b'5')]})\n    \
+     await send({'type': 'http.response.body', 'body': b'hello'})\n";
+
+/// Workers of uvicorn, which knows nothing of poolmaster, replaced under load by reloads, restarts and scaling.
+fn uvicorn_under_load(name: &str, clients: usize, manner: Manner, reloads: u32, listener: &str) {
+    if let Err(why) = packages("uvicorn", &["uvicorn"]) {
+        return skip(name, &why);
+    }
+    let port = free_port();
+    let config = |edition: u32| {
+        format!(
+            "[pool.web]\ncommand = \"uvicorn --log-level warning --lifespan off --app-dir DIR app:app --fd {{fd}}\"\n\
+             listen.main = {{ address = \"127.0.0.1:{port}\", {listener} }}\nworkers = 2\nscale.max = 8\nsettle = \"20ms\"\n\
+             rollout.max_surge = 2\nenv.EDITION = \"{edition}\"\n"
+        )
+    };
+    let s = setup(&config(0));
+    std::fs::write(s.path("app.py"), ASGI).unwrap();
+    let mut m = s.start().ready();
+    let load = Load::on(&Goal::Port(port), clients, manner, Duration::from_millis(2));
+    load.wait_more(clients as u64 * 2);
+    for edition in 1..=reloads {
+        m.rewrite(&config(edition));
+        m.ok(&["reload", "--timeout", "60s"]);
+        assert!(m.pids("web").iter().all(|pid| environ(*pid)["EDITION"] == edition.to_string()), "reload {edition}");
+    }
+    for _ in 0..reloads {
+        m.ok(&["restart", "web", "--timeout", "60s"]);
+    }
+    m.ok(&["scale", "web", "8", "--timeout", "60s"]);
+    load.wait_more(clients as u64 * 5);
+    m.ok(&["scale", "web", "2", "--timeout", "60s"]);
+    load.wait_more(clients as u64 * 5);
+    let toll = load.end();
+    eprintln!("{name}: {} answered, {} sent once more", toll.answered, toll.retried);
+    assert!(toll.failures.is_empty(), "{} of {}: {:?}", toll.failures.len(), toll.answered, toll.failures);
+    assert_eq!(m.stop(), 0);
+}
+
+/// A server closes connections that stay whenever it likes, and at its end uvicorn does: clients send once more what was not answered.
+#[test]
+fn uvicorn_under_load_with_connections_that_stay() {
+    let name = "uvicorn_under_load_with_connections_that_stay";
+    uvicorn_under_load(name, 50, Manner::KeepaliveRetrying, 10, "nodelay = true");
 }

@@ -480,6 +480,18 @@ fn hundreds_of_connections_at_once() {
 }
 
 #[test]
+fn after_so_many_requests_it_stops_by_itself_as_if_told_to() {
+    let rig = Rig::new();
+    let worker = rig.ready(&["--max-requests", "3", "--drain", "30s"]);
+    let (mut one, mut other) = (rig.client(), rig.client());
+    assert_eq!((one.ask(GET).status, other.ask(GET).status), (200, 200));
+    assert!(!one.ask(GET).says_close(), "the third does not know of it");
+    // Both may bring one more.
+    assert!(one.ask(GET).says_close() && other.ask(GET).says_close());
+    assert_eq!(worker.end().code(), Some(0));
+}
+
+#[test]
 fn connections_beyond_the_limit_wait_in_the_queue() {
     let rig = Rig::new();
     let _worker = rig.ready(&["--max-connections", "2"]);

@@ -8,8 +8,8 @@ use clap::error::ErrorKind;
 use super::groups::ALONE;
 use super::{Answer, Cli, Context, Exit, Reach, Session, Verb, output};
 use super::{
-    check, completions, config, health, init, kill, listeners, ps, reload, reopen, restart, retry, run, scale, shutdown, signals,
-    start, status, stop, wait, worker,
+    check, completions, config, health, init, kill, listeners, plan, ps, reload, reopen, restart, retry, rollback, run, scale,
+    shutdown, signals, start, status, stop, wait, worker,
 };
 use crate::client::ClientError;
 
@@ -30,6 +30,8 @@ pub fn main(words: impl IntoIterator<Item = OsString>, ctx: &Context) -> u8 {
         Verb::Status(args) => status::run(args, &session),
         Verb::Ps(args) => ps::run(args, &session),
         Verb::Scale(args) => scale::run(args, &session),
+        Verb::Plan(args) => plan::run(args, &session),
+        Verb::Rollback(args) => rollback::run(args, &session),
         Verb::Reload(args) => reload::run(args, &session),
         Verb::Restart(args) => restart::run(args, &session),
         Verb::Start(args) => start::run(args, &session),

@@ -77,12 +77,58 @@ const ENTRIES: &[Entry] = &[
         &[
             (
                 Exit::Failed,
-                "The config has errors (nothing was changed), or new workers do not get good: then old ones that were not yet replaced keep serving.",
+                "The config is in force, but new workers after the canaries did not get good: the old ones that were not yet replaced keep serving (`rollout.on_failure = \"halt\"`, or there is no way back).",
+            ),
+            (Exit::Usage, "Wrong usage, or the config has errors. Nothing was changed."),
+            (
+                Exit::RolledBack,
+                "Nothing is changed any more: a listener could not be opened, `pre_start` or a canary failed, or it failed later and the last good config was brought back; or a newer reload took its place.",
             ),
             (Exit::Refused, "The master is shutting down."),
         ],
-        &["check", "restart", "config"],
-        &[],
+        &["plan", "rollback", "check", "restart", "config"],
+        &[
+            "A reload is one transaction over all pools. The config is read and checked, new listeners are opened and `pre_start` is run; \
+             then each pool whose workers have to be replaced gets `rollout.canary` new workers beside the old ones, in the order of \
+             `after`. Only when all canaries are good does the new config come in force. If anything fails before, the canaries are \
+             stopped, the new listeners are closed, and no old worker has noticed.",
+            "Then the other workers follow within `rollout.max_surge` and `rollout.max_unavailable`. Should `rollout.failures` new workers \
+             in a row not get good, the last good config is brought back (`rollout.on_failure = \"rollback\"`), or the old workers that \
+             are left keep serving (`\"halt\"`). A rollback brings back the config, not files that were replaced on disk.",
+            "What differs only in keys of the class `live` is given to the running workers; pools that do not differ are not touched. \
+             `poolmaster plan` tells all of it beforehand.",
+        ],
+    ),
+    entry(
+        "plan",
+        &[
+            (Exit::Usage, "Wrong usage, or the config has errors: a reload would change nothing."),
+            (Exit::Refused, "No config is in force yet."),
+        ],
+        &["reload", "check", "config"],
+        &[
+            "The master reads the config as `reload` would, compares it with what is in force, and does nothing of it. For each pool: the keys \
+             that differ, with the place of either value and the class of the change; how many workers would be replaced, in which order, \
+             with how many canaries; how many processes there would be at most; how long it would take, by the starts seen so far.",
+            "Only root and the master's own user may have it read another file than its own config.",
+        ],
+    ),
+    entry(
+        "rollback",
+        &[
+            (
+                Exit::Failed,
+                "The way back was begun, but its workers do not get good. Old ones that were not yet replaced keep serving.",
+            ),
+            (Exit::RolledBack, "The config before could not be put in force again. Nothing was changed."),
+            (Exit::Refused, "There is no earlier good config to go back to, or the master is shutting down."),
+        ],
+        &["reload", "plan", "config"],
+        &[
+            "The master keeps the last good config before the one in force in memory: rolled back to, it comes with the commands, the \
+             environment and the listeners that it had. A reload that is not committed yet is undone instead. Files on disk are not \
+             touched: the next `reload` reads them as they are.",
+        ],
     ),
     entry(
         "restart",
@@ -240,7 +286,7 @@ const OF_CLIENTS: [(Exit, &str); 8] = [
 ];
 
 /// Verbs that are answered at once.
-const AT_ONCE: [&str; 7] = ["status", "ps", "health", "signals", "listeners", "kill", "reopen"];
+const AT_ONCE: [&str; 8] = ["status", "ps", "health", "signals", "listeners", "kill", "plan", "reopen"];
 /// Verbs that no master refuses.
 const NEVER_REFUSED: [&str; 7] = ["status", "ps", "health", "signals", "listeners", "reopen", "shutdown"];
 

@@ -17,12 +17,14 @@ pub mod kill;
 pub mod listeners;
 pub mod manual;
 mod output;
+pub mod plan;
 pub mod ps;
 pub mod reload;
 mod remarks;
 pub mod reopen;
 pub mod restart;
 pub mod retry;
+pub mod rollback;
 pub mod run;
 pub mod scale;
 mod session;
@@ -83,8 +85,12 @@ pub enum Verb {
     Init(init::Args),
     /// Find all errors of a config, without starting anything
     Check(check::Args),
+    /// Show what a reload would do, without doing any of it
+    Plan(plan::Args),
     /// Show what is in force (show), why (origin), what could be (schema)
     Config(config::Args),
+    /// Put the last good config back, or undo a reload that is not committed
+    Rollback(rollback::Args),
     /// Reopen log files, after they were moved away
     Reopen(reopen::Args),
     /// Wait until a pool is ready, stopped, or has so many ready workers

@@ -13,6 +13,14 @@ Examples:
 
 A config with errors changes nothing. HUP to the master does the same.")]
 pub struct Args {
+    /// Replace the workers of unchanged pools too
+    #[arg(long)]
+    pub restart: bool,
+
+    /// Only this pool of the config (may be repeated)
+    #[arg(long, value_name = "POOL", value_parser = crate::protocol::parse_pool)]
+    pub pool: Vec<String>,
+
     /// Patience.
     #[command(flatten)]
     pub waiting: Waiting,
@@ -20,5 +28,10 @@ pub struct Args {
 
 /// Gives the order.
 pub fn run(args: &Args, session: &Session<'_>) -> Result<Answer, ClientError> {
-    session.order(Request::Reload(ReloadParameters { wait: !args.waiting.no_wait, timeout_ms: session.timeout_ms() }))
+    session.order(Request::Reload(ReloadParameters {
+        restart: args.restart,
+        pools: args.pool.clone(),
+        wait: !args.waiting.no_wait,
+        timeout_ms: session.timeout_ms(),
+    }))
 }

@@ -1,6 +1,6 @@
 //! `run`: reads the config, starts a master in the foreground, ends with its exit code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::host::{self, Look};
@@ -127,7 +127,10 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
         }
     }
     let surroundings = ctx.clone();
-    let reader = Box::new(move || load(&sources, &only, &surroundings));
+    let reader = Box::new(move |other: Option<&Path>| match other {
+        None => load(&sources, &only, &surroundings),
+        Some(path) => load(&Sources { path: Some(path.to_owned()), ..Sources::clone(&sources) }, &only, &surroundings),
+    });
     let (environment, directory) = (ctx.environ.clone(), ctx.cwd.clone());
     match runtime::run(Settings { config, reader, environment, inherited, directory, report }) {
         Ok(code) => Exit::of(code),

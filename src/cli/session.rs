@@ -118,6 +118,15 @@ impl<'a> Session<'a> {
         self.reach.json
     }
 
+    /// A file as the master has to name it, which runs in another folder.
+    pub fn absolute(&self, file: &Path) -> Result<String, ClientError> {
+        let path = self.ctx.cwd.join(file);
+        path.into_os_string().into_string().map_err(|path| {
+            let words = format!("the path {} is not UTF-8: the master cannot be told of it", path.display());
+            ClientError::Answered(Failure::new(ErrorName::InvalidParameter, words))
+        })
+    }
+
     /// `timeout_ms` of a request.
     pub fn timeout_ms(&self) -> Option<u64> {
         self.reach.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX))

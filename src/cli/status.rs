@@ -2,10 +2,10 @@
 
 use super::remarks::{on_pool, on_worker, pool_state};
 use super::table::{Side, Table};
-use super::words::{Tone, size, state, time, wrapped};
+use super::words::{Tone, printable, size, state, time, wrapped};
 use super::{Answer, Session};
 use crate::client::ClientError;
-use crate::protocol::{MasterPhase, PoolStatus, Request, StatusParameters, StatusReply, WorkerStatus};
+use crate::protocol::{MasterPhase, PoolProgress, PoolStatus, Request, StatusParameters, StatusReply, WorkerStatus};
 
 /// Show pools, and with -v their workers
 #[derive(Debug, clap::Args)]
@@ -42,11 +42,30 @@ fn render(status: &StatusReply, verbose: bool, colours: bool) -> String {
         None => "no config file".to_owned(),
     };
     let line = format!("{}: {phase} for {}, pid {}, {config}", status.instance, time(status.uptime_ms), status.pid);
-    let head = wrapped(&super::words::printable(&line), 0).replacen(phase, &tone.paint(phase, colours), 1);
+    let head = wrapped(&printable(&line), 0).replacen(phase, &tone.paint(phase, colours), 1);
+    let head = format!("{head}{}", reload(status));
     if status.pools.is_empty() {
         return format!("{head}no pools\n");
     }
     format!("{head}\n{}", pools(&status.pools, verbose, colours))
+}
+
+/// A reload under way, and the last one if it failed.
+fn reload(status: &StatusReply) -> String {
+    let mut out = String::new();
+    if let Some(reload) = &status.reload {
+        let of = |p: &PoolProgress| format!("{} {} ({}/{})", p.name, p.stage.word(), p.replaced, p.total);
+        let pools: Vec<String> = reload.pools.iter().map(of).collect();
+        let line = format!("reload to config {}: {}; {}", reload.revision, reload.stage.word(), pools.join(", "));
+        out.push_str(&wrapped(&printable(line.trim_end_matches("; ")), 0));
+    }
+    if let Some(failure) = &status.reload_failed {
+        // What a canary said stands below, on lines of its own.
+        let (why, said) = failure.reason.split_once('\n').unwrap_or((&failure.reason, ""));
+        out.push_str(&wrapped(&printable(&format!("last reload failed {} ago: {why}", time(failure.ago_ms))), 0));
+        out.extend(said.lines().map(|line| format!("    {}\n", printable(line.trim_end()))));
+    }
+    out
 }
 
 fn pools(pools: &[PoolStatus], verbose: bool, colours: bool) -> String {

@@ -64,6 +64,9 @@ struct Serving {
     /// Leave further connections in the queue, for other workers, while this many are open
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
+    /// Stop after this many requests, as if told to: the master starts a fresh worker
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_requests: Option<u64>,
     /// Report X_POOLMASTER_BUSY=n/M to the master: n requests received and not yet answered
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..))]
     report_busy: Option<u32>,

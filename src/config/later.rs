@@ -42,7 +42,6 @@ fn not_yet(key: &keys::Key, node: &Node, around: Around<'_>) -> Option<String> {
     match (key.when, checked.later) {
         (When::Now, None) => None,
         (When::Now, Some(value)) => Some(format!("{value} is ")),
-        (When::LaterEvenDefault, _) => Some(String::new()),
         (When::Later, _) => {
             let default = super::build::default_node(key).and_then(|node| key.kind.check(&node, around).ok());
             // Two values that are only known to be valid cannot be called equal.

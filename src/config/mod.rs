@@ -12,7 +12,9 @@
 
 mod build;
 mod check;
+mod class;
 pub mod diagnostics;
+pub mod diff;
 pub mod env_file;
 mod environment;
 mod files;
@@ -26,6 +28,7 @@ mod merge;
 mod near;
 pub mod node;
 pub mod schema;
+mod settings;
 mod show;
 pub mod spec;
 pub mod table;
@@ -45,6 +48,7 @@ use keys::{Found, When};
 use kind::Around;
 use merge::{Part, Section};
 use node::{Node, Place, Raw};
+use settings::Settings;
 pub use show::{Origin, Setting};
 use spec::Config;
 
@@ -132,6 +136,7 @@ pub fn explain(sources: &Sources) -> Result<Loaded, Diagnostics> {
     let warnings: Vec<Diagnostic> = diags.warnings().cloned().collect();
     config.warnings = warnings.iter().map(Diagnostic::line).collect();
     config.not_yet = not_yet;
+    config.settings = Settings::of(&trees, around);
     let mut loaded = Loaded { config, warnings, operators: BTreeMap::new(), trees, layers, env };
     if matches!(loaded.config.master.log.level.as_str(), "debug" | "trace") {
         loaded.config.shown = loaded.show_toml();

@@ -1,5 +1,6 @@
 //! Owns `config show` and `config origin`: the effective values, and for each what it hides. Secrets are shown as `***`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
@@ -137,8 +138,7 @@ impl Loaded {
             }
             None => effective,
         };
-        let key = leaf.iter().map(|part| quoted_key(part)).collect::<Vec<_>>().join(".");
-        Origin { key, effective, hidden: settings.into_iter().rev().map(|(setting, _)| setting).collect() }
+        Origin { key: shown_path(leaf), effective, hidden: settings.into_iter().rev().map(|(setting, _)| setting).collect() }
     }
 
     /// The leaves of a tree with their whole paths, in the order of the definitions.
@@ -148,7 +148,7 @@ impl Loaded {
         out.sort_by_key(|(leaf, _)| {
             let refs: Vec<&str> = leaf.iter().map(String::as_str).collect();
             let position = match keys::find(&refs) {
-                Found::Key(key) | Found::KeyOrTable(key) => keys::all().position(|k| k.path == key.path),
+                Found::Key(key) | Found::KeyOrTable(key) => Some(keys::position(key)),
                 Found::Table | Found::Nothing => None,
             };
             (position.unwrap_or(usize::MAX), leaf.clone())
@@ -166,7 +166,7 @@ impl Loaded {
             Raw::Bool(b) => json!(b),
             Raw::Int(n) => json!(n),
             Raw::Float(f) => json!(f),
-            Raw::Str(text) => json!(self.resolved(path, text)),
+            Raw::Str(text) => json!(resolved(path, text, &self.env)),
             Raw::Odd(what) => json!(what),
             Raw::List(items) => items.iter().map(|item| self.json_of(item, path)).collect(),
             Raw::Table(entries) => {
@@ -183,35 +183,49 @@ impl Loaded {
         }
     }
 
-    /// A value in TOML syntax.
     fn shown(&self, path: &[String], node: &Node) -> String {
-        if is_secret(path) {
-            return "\"***\"".to_owned();
-        }
-        match &node.raw {
-            Raw::Bool(b) => b.to_string(),
-            Raw::Int(n) => n.to_string(),
-            Raw::Float(f) => toml::Value::Float(*f).to_string(),
-            Raw::Str(text) => toml::Value::String(self.resolved(path, text)).to_string(),
-            Raw::Odd(what) => format!("\"{what}\""),
-            Raw::List(items) => format!("[{}]", items.iter().map(|item| self.shown(path, item)).collect::<Vec<_>>().join(", ")),
-            Raw::Table(entries) => {
-                let inner: Vec<String> =
-                    entries.iter().map(|(name, child)| format!("{} = {}", quoted_key(name), self.shown(path, child))).collect();
-                format!("{{ {} }}", inner.join(", "))
-            }
+        shown(path, node, &self.env)
+    }
+}
+
+/// A value in TOML syntax.
+pub(super) fn shown(path: &[String], node: &Node, env: &BTreeMap<String, String>) -> String {
+    if is_secret(path) {
+        return "\"***\"".to_owned();
+    }
+    match &node.raw {
+        Raw::Bool(b) => b.to_string(),
+        Raw::Int(n) => n.to_string(),
+        Raw::Float(f) => toml::Value::Float(*f).to_string(),
+        Raw::Str(text) => text_value(&resolved(path, text, env)),
+        Raw::Odd(what) => format!("\"{what}\""),
+        Raw::List(items) => format!("[{}]", items.iter().map(|item| shown(path, item, env)).collect::<Vec<_>>().join(", ")),
+        Raw::Table(entries) => {
+            let inner: Vec<String> =
+                entries.iter().map(|(name, child)| format!("{} = {}", quoted_key(name), shown(path, child, env))).collect();
+            format!("{{ {} }}", inner.join(", "))
         }
     }
+}
 
-    /// `${VAR}` is shown resolved, but not in commands and variables, which stay templates (and may hold what is nobody's
-    /// business).
-    fn resolved(&self, path: &[String], text: &str) -> String {
-        let template = path.iter().any(|part| matches!(part.as_str(), "env" | "command" | "hooks" | "run"));
-        let lookup = |name: &str| self.env.get(name).map(String::as_str);
-        match template {
-            true => text.to_owned(),
-            false => template::resolve(text, &lookup, Use::Value).unwrap_or_else(|_| text.to_owned()),
-        }
+/// A string in TOML syntax.
+pub(super) fn text_value(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// A path in TOML syntax.
+pub(super) fn shown_path(path: &[String]) -> String {
+    path.iter().map(|part| quoted_key(part)).collect::<Vec<_>>().join(".")
+}
+
+/// `${VAR}` is shown resolved, but not in commands and variables, which stay templates (and may hold what is nobody's
+/// business).
+fn resolved(path: &[String], text: &str, env: &BTreeMap<String, String>) -> String {
+    let template = path.iter().any(|part| matches!(part.as_str(), "env" | "command" | "hooks" | "run"));
+    let lookup = |name: &str| env.get(name).map(String::as_str);
+    match template {
+        true => text.to_owned(),
+        false => template::resolve(text, &lookup, Use::Value).unwrap_or_else(|_| text.to_owned()),
     }
 }
 
@@ -245,7 +259,8 @@ impl Setting {
     }
 }
 
-fn collect<'n>(node: &'n Node, path: &mut Vec<String>, out: &mut Vec<(Vec<String>, &'n Node)>) {
+/// The values below a table, with their whole paths.
+pub(super) fn collect<'n>(node: &'n Node, path: &mut Vec<String>, out: &mut Vec<(Vec<String>, &'n Node)>) {
     for (name, child) in node.entries() {
         path.push(name.clone());
         match child.raw {

@@ -22,6 +22,8 @@ pub struct Config {
     pub not_yet: Vec<String>,
     /// All of it as a config file, for a log at level debug; empty at the others.
     pub shown: String,
+    /// Its keys as they were given, to be compared with those of another one.
+    pub settings: super::diff::Settings,
 }
 
 /// The master's own settings.
@@ -64,6 +66,8 @@ pub struct MasterHooks {
     pub starting: Vec<String>,
     /// Once everything is up.
     pub ready: Vec<String>,
+    /// After each reload, however it ended.
+    pub reload: Vec<String>,
     /// After the last worker is gone.
     pub exit: Vec<String>,
     /// The longest run of one.

@@ -7,6 +7,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`access`] | could that user get at this file? |
+//! | [`attributes`] | changes what running processes may use |
 //! | [`budget`] | how many descriptors, signals and processes there may be |
 //! | [`clock`] | reads the clocks |
 //! | [`inherit`] | takes descriptors that a parent left open |
@@ -32,6 +33,7 @@
 pub mod accepting;
 pub mod access;
 pub mod activation;
+pub mod attributes;
 pub mod budget;
 pub mod clock;
 pub mod connect;

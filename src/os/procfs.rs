@@ -25,7 +25,7 @@ pub(crate) fn command(pid: i32) -> Option<String> {
 }
 
 /// The numeric entries of a directory below /proc: process ids, thread ids, descriptors.
-pub(crate) fn numbers(dir: &str) -> impl Iterator<Item = i32> {
+pub(crate) fn numbers(dir: &str) -> impl Iterator<Item = i32> + use<> {
     fs::read_dir(dir).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 

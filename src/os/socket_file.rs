@@ -1,5 +1,5 @@
 //! Owns Unix sockets as files: the length of their names, making them appear whole and at once, telling a stale one from a live one, removing
-//! only what is ours. Never unlink-then-bind: clients would find nothing in between.
+//! or changing only what is ours. Never unlink-then-bind: clients would find nothing in between.
 
 use std::fs::{self, File, Permissions};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -38,6 +38,16 @@ impl FileId {
 pub(crate) fn unlink_if(path: &Path, id: FileId) -> io::Result<bool> {
     match FileId::of(path) {
         Ok(there) if there == id => fs::remove_file(path).map(|()| true),
+        Ok(_) => Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Changes the permission bits of the file at `path` if it is still that one. False: it is another, or gone.
+pub(crate) fn chmod_if(path: &Path, id: FileId, mode: u32) -> io::Result<bool> {
+    match FileId::of(path) {
+        Ok(there) if there == id => fs::set_permissions(path, Permissions::from_mode(mode)).map(|()| true),
         Ok(_) => Ok(false),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(e),

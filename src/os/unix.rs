@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::errno::{check, retry};
 use super::io::{open_null, own, set_nonblocking};
-use super::socket_file::{self, Access, FileId, Occupied, bind_and_rename, check_free, unlink_if};
+use super::socket_file::{self, Access, FileId, Occupied, bind_and_rename, check_free, chmod_if, unlink_if};
 
 /// Clients that may wait to be accepted.
 const BACKLOG: u32 = 64;
@@ -99,6 +99,14 @@ impl ControlListener {
     /// Removes the file, if it is still ours.
     pub fn unlink(&self) -> io::Result<()> {
         unlink_if(&self.path, self.file).map(drop)
+    }
+
+    /// Changes the permission bits of the file. Refused when what is at the path is not ours any more: it is left alone.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        if chmod_if(&self.path, self.file, mode)? {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, "the socket file was removed or replaced by somebody else"))
     }
 
     /// Moves the file over `new`: the promotion of a second master.

@@ -17,6 +17,8 @@ pub enum ErrorName {
     InvalidParameter,
     /// No pool has this name, or the pool has no such slot.
     NotFound,
+    /// The config has errors; nothing was changed.
+    BadConfig,
     /// A newer order, or the old state, took its place.
     RolledBack,
     /// Not done within `timeout_ms`; the work goes on.
@@ -32,12 +34,13 @@ pub enum ErrorName {
 }
 
 /// Names, with the exit code of the verb that gets them (design: exit codes).
-const TABLE: [(ErrorName, &str, u8); 11] = [
+const TABLE: [(ErrorName, &str, u8); 12] = [
     (ErrorName::Failed, "org.poolmaster.Failed", 1),
     (ErrorName::BadMessage, "org.poolmaster.BadMessage", 2),
     (ErrorName::UnknownMethod, "org.poolmaster.UnknownMethod", 2),
     (ErrorName::InvalidParameter, "org.poolmaster.InvalidParameter", 2),
     (ErrorName::NotFound, "org.poolmaster.NotFound", 2),
+    (ErrorName::BadConfig, "org.poolmaster.BadConfig", 2),
     (ErrorName::RolledBack, "org.poolmaster.RolledBack", 3),
     (ErrorName::TimedOut, "org.poolmaster.TimedOut", 5),
     (ErrorName::NotPermitted, "org.poolmaster.NotPermitted", 6),

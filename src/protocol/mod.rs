@@ -12,6 +12,8 @@ mod failure;
 mod frame;
 mod insight;
 mod parameters;
+mod plan;
+mod progress;
 mod reply;
 mod request;
 mod selector;
@@ -22,9 +24,12 @@ pub use failure::{ErrorName, Failure};
 pub use frame::{FrameError, LineBuffer, MAX_FRAME, MAX_REPLY};
 pub use insight::{HealthReply, InfoReply, ListenerStatus, ListenersReply, PoolHealth, SignalEntry, SignalsReply, SlotSocket};
 pub use parameters::{
-    HealthParameters, KillParameters, ListenersParameters, Patience, PoolsParameters, PsParameters, ReloadParameters,
-    RestartParameters, RetryParameters, ScaleParameters, ShutdownParameters, StatusParameters, WaitParameters,
+    HealthParameters, KillParameters, ListenersParameters, Patience, PlanParameters, PoolsParameters, PsParameters,
+    ReloadParameters, RestartParameters, RetryParameters, RollbackParameters, ScaleParameters, ShutdownParameters,
+    StatusParameters, WaitParameters,
 };
+pub use plan::{ChangeClass, PlanChange, PlanReply, PlanValue, PoolPlan, PoolVerdict};
+pub use progress::{PoolProgress, ProgressReply, ReloadFailure, ReloadStage};
 pub use reply::{BadReply, OutcomeReply, Reply, encode_failure, encode_outcome, encode_reply};
 pub use request::{Call, METHODS, Request};
 pub use selector::{Pools, Selector, parse_pool};

@@ -158,9 +158,42 @@ pub struct RetryParameters {
 }
 
 /// Of `reload`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReloadParameters {
+    /// Replace the workers of unchanged pools too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restart: bool,
+    /// Only these pools, which may be new in the config. Empty: all, and the master's own settings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<String>,
+    /// See [`Patience`].
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub wait: bool,
+    /// See [`Patience`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// Of `plan`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanParameters {
+    /// Absolute path of another config file than the master's own. For root and the master's user only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// As of `reload`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restart: bool,
+    /// As of `reload`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<String>,
+}
+
+/// Of `rollback`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackParameters {
     /// See [`Patience`].
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub wait: bool,

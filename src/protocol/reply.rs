@@ -51,6 +51,7 @@ pub fn encode_outcome(outcome: &Outcome) -> Vec<u8> {
                 .unwrap_or_else(|f| encode_failure(&f));
         }
         Outcome::Failed(message) => Failure::new(ErrorName::Failed, message),
+        Outcome::Invalid(message) => Failure::new(ErrorName::BadConfig, message),
         Outcome::RolledBack(message) => Failure::new(ErrorName::RolledBack, message),
         Outcome::TimedOut(message) => Failure::new(ErrorName::TimedOut, message),
         Outcome::Refused(message) => Failure::new(ErrorName::Refused, message),

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    ErrorName, Failure, HealthParameters, KillParameters, ListenersParameters, Patience, PoolsParameters, PsParameters,
-    ReloadParameters, RestartParameters, RetryParameters, ScaleParameters, ShutdownParameters, StatusParameters, WaitParameters,
+    ErrorName, Failure, HealthParameters, KillParameters, ListenersParameters, Patience, PlanParameters, PoolsParameters,
+    PsParameters, ReloadParameters, RestartParameters, RetryParameters, RollbackParameters, ScaleParameters, ShutdownParameters,
+    StatusParameters, WaitParameters,
 };
 
 /// What a client asks.
@@ -39,8 +40,12 @@ pub enum Request {
     Wait(WaitParameters),
     /// Clear a pool's back-off and try now.
     Retry(RetryParameters),
-    /// Read the config again and replace workers.
+    /// What a reload would do. Reply: [`super::PlanReply`].
+    Plan(PlanParameters),
+    /// Read the config again and put it in force, as one transaction.
     Reload(ReloadParameters),
+    /// Put the last good config before the one in force in force again.
+    Rollback(RollbackParameters),
     /// Reopen log files. Answered at once.
     Reopen,
     /// End the master.
@@ -48,7 +53,7 @@ pub enum Request {
 }
 
 /// The names of all methods.
-pub const METHODS: [&str; 16] = [
+pub const METHODS: [&str; 18] = [
     "info",
     "status",
     "ps",
@@ -62,7 +67,9 @@ pub const METHODS: [&str; 16] = [
     "kill",
     "wait",
     "retry",
+    "plan",
     "reload",
+    "rollback",
     "reopen",
     "shutdown",
 ];
@@ -77,6 +84,7 @@ impl Request {
             Request::Wait(p) => Patience::of(true, p.timeout_ms),
             Request::Retry(p) => Patience::of(p.wait, p.timeout_ms),
             Request::Reload(p) => Patience::of(p.wait, p.timeout_ms),
+            Request::Rollback(p) => Patience::of(p.wait, p.timeout_ms),
             Request::Shutdown(p) => Patience::of(p.wait, p.timeout_ms),
             Request::Info
             | Request::Status(_)
@@ -84,6 +92,7 @@ impl Request {
             | Request::Health(_)
             | Request::Listeners(_)
             | Request::Signals
+            | Request::Plan(_)
             | Request::Kill(_)
             | Request::Reopen => Patience::UNBOUNDED,
         }
@@ -98,6 +107,7 @@ impl Request {
             | Request::Health(_)
             | Request::Listeners(_)
             | Request::Signals
+            | Request::Plan(_)
             | Request::Wait(_) => false,
             Request::Scale(_)
             | Request::Stop(_)
@@ -106,6 +116,7 @@ impl Request {
             | Request::Kill(_)
             | Request::Retry(_)
             | Request::Reload(_)
+            | Request::Rollback(_)
             | Request::Reopen
             | Request::Shutdown(_) => true,
         }
@@ -118,7 +129,8 @@ pub struct Call {
     /// Method and parameters.
     #[serde(flatten)]
     pub request: Request,
-    /// The client takes several replies (for methods that stream; none does yet).
+    /// The client takes several replies: of an order that replaces workers (`restart`, `reload`, `rollback`), one for each step, a
+    /// [`super::ProgressReply`], before the last.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
 }
@@ -172,7 +184,9 @@ impl Call {
             "kill" => read(&method, parameters).map(Request::Kill),
             "wait" => read(&method, parameters).map(Request::Wait),
             "retry" => read(&method, parameters).map(Request::Retry),
+            "plan" => read(&method, parameters).map(Request::Plan),
             "reload" => read(&method, parameters).map(Request::Reload),
+            "rollback" => read(&method, parameters).map(Request::Rollback),
             "reopen" => none(&method, parameters).map(|()| Request::Reopen),
             "shutdown" => read(&method, parameters).map(Request::Shutdown),
             _ => Err(unknown(&method)),
@@ -242,7 +256,9 @@ mod tests {
             Request::Kill(KillParameters { target: Selector::Pool(web()), signal: 35 }),
             Request::Wait(WaitParameters { pool: web(), until: Condition::Count(3), timeout_ms: Some(1) }),
             Request::Retry(RetryParameters { pool: web(), wait: true, timeout_ms: None }),
-            Request::Reload(ReloadParameters { wait: true, timeout_ms: None }),
+            Request::Plan(PlanParameters { config: Some("/etc/x.toml".to_owned()), restart: true, pools: vec![web()] }),
+            Request::Reload(ReloadParameters { restart: true, pools: vec![web()], wait: true, timeout_ms: None }),
+            Request::Rollback(RollbackParameters { wait: false, timeout_ms: Some(3) }),
             Request::Reopen,
             Request::Shutdown(ShutdownParameters { now: true, wait: true, timeout_ms: None }),
         ]

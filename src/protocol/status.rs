@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{ProgressReply, ReloadFailure};
 use crate::supervisor::{Phase, WorkerState};
 
 /// Where a master is in its life.
@@ -37,6 +38,12 @@ pub struct StatusReply {
     /// The pool that TTIN and TTOU act on.
     #[serde(default)]
     pub default_pool: Option<String>,
+    /// A reload under way, and where its pools are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<ProgressReply>,
+    /// The last reload failed; `None` from the next one on that succeeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload_failed: Option<ReloadFailure>,
     /// The pools asked for, in the order of the config.
     pub pools: Vec<PoolStatus>,
 }

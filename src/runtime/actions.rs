@@ -8,6 +8,7 @@ use super::launch;
 use super::master::Master;
 use super::processes::Process;
 use super::reap::group_gone;
+use super::staging::Wanted;
 use super::token::Token;
 use crate::os::accepting::is_accepting;
 use crate::os::epoll::Interest;
@@ -47,6 +48,7 @@ impl Master {
             let runs = &self.runs;
             self.notify_sockets.tidy(|pool| runs.get(&pool).map(|run| run.notify_home()));
         }
+        self.tell_progress();
         self.flush_clients();
     }
 
@@ -67,10 +69,12 @@ impl Master {
             }
             Action::Signal { worker, signal, scope } => self.signal(worker, signal, scope),
             Action::Quiesce => self.quiesce(),
-            Action::ReadConfig => {
+            Action::ReadConfig { from, pools, restart } => {
                 self.service.reload_begins(Master::now());
-                self.read_config();
+                self.read_config(&Wanted { from, pools: &pools, restart });
             }
+            Action::Commit { revision, keep } => self.commit(revision, keep),
+            Action::Discard { revision } => self.discard(revision),
             Action::ReopenLogs => {
                 self.log.reopen();
                 match &self.config.log.file {
@@ -80,15 +84,7 @@ impl Master {
             }
             // Its name came back meanwhile, and what is here is for the new one.
             Action::PoolGone { pool } if self.is_back(pool) => {}
-            Action::PoolGone { pool } => {
-                self.runs.remove(&pool);
-                self.notify_sockets.drop_pool(pool);
-                self.close_acks(pool);
-                self.empty_store_of(pool);
-                if let Some(name) = self.names.get(&pool) {
-                    self.files.drop_pool_dir(name);
-                }
-            }
+            Action::PoolGone { pool } => self.forget_pool(pool),
             Action::Reply { id, outcome } => self.reply(id, &outcome),
             Action::Note(note) => self.tell_later(note),
             Action::Exit { code, reason } => self.exit = Some((code, reason)),
@@ -97,12 +93,12 @@ impl Master {
 
     /// The core knows the pool, or will hear of it in the next turn.
     fn is_back(&self, pool: PoolId) -> bool {
-        let announced = |fact: &Event| matches!(fact, Event::Configure { pools, .. } if pools.iter().any(|p| p.id == pool));
-        self.core.pool(pool).is_some() || self.facts.iter().any(announced)
+        let staged = self.staged.values().any(|staged| staged.runs.contains_key(&pool));
+        self.core.pool(pool).is_some() || staged || self.is_in_force(pool)
     }
 
     fn spawn(&mut self, worker: WorkerId, revision: u32) -> Result<(), SpawnError> {
-        let run = self.runs.get(&worker.pool).cloned().ok_or_else(|| SpawnError {
+        let run = self.run_under(worker.pool, revision).cloned().ok_or_else(|| SpawnError {
             fault: SpawnFault::Setup,
             errno: 0,
             message: format!("config {revision} has no such pool any more"),
@@ -285,15 +281,5 @@ impl Master {
             Level::Warn => log!(warn),
             Level::Error => log!(error),
         }
-    }
-
-    /// Re-reads the config. New sockets are opened before the core hears of it, and closed again if anything is wrong.
-    fn read_config(&mut self) {
-        let read = (self.reader)();
-        let event = match read.and_then(|config| self.install(config).map_err(|e| e.to_string())) {
-            Ok(event) => event,
-            Err(reason) => Event::ConfigRejected { reason },
-        };
-        self.facts.push_back(event);
     }
 }

@@ -52,6 +52,8 @@ impl Master {
             uptime_ms: ms(self.uptime()),
             phase: if self.core.is_ending() { MasterPhase::Stopping } else { MasterPhase::Running },
             default_pool: self.default_pool().map(|id| self.name_of(id)),
+            reload: self.reload_status(),
+            reload_failed: self.reload_failure(),
             pools: asked.map(|p| self.pool_status(p, now, workers)).collect(),
         }
     }

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::master::Master;
+use super::progress::Watch;
 use super::token::Token;
 use crate::os::epoll::Interest;
 use crate::os::io as fdio;
@@ -37,6 +38,8 @@ pub(super) struct Client {
     sent: usize,
     /// The order it waits for. Its next request is read only after the answer.
     pub(super) waiting: Option<CommandId>,
+    /// It wants to hear how that goes.
+    pub(super) watch: Option<Watch>,
     /// Close once everything is sent.
     closing: bool,
     /// It has sent all that it will.
@@ -47,7 +50,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    fn unsent(&self) -> usize {
+    /// Bytes of replies that it has not taken yet.
+    pub(super) fn unsent(&self) -> usize {
         self.output.len() - self.sent
     }
 
@@ -78,6 +82,16 @@ impl Clients {
             client.output.extend_from_slice(bytes);
             self.dirty.push(number);
         }
+    }
+
+    /// Somebody wants to hear how an order goes.
+    pub(super) fn has_watchers(&self) -> bool {
+        self.by_number.values().any(|client| client.watch.is_some())
+    }
+
+    /// Who does.
+    pub(super) fn watchers(&self) -> Vec<u64> {
+        self.by_number.iter().filter(|(_, client)| client.watch.is_some()).map(|(number, _)| *number).collect()
     }
 
     fn held(&self) -> usize {
@@ -151,6 +165,7 @@ impl Master {
             output: Vec::new(),
             sent: 0,
             waiting: None,
+            watch: None,
             closing: false,
             ended: false,
             interest: Interest::Read,

@@ -191,6 +191,17 @@ fn read_secret(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(value)
 }
 
+/// What is in the files that a pool's environment is read from, as far as it takes to see that it changed. `None`: it cannot be read.
+pub(super) fn prints(pool: &Pool) -> Vec<(PathBuf, Option<u64>)> {
+    let files = pool.launch.env_files.iter().map(|file| &file.path).chain(pool.launch.secrets.iter().map(|(_, path)| path));
+    let print = |path: &PathBuf| {
+        let mut hasher = std::hash::DefaultHasher::new();
+        std::hash::Hash::hash(&read_file(path, FILE_LIMIT).ok()?, &mut hasher);
+        Some(std::hash::Hasher::finish(&hasher))
+    };
+    files.map(|path| (path.clone(), print(path))).collect()
+}
+
 /// A NUL cannot be in an environment; the config refuses it, and what the kernel gave us has none.
 fn entry(name: &[u8], value: &[u8]) -> Option<CString> {
     CString::new([name, b"=", value].concat()).ok()

@@ -113,6 +113,16 @@ impl Files {
         Ok(PoolDirs { seen: self.pools.join(name), notify: sockets })
     }
 
+    /// Changes the permission bits of the control socket, while clients are connected and others connect. The error is in words.
+    pub(super) fn set_socket_mode(&self, mode: u32) -> Result<(), String> {
+        self.control.set_mode(mode).map_err(|e| {
+            format!(
+                "cannot change the mode of the control socket {} to {mode:04o}: {e}; it stays as it was",
+                self.socket.display()
+            )
+        })
+    }
+
     /// Removes a pool's directories.
     pub(super) fn drop_pool_dir(&self, name: &str) {
         for root in [&self.pools, &self.notify].into_iter().chain(&self.jailed) {
@@ -224,4 +234,36 @@ const LONGEST: usize = 107 - "/.n/".len() - 32 - "/n".len() - 9;
 
 fn directory(path: &Path, mode: u32, uid: u32) -> Result<(), FilesError> {
     dirs::ensure_dir(path, mode, uid).map_err(|e| FilesError::Directory(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::config::{Sources, load};
+    use crate::os::process;
+
+    #[test]
+    fn the_mode_of_the_control_socket_is_changed_while_it_is_ours() {
+        let temp = tempfile::tempdir().unwrap();
+        let text = format!("[master]\nruntime_dir = {:?}\n[pool.web]\ncommand = \"sleep 9\"\n", temp.path().join("run"));
+        let master = load(&Sources { text: Some(text), ..Sources::default() }).unwrap().master;
+        let mut files = Files::take(&master, process::effective_uid()).unwrap();
+        let mode = || std::fs::metadata(&master.socket).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(), master.socket_mode);
+        files.set_socket_mode(0o660).unwrap();
+        assert_eq!(mode(), 0o660);
+        std::fs::remove_file(&master.socket).unwrap();
+        let words = files.set_socket_mode(0o600).unwrap_err();
+        assert_eq!(
+            words,
+            format!(
+                "cannot change the mode of the control socket {} to 0600: the socket file was removed or replaced by somebody else; \
+                 it stays as it was",
+                master.socket.display()
+            )
+        );
+        assert_eq!(files.remove(), Vec::<String>::new());
+    }
 }

@@ -26,6 +26,12 @@ const SETUID: u8 = 7;
 const SYS_CHROOT: u8 = 18;
 
 impl Workers {
+    /// The same user and groups.
+    pub(super) fn same_person(&self, other: &Workers) -> bool {
+        let who = |w: &Workers| (w.identity.uid, w.identity.gid, w.identity.groups.clone());
+        who(self) == who(other)
+    }
+
     /// Looks everything up. The error names the key, the name and what to do.
     pub(super) fn of(spec: &spec::Identity) -> Result<Workers, String> {
         let mut identity = spawn::Identity {
@@ -89,8 +95,7 @@ impl Workers {
     /// For the worker of a slot.
     pub(super) fn in_slot(&self, slot: u32) -> spawn::Identity {
         let mut identity = self.identity.clone();
-        let turn = usize::try_from(slot).unwrap_or(0).checked_rem(self.cpus.len());
-        identity.cpus = turn.and_then(|at| self.cpus.get(at)).copied().into_iter().collect();
+        identity.cpus = cpu_of(&self.cpus, slot).into_iter().collect();
         identity
     }
 
@@ -115,8 +120,20 @@ impl Workers {
     }
 }
 
-fn limit(resource: spec::Resource, bounds: spec::Bounds) -> (Resource, u64, u64) {
-    let resource = match resource {
+/// The CPU of a slot: they are given in turn. `None`: there are none to give.
+pub(super) fn cpu_of(cpus: &[u32], slot: u32) -> Option<u32> {
+    let turn = usize::try_from(slot).unwrap_or(0).checked_rem(cpus.len())?;
+    cpus.get(turn).copied()
+}
+
+/// A limit as the kernel is told: resource, soft, hard.
+pub(super) fn limit(resource: spec::Resource, bounds: spec::Bounds) -> (Resource, u64, u64) {
+    (resource_of(resource), bounds.soft.unwrap_or(UNLIMITED), bounds.hard.unwrap_or(UNLIMITED))
+}
+
+/// What a limit bounds, as the kernel is told.
+pub(super) fn resource_of(resource: spec::Resource) -> Resource {
+    match resource {
         spec::Resource::OpenFiles => Resource::OpenFiles,
         spec::Resource::Core => Resource::Core,
         spec::Resource::Processes => Resource::Processes,
@@ -125,8 +142,7 @@ fn limit(resource: spec::Resource, bounds: spec::Bounds) -> (Resource, u64, u64)
         spec::Resource::AddressSpace => Resource::AddressSpace,
         spec::Resource::Cpu => Resource::Cpu,
         spec::Resource::FileSize => Resource::FileSize,
-    };
-    (resource, bounds.soft.unwrap_or(UNLIMITED), bounds.hard.unwrap_or(UNLIMITED))
+    }
 }
 
 fn unknown(key: &str, name: &str, e: &std::io::Error) -> String {

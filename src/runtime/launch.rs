@@ -42,6 +42,15 @@ pub(super) struct Common {
 const RESERVE: u64 = 8;
 
 impl Common {
+    /// The limit that a worker gets of what the master raised for itself, where its pool sets none.
+    pub(super) fn given_back(&self, resource: Resource) -> Option<(u64, u64)> {
+        match resource {
+            Resource::OpenFiles => self.nofile,
+            Resource::Signals => self.sigpending,
+            _ => None,
+        }
+    }
+
     /// The kernel gives the lowest free numbers: one near the limit says that few are left.
     fn keep_reserve<'fd>(&self, made: impl Iterator<Item = BorrowedFd<'fd>>) -> Result<(), SpawnError> {
         let highest = made.map(|fd| fd.as_raw_fd()).max().unwrap_or(0);
@@ -81,8 +90,8 @@ pub(super) fn launch(
     let env = run.environment.for_worker(id, notify_path.as_deref().map(Path::as_os_str), &contract, |text| words.fill(text))?;
     let mut identity = run.workers.in_slot(id.slot);
     // What the master raised for itself is given back.
-    for (resource, limit) in [(Resource::OpenFiles, common.nofile), (Resource::Signals, common.sigpending)] {
-        if let Some((soft, hard)) = limit.filter(|_| !run.workers.limits(resource)) {
+    for resource in [Resource::OpenFiles, Resource::Signals] {
+        if let Some((soft, hard)) = common.given_back(resource).filter(|_| !run.workers.limits(resource)) {
             identity.limits.push((resource, soft, hard));
         }
     }

@@ -21,6 +21,7 @@ use super::sabotage::Sabotage;
 use super::service::Service;
 use super::signals::SignalMap;
 use super::sockets::Socket;
+use super::staging::Staged;
 use super::start::Reader;
 use super::steer::Steering;
 use super::trace::Trace;
@@ -52,7 +53,16 @@ pub(super) struct Master {
     pub(super) config_path: Option<std::path::PathBuf>,
     /// Until it is installed.
     pub(super) first_config: Option<spec::Config>,
+    /// Of the config in force.
     pub(super) revision: u32,
+    /// The last one given out.
+    pub(super) last_revision: u32,
+    /// The config in force, and one to go back to.
+    pub(super) configs: BTreeMap<u32, Rc<spec::Config>>,
+    /// Configs that are ready to be put in force.
+    pub(super) staged: BTreeMap<u32, Staged>,
+    /// What the canaries of the last reload said before their end, by who they were.
+    pub(super) canary_words: Vec<(String, Vec<String>)>,
     pub(super) reader: Reader,
     pub(super) environment: Vec<(OsString, OsString)>,
     pub(super) ids: Ids,
@@ -125,12 +135,14 @@ impl Master {
 
     /// The pool's name, for people.
     pub(super) fn name_of(&self, id: PoolId) -> String {
-        self.names.get(&id).cloned().unwrap_or_else(|| format!("#{}", id.0))
+        // One that is only tried is not in force yet.
+        self.names.get(&id).cloned().unwrap_or_else(|| self.ids.name_of(id))
     }
 
     /// Sockets that are open for any pool, of this config or of an earlier one.
     pub(super) fn open_sockets(&self) -> Vec<Rc<Socket>> {
-        let current = self.runs.values().flat_map(|r| r.sockets.iter());
+        let staged = self.staged.values().flat_map(|staged| staged.runs.values());
+        let current = self.runs.values().chain(staged).flat_map(|r| r.sockets.iter());
         let held = self.processes.all().flat_map(|p| p.run.sockets.iter());
         let mut open: Vec<Rc<Socket>> = Vec::new();
         for socket in current.chain(held) {

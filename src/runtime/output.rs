@@ -41,6 +41,11 @@ impl Capture {
         Capture { fd, lines: Lines::new(max_line), stream }
     }
 
+    /// A config is in force that has another limit.
+    pub(super) fn set_max_line(&mut self, max: usize) {
+        self.lines.set_max(max);
+    }
+
     /// Reads what is there, one turn's share at most; at the end of the pipe an unfinished line included.
     pub(super) fn read(&mut self, label: &Label<'_>, tail: &mut Tail, relay: &mut Relay) -> Drained {
         let drained = self.read_up_to(SLICE, label, tail, relay);

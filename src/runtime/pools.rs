@@ -31,7 +31,9 @@ pub(super) struct PoolRun {
     /// Its PATH was told.
     pub(super) path_told: Cell<bool>,
     /// How far the hook before its first worker is.
-    pub(super) prepared: Cell<Prepared>,
+    pub(super) prepared: Rc<Cell<Prepared>>,
+    /// What was in the files that its workers' environment is read from.
+    pub(super) files: Vec<(PathBuf, Option<u64>)>,
 }
 
 /// How far the hook before a pool's first worker is.
@@ -82,6 +84,21 @@ impl Ids {
     fn of(&mut self, name: &str) -> PoolId {
         let next = PoolId(u32::try_from(self.by_name.len()).unwrap_or(u32::MAX));
         *self.by_name.entry(name.to_owned()).or_insert(next)
+    }
+
+    /// The id of a name that may come.
+    pub(super) fn named(&mut self, name: &str) -> PoolId {
+        self.of(name)
+    }
+
+    /// The id of a name, if it has one.
+    pub(super) fn of_name(&self, name: &str) -> Option<PoolId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The name of an id.
+    pub(super) fn name_of(&self, id: PoolId) -> String {
+        self.by_name.iter().find(|(_, own)| **own == id).map_or_else(|| format!("#{}", id.0), |(name, _)| name.clone())
     }
 
     /// Puts the master's ids in place of the config's own numbering.

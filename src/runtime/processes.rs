@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use super::attributes::Postponed;
 use super::output::Capture;
 use super::pools::PoolRun;
 use crate::os::notify::NotifySocket;
@@ -22,6 +23,8 @@ pub(super) struct Process {
     pub(super) run: Rc<PoolRun>,
     /// Open until exec is known to have succeeded or failed.
     pub(super) exec: Option<ExecPipe>,
+    /// What changed for it since it was started, until it runs its program.
+    pub(super) postponed: Option<Postponed>,
     pub(super) notify: Option<NotifySocket>,
     /// The pipe on which it says that it is ready, until it did.
     pub(super) ready: Option<OwnedFd>,
@@ -54,6 +57,7 @@ impl Process {
             pid,
             run,
             exec: None,
+            postponed: None,
             notify: None,
             ready: None,
             stdout: None,
@@ -136,9 +140,23 @@ impl Processes {
         Some(process)
     }
 
+    /// Workers that were started from `before` are from now on by `now`, which differs in nothing that they were started with.
+    pub(super) fn take_over(&mut self, before: &Rc<PoolRun>, now: &Rc<PoolRun>) {
+        for process in self.by_number.values_mut().filter(|process| Rc::ptr_eq(&process.run, before)) {
+            process.run = Rc::clone(now);
+            for capture in [&mut process.stdout, &mut process.stderr].into_iter().flatten() {
+                capture.set_max_line(now.config.launch.max_line);
+            }
+        }
+    }
+
     /// Processes whose leader is gone while others of the group are there.
     pub(super) fn lingering(&self) -> Vec<(u64, i32)> {
         self.lingering.iter().filter_map(|n| Some((*n, self.by_number.get(n)?.pid))).collect()
+    }
+
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Process> {
+        self.by_number.values_mut()
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Process> {

@@ -54,6 +54,7 @@ fn worker_ended(master: &mut Master, number: u64, pid: i32, status: ExitStatus) 
     let stragglers = process.run.config.spec.signal_group && group_exists(pid);
     master.notify_sockets.retire(notify, &master.epoll);
     master.tell_last_lines(number, status);
+    master.keep_canary_words(number);
     master.processes.leader_gone(number, stragglers);
     master.feed(Event::Exited { worker, status, stragglers });
     if !stragglers {

@@ -7,7 +7,7 @@ use crate::supervisor::{Action, Command, CommandId, Event, Outcome, PoolId, Send
 impl Master {
     /// One request, read whole.
     pub(super) fn serve_request(&mut self, client: u64, frame: &[u8]) {
-        let answer = Call::parse(frame).and_then(|call| self.answer(client, call.request));
+        let answer = Call::parse(frame).and_then(|call| self.answer(client, call.request, call.more));
         match answer {
             Ok(Some(line)) => self.clients.send(client, &line),
             Ok(None) => {}
@@ -16,7 +16,7 @@ impl Master {
     }
 
     /// The reply at once, or `None` when the core will give it.
-    fn answer(&mut self, client: u64, request: Request) -> Result<Option<Vec<u8>>, Failure> {
+    fn answer(&mut self, client: u64, request: Request, more: bool) -> Result<Option<Vec<u8>>, Failure> {
         let patience = request.patience();
         let command = match request {
             Request::Info => return encode_reply(&self.info(), false).map(Some),
@@ -35,7 +35,16 @@ impl Master {
             },
             Request::Wait(p) => Command::Wait { pool: self.pool_id(&p.pool)?, until: p.until },
             Request::Retry(p) => Command::Retry { pool: self.pool_id(&p.pool)? },
-            Request::Reload(_) => Command::Reload,
+            Request::Plan(p) => {
+                let uid = self.clients.get_mut(client).map(|client| client.peer.uid);
+                let trusted = uid.is_some_and(|uid| uid == 0 || uid == self.uid);
+                return encode_reply(&self.plan(&p, trusted)?, false).map(Some);
+            }
+            Request::Reload(p) => {
+                let pools = p.pools.iter().map(|name| self.ids.named(name)).collect();
+                Command::Reload { restart: p.restart, pools }
+            }
+            Request::Rollback(_) => Command::Rollback,
             Request::Reopen => Command::Reopen,
             Request::Shutdown(p) => Command::Shutdown { now: p.now },
         };
@@ -44,6 +53,7 @@ impl Master {
         let Some(waiting) = self.clients.get_mut(client) else { return Ok(None) };
         let sender = Sender { pid: waiting.peer.pid, uid: waiting.peer.uid };
         waiting.waiting = Some(id);
+        waiting.watch = super::progress::Watch::of(&command).filter(|_| more && patience.wait);
         self.commands.insert(id, client);
         self.feed(Event::Command { id, command, sender, timeout: patience.timeout });
         if !patience.wait && !self.has_reply(id) {
@@ -67,18 +77,30 @@ impl Master {
         let Some(client) = self.commands.remove(&id) else { return };
         if let Some(waiting) = self.clients.get_mut(client) {
             waiting.waiting = None;
+            waiting.watch = None;
             // What it sent behind that request is served in the next turn.
-            self.clients.send(client, &encode_outcome(outcome));
+            let line = match outcome {
+                Outcome::RolledBack(text) => encode_outcome(&Outcome::RolledBack(format!("{text}{}", self.last_words()))),
+                other => encode_outcome(other),
+            };
+            self.clients.send(client, &line);
         }
     }
 
     fn one(&self, name: Option<&str>) -> Result<Option<PoolId>, Failure> {
-        name.map(|n| self.pool_id(n)).transpose()
+        // One that a reload under way only tries can be seen, and nothing else.
+        let tried = |n: &str| self.ids.of_name(n).filter(|id| self.core.pool(*id).is_some());
+        name.map(|n| tried(n).map_or_else(|| self.pool_id(n), Ok)).transpose()
     }
 
     fn pool_id(&self, name: &str) -> Result<PoolId, Failure> {
         self.names.iter().find(|(id, n)| n.as_str() == name && self.runs.contains_key(id)).map(|(id, _)| *id).ok_or_else(|| {
             let known: Vec<&str> = self.runs.keys().filter_map(|id| self.names.get(id)).map(String::as_str).collect();
+            if self.ids.of_name(name).is_some_and(|id| self.core.pool(id).is_some()) {
+                let words =
+                    format!("pool {name} is not in force yet: a reload under way tries it; wait for its end (poolmaster status)");
+                return Failure::new(ErrorName::Refused, words);
+            }
             Failure::new(ErrorName::NotFound, format!("there is no pool {name:?} here; there is {}", known.join(", ")))
         })
     }

@@ -78,7 +78,9 @@ impl Service {
     /// What a line of the core's means for the manager.
     pub(super) fn hear(&mut self, note: &Note, bound: Duration) {
         match &note.what {
-            What::Configured { .. } | What::ConfigRejected { .. } if self.reloading.is_some() => self.reloading = Some(false),
+            What::Reloaded { .. } | What::ReloadFailed { .. } | What::ConfigRejected { .. } if self.reloading.is_some() => {
+                self.reloading = Some(false);
+            }
             What::ShuttingDown { .. } if self.manager.is_some() => {
                 let first = !std::mem::replace(&mut self.stopping, true);
                 let word = if first { "STOPPING=1\n" } else { "" };
@@ -102,7 +104,7 @@ impl Service {
                 self.ready = true;
                 news.push("READY=1".to_owned());
             }
-            if self.reloading == Some(false) && !pools.iter().any(|pool| pool.rolling > 0) {
+            if self.reloading == Some(false) {
                 self.reloading = None;
                 news.push("READY=1".to_owned());
             }

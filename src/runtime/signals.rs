@@ -57,6 +57,13 @@ impl SignalMap {
         SignalMap { by_number }
     }
 
+    /// A signal that would mean two things.
+    pub(super) fn twice(pools: &[Pool]) -> Option<i32> {
+        let mut seen = std::collections::BTreeSet::new();
+        let all = pools.iter().flat_map(|p| [p.signals.up, p.signals.down, p.signals.restart]).flatten();
+        all.into_iter().find(|number| !seen.insert(*number))
+    }
+
     /// Every signal that does something, for people.
     pub(super) fn entries(&self, pid: i32, default_pool: Option<&str>, name: impl Fn(PoolId) -> String) -> Vec<SignalEntry> {
         let mut entries: Vec<SignalEntry> = CLASSIC

@@ -1,34 +1,31 @@
 //! Owns the start of a master: everything that can fail fails here, before the first worker, with nothing left behind.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{CString, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
-use std::rc::Rc;
+use std::path::{Path, PathBuf};
 
 use super::acks::Acks;
 use super::clients::Clients;
 use super::daemon::Report;
-use super::environment::Environment;
 use super::fdstore::FdStore;
 use super::files::{Files, FilesError};
 use super::guard;
 use super::handed::Handed;
 use super::hooks::{Hooks, Preparing};
-use super::identity::{self, Workers};
 use super::launch::Common;
 use super::linger::Lingering;
 use super::looks::Looks;
 use super::master::Master;
 use super::notify::NotifySockets;
-use super::pools::{Ids, PoolRun, Prepared};
+use super::pools::Ids;
 use super::processes::Processes;
 use super::sabotage::Sabotage;
 use super::service::Service;
 use super::signals::SignalMap;
 use super::sockets::OpenError;
+use super::staging::Wanted;
 use super::steer::Steering;
 use super::token::Token;
 use super::trace::Trace;
@@ -36,11 +33,11 @@ use crate::config::spec::Config;
 use crate::os::activation::Inherited;
 use crate::os::epoll::{Epoll, Interest};
 use crate::os::{clock, process, signals, spawn, title};
-use crate::supervisor::{Event, Supervisor, Time};
+use crate::supervisor::{ConfigSource, Event, Supervisor, Time};
 use crate::telemetry::{Log, LogError, LogOptions};
 
-/// Reads the config again, for HUP and `reload`; the error is told in words.
-pub type Reader = Box<dyn Fn() -> Result<Config, String>>;
+/// Reads the config again, for HUP and `reload`, or another file in its place, for `plan`; the error is told in words.
+pub type Reader = Box<dyn Fn(Option<&Path>) -> Result<Config, String>>;
 
 /// What a master is started with.
 pub struct Settings {
@@ -241,6 +238,10 @@ fn assemble(
         config_path: config.path.clone(),
         first_config: Some(config),
         revision: 0,
+        last_revision: 0,
+        configs: BTreeMap::new(),
+        staged: BTreeMap::new(),
+        canary_words: Vec::new(),
         reader,
         sabotage: Sabotage::of(&environment),
         environment,
@@ -298,71 +299,17 @@ impl Master {
         }
     }
 
-    /// Makes everything that a config needs on the host, then gives the event that puts it in force. On an error nothing has changed.
-    pub(super) fn install(&mut self, mut config: Config) -> Result<Event, StartError> {
+    /// Puts the first config in force, and gives the event that tells the core of it.
+    fn install(&mut self, mut config: Config) -> Result<Event, StartError> {
         self.ids.renumber(&mut config);
-        let revision = self.revision + 1;
-        let users = config.master.socket_users.iter().map(|user| identity::look_up(user, "master.socket_users"));
-        let socket_uids = users.map(|found| Ok(found?.0)).collect::<Result<_, _>>().map_err(StartError::Account)?;
-        let mut open = self.open_sockets();
-        self.handed.keep_for(&config.pools);
-        let mut runs = BTreeMap::new();
-        let mut opened = Vec::new();
-        // One patience for all of them: a master of the same config leaves them together.
-        let patient_until = Master::now() + config.master.bind_retry;
-        for pool in &config.pools {
-            let mut sockets = Vec::new();
-            for listener in &pool.listeners {
-                let one = self.open_listener(&pool.spec.name, listener, &mut open, patient_until)?;
-                sockets.push(Rc::clone(&one.socket));
-                opened.push(one);
-            }
-            let workers =
-                Workers::of(&pool.identity).map_err(|e| StartError::Account(format!("pool {}: {e}", pool.spec.name)))?;
-            let dirs = self.files.pool_dirs(&pool.spec.name, workers.uid().unwrap_or(self.uid), pool.identity.chroot.as_deref());
-            let dirs = dirs.map_err(|e| StartError::Files(Box::new(e)))?;
-            let run = PoolRun {
-                sockets,
-                dir: dirs.seen,
-                notify_dir: dirs.notify,
-                // The name of the running master: another one waits for its next start.
-                environment: Environment::of(&self.environment, pool, &self.config.name, workers.login.as_ref()),
-                workers,
-                prepared: Cell::new(Prepared::NotYet),
-                config: pool.clone(),
-                path_told: std::cell::Cell::new(false),
-            };
-            self.open_acks(pool.spec.id, &run).map_err(|cause| StartError::Acks { pool: pool.spec.name.clone(), cause })?;
-            runs.insert(pool.spec.id, Rc::new(run));
-        }
-        if !config.shown.is_empty() {
-            tracing::debug!("the whole config, from all of its layers:\n{}", config.shown);
-        }
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
-        self.warn_of_clamped_backlogs(&config);
-        self.handed.close_rest();
-        // From here on nothing can fail. Pools that left the config keep their last run until their workers are gone.
-        for one in &opened {
-            one.apply();
-        }
-        for (id, run) in runs {
-            self.names.insert(id, run.config.spec.name.clone());
-            self.runs.insert(id, run);
-        }
-        self.signal_map = SignalMap::of(&config.pools);
-        self.log.set_level(&config.master.log.level);
-        self.revision = revision;
-        let master = config.master.spec.clone();
-        // Name, socket and pid file stay as they are until the master is started anew.
-        self.config.spec = config.master.spec;
-        self.config.hooks = config.master.hooks;
-        self.socket_uids = socket_uids;
-        Ok(Event::Configure { revision, master, pools: config.pools.into_iter().map(|p| p.spec).collect() })
+        let wanted = Wanted { from: ConfigSource::File, pools: &[], restart: false };
+        let (revision, staged) = self.stage(config, None, &wanted, &mut BTreeSet::new())?;
+        let (master, pools) = (staged.config.master.spec.clone(), staged.config.pools.iter().map(|p| p.spec.clone()).collect());
+        self.put_in_force(revision, staged);
+        Ok(Event::Configure { revision, base: 0, master, pools, roll: Vec::new() })
     }
 
-    fn warn_of_clamped_backlogs(&self, config: &Config) {
+    pub(super) fn warn_of_clamped_backlogs(&self, config: &Config) {
         let Some(limit) = crate::os::listener::somaxconn() else { return };
         for pool in &config.pools {
             for listener in pool.listeners.iter().filter(|l| l.backlog > limit) {

@@ -120,6 +120,7 @@ impl Master {
             ExecState::Pending => {}
             ExecState::Running => {
                 process.exec = None;
+                self.apply_postponed(number);
                 self.feed(Event::Spawned { worker });
             }
             ExecState::Failed(failure) => {

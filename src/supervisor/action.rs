@@ -36,8 +36,27 @@ pub enum Action {
     /// Let nobody new in: the listeners take no further connections, those that wait are still served. Followed by `Quiet` once none waits
     /// any more, which may be never.
     Quiesce,
-    /// Re-read the config. Followed by `Configure` or `ConfigRejected`.
-    ReadConfig,
+    /// Make a config ready to be put in force, beside the one that is. Followed by `Configure` or `ConfigRejected`.
+    ReadConfig {
+        /// Where it comes from.
+        from: ConfigSource,
+        /// Only these pools of it. Empty: all, and the master's own settings.
+        pools: Vec<PoolId>,
+        /// The workers of unchanged pools are replaced too.
+        restart: bool,
+    },
+    /// The config of this revision is in force from now on. It cannot fail: all that can was done before `Configure`.
+    Commit {
+        /// Which.
+        revision: u32,
+        /// Of the earlier ones this one has to be kept, for a rollback.
+        keep: Option<u32>,
+    },
+    /// The config of this revision will not be put in force: what was made for it goes, once no worker has it.
+    Discard {
+        /// Which.
+        revision: u32,
+    },
     /// Reopen the master's log files. Failures are reported by the logger itself: the old file stays in use.
     ReopenLogs,
     /// The pool left the config and its last process is gone: its sockets may be closed.
@@ -63,6 +82,16 @@ pub enum Action {
     },
 }
 
+/// Where a config comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConfigSource {
+    /// Its file and all other layers, read again.
+    File,
+    /// The config of this revision, which was in force.
+    Kept(u32),
+}
+
 /// To whom of a worker's processes a signal goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -81,6 +110,8 @@ pub enum Outcome {
     Done(String),
     /// 1: it failed, in words.
     Failed(String),
+    /// 2: the config is wrong; nothing was changed.
+    Invalid(String),
     /// 3: a newer order, or the old state, took its place.
     RolledBack(String),
     /// 5: not yet real; the work goes on.
@@ -144,6 +175,8 @@ pub enum Reason {
     Announced,
     /// A newer order took the place of the one it was started for.
     Superseded,
+    /// It tried a config that is not put in force.
+    Undone,
 }
 
 impl Reason {
@@ -157,7 +190,8 @@ impl Reason {
             | Reason::Parked
             | Reason::PoolFailed
             | Reason::Shutdown
-            | Reason::Superseded => true,
+            | Reason::Superseded
+            | Reason::Undone => true,
             Reason::StartTimeout | Reason::HeartbeatLost | Reason::Trigger | Reason::Announced => false,
         }
     }
@@ -178,7 +212,29 @@ impl fmt::Display for Reason {
             Reason::Trigger => "it reported itself sick",
             Reason::Announced => "it announced its own stop",
             Reason::Superseded => "a newer order took its place",
+            Reason::Undone => "the reload is undone",
         })
+    }
+}
+
+impl Reason {
+    /// What it says of a worker, after its name.
+    pub(super) fn verdict(self) -> &'static str {
+        match self {
+            Reason::HeartbeatLost => "lost its heartbeat",
+            Reason::Trigger => "reported itself sick",
+            Reason::StartTimeout => "was not ready within start_timeout",
+            Reason::Announced => "announced its own stop",
+            Reason::ScaleDown
+            | Reason::Replaced
+            | Reason::Stopped
+            | Reason::Removed
+            | Reason::Parked
+            | Reason::PoolFailed
+            | Reason::Shutdown
+            | Reason::Superseded
+            | Reason::Undone => "was stopped",
+        }
     }
 }
 
@@ -337,6 +393,35 @@ pub enum What {
         /// What it does.
         effect: String,
     },
+    /// A canary is good.
+    CanaryGood,
+    /// A config was read; what it changes is tried before it is put in force.
+    Trying {
+        /// Its number.
+        revision: u32,
+        /// Names of the pools that get canaries.
+        pools: Vec<String>,
+    },
+    /// A reload has done all that it was to do.
+    Reloaded {
+        /// What, in words.
+        summary: String,
+    },
+    /// A reload was undone, or stopped half-way.
+    ReloadFailed {
+        /// Why, and what became of it.
+        reason: String,
+    },
+    /// After its commit a reload failed: the config before it is put in force again.
+    RollingBack {
+        /// Why.
+        reason: String,
+    },
+    /// Too many old generations live at once: the oldest are stopped quickly.
+    TooManyGenerations {
+        /// How many there may be.
+        most: u32,
+    },
     /// A config is in force.
     Configured {
         /// Its number.
@@ -395,4 +480,6 @@ pub enum Next {
     PoolFailed,
     /// None: the old worker that it was to replace stays.
     RollHalted,
+    /// None: the config that it tried is not put in force.
+    CanaryFailed,
 }

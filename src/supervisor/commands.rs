@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::pending::{Goal, Pending};
+use super::wishes::Wish;
 use super::{
     Action, Command, CommandId, Level, Outcome, Phase, PoolId, Reason, ScaleChange, Sender, Supervisor, Target, Time, What,
 };
@@ -66,12 +67,12 @@ impl Supervisor {
                 }
                 self.await_goal(now, id, Goal::Retried { pool, since: now }, timeout, out);
             }
-            Command::Reload => {
-                // What is being read now may be older than what this order is about.
-                let begun = !self.reading;
-                self.read_config(out);
-                self.await_goal(now, id, Goal::Reload { begun, rolling: None }, timeout, out);
+            Command::Reload { restart, pools } => {
+                let pools = pools.into_iter().collect();
+                self.await_goal(now, id, Goal::Reload, timeout, out);
+                self.wish(Wish { orders: vec![id], ..Wish::of_file(restart, pools) }, out);
             }
+            Command::Rollback => self.roll_back(now, id, timeout, out),
             Command::Reopen => {
                 self.reopen(now, out);
                 reply(id, Outcome::Done("log files are being reopened".to_owned()), out);
@@ -108,6 +109,10 @@ impl Supervisor {
         for target in targets {
             let Some(p) = self.pools.get(&target.pool) else { continue };
             let name = &p.spec.name;
+            if p.is_trying() {
+                let text = format!("a reload is trying a canary of {name}; wait for it, or order `reload --restart`");
+                return reply(id, Outcome::Refused(text), out);
+            }
             if !p.may_roll() {
                 let text = format!("{name} is {}: it has no workers to replace; use start", p.phase.word());
                 return reply(id, Outcome::Refused(text), out);
@@ -124,12 +129,16 @@ impl Supervisor {
                 (None, Some(_)) => {}
             }
         }
+        let edition = self.fresh_edition();
         for (pool, slots) in &pools {
             self.on_pool(now, *pool, out, |p, cx| {
                 if p.phase == Phase::BackingOff {
                     p.retry(cx);
                 }
-                p.roll_start(cx, slots.as_ref());
+                match slots {
+                    Some(slots) => p.roll_slots(cx, slots),
+                    None => p.roll_all(cx, edition),
+                }
             });
         }
         self.await_goal(now, id, Goal::Rolled { pools: pools.into_keys().collect() }, timeout, out);
@@ -144,8 +153,14 @@ impl Supervisor {
         self.await_goal(now, id, goal, timeout, out);
     }
 
+    /// What the workers of an order are, to tell them from those before.
+    pub(super) fn fresh_edition(&mut self) -> u32 {
+        self.next_edition += 1;
+        self.next_edition
+    }
+
     /// Starts to wait for the effect; answers at once when it is already real.
-    fn await_goal(&mut self, now: Time, id: CommandId, goal: Goal, timeout: Option<Duration>, out: &mut Vec<Action>) {
+    pub(super) fn await_goal(&mut self, now: Time, id: CommandId, goal: Goal, timeout: Option<Duration>, out: &mut Vec<Action>) {
         let mut pending = Pending { goal, armed: None };
         let at = timeout.map(|t| now + t);
         self.timers.arm(super::timers::Key::Command(id), &mut pending.armed, at);
@@ -165,7 +180,12 @@ impl Supervisor {
             Command::Restart { targets } => format!("restart {}", targets.iter().map(target).collect::<Vec<_>>().join(" ")),
             Command::Kill { target: t, signal } => format!("kill -s {} {}", super::signal_name(*signal), target(t)),
             Command::Retry { pool } => format!("retry {}", name(pool)),
-            Command::Reload => "reload".to_owned(),
+            Command::Reload { restart, pools } => {
+                let restart = if *restart { " --restart" } else { "" };
+                let pools: String = pools.iter().map(|id| format!(" --pool {}", name(id))).collect();
+                format!("reload{restart}{pools}")
+            }
+            Command::Rollback => "rollback".to_owned(),
             Command::Reopen => "reopen".to_owned(),
             Command::Shutdown { now } => if *now { "shutdown --now" } else { "shutdown" }.to_owned(),
             Command::Wait { .. } => return None,
@@ -213,7 +233,7 @@ fn command_pools(command: &Command) -> Vec<PoolId> {
         Command::Stop { pools } | Command::Start { pools } => pools.clone(),
         Command::Restart { targets } => targets.iter().map(|t| t.pool).collect(),
         Command::Kill { target, .. } => vec![target.pool],
-        Command::Reload | Command::Reopen | Command::Shutdown { .. } => Vec::new(),
+        Command::Reload { .. } | Command::Rollback | Command::Reopen | Command::Shutdown { .. } => Vec::new(),
     }
 }
 

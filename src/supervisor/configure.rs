@@ -1,80 +1,147 @@
 //! Owns putting a config in force: pools that come, stay or go.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::pool::Pool;
-use super::{Action, Level, MasterSpec, Phase, PoolId, PoolSpec, Reason, Supervisor, Time, What};
+use super::reload::{Kept, Planned, Reload, Stage, Trying};
+use super::timers::Key;
+use super::{Action, ConfigSource, Level, MasterSpec, Phase, PoolId, PoolSpec, Reason, Supervisor, Time, What};
 
 impl Supervisor {
-    /// Asks for the config; a request while one is being read is remembered, never lost, never two at once.
-    pub(super) fn read_config(&mut self, out: &mut Vec<Action>) {
-        if self.reading {
-            self.read_again = true;
-            return;
-        }
-        self.reading = true;
-        out.push(Action::ReadConfig);
-    }
-
-    fn config_was_read(&mut self, out: &mut Vec<Action>) {
-        self.reading = false;
-        if std::mem::take(&mut self.read_again) && self.ending.is_none() {
-            self.reload_begins();
-            self.read_config(out);
-        }
-    }
-
-    /// The config cannot be used: nothing changes.
-    pub(super) fn config_rejected(&mut self, now: Time, reason: String, out: &mut Vec<Action>) {
-        self.cx(now, out).note(Level::Error, None, None, What::ConfigRejected { reason: reason.clone() });
-        self.reload_failed(&format!("the new config cannot be used, nothing was changed: {reason}"), out);
-        self.config_was_read(out);
-    }
-
     /// A validated config.
     pub(super) fn configure(
         &mut self,
         now: Time,
-        revision: u32,
+        (revision, base): (u32, u32),
         master: MasterSpec,
         pools: Vec<PoolSpec>,
+        roll: &[PoolId],
         out: &mut Vec<Action>,
     ) {
+        if self.master.is_some() {
+            return self.begin_reload(now, (revision, base), master, pools, roll, out);
+        }
         if self.ending.is_some() {
             return;
         }
-        let first = self.master.is_none();
+        let edition = self.fresh_edition();
+        self.in_force(now, revision, master, pools.iter().map(|p| p.id).collect(), out);
+        for spec in pools {
+            self.pools.insert(spec.id, Pool::new(spec, revision, edition, 0));
+        }
+        for id in self.order.clone() {
+            self.introduce(now, id, out);
+        }
+    }
+
+    fn in_force(&mut self, now: Time, revision: u32, master: MasterSpec, order: Vec<PoolId>, out: &mut Vec<Action>) {
         self.master = Some(master);
         self.revision = revision;
-        let count = u32::try_from(pools.len()).unwrap_or(u32::MAX);
-        self.cx(now, out).note(Level::Info, None, None, What::Configured { revision, pools: count });
-        self.order = pools.iter().map(|p| p.id).collect();
-        let mut known = BTreeMap::new();
-        for spec in pools {
-            let id = spec.id;
-            known.insert(id, self.pools.get(&id).is_some_and(|p| p.phase != Phase::Removed));
-            match self.pools.get_mut(&id) {
-                Some(_) => {
-                    self.on_pool(now, id, out, |p, cx| p.reconfigure(cx, spec, revision));
-                }
-                None => {
-                    let floor = self.retired.get(&id).copied().unwrap_or(0);
-                    self.pools.insert(id, Pool::new(spec, revision, floor));
-                }
+        self.order = order;
+        let pools = u32::try_from(self.order.len()).unwrap_or(u32::MAX);
+        self.cx(now, out).note(Level::Info, None, None, What::Configured { revision, pools });
+    }
+
+    /// The canaries are good: the config that they tried is in force from now on.
+    pub(super) fn commit(&mut self, now: Time, out: &mut Vec<Action>) {
+        let Some(mut reload) = self.reload.take() else { return };
+        self.timers.arm(Key::Reload, &mut self.reload_armed, None);
+        let behind = self.behind.take().map(|r| r.taking_part).unwrap_or_default();
+        self.keep_last_good(&reload);
+        out.push(Action::Commit { revision: reload.revision, keep: self.kept.as_ref().map(|k| k.revision) });
+        self.in_force(now, reload.revision, reload.master.clone(), reload.order.clone(), out);
+        self.in_force_good = false;
+        reload.since = now;
+        for id in reload.order.clone() {
+            if let Some(planned) = reload.plan.remove(&id) {
+                self.take_over(now, id, planned, &behind, &mut reload, out);
             }
         }
-        for (id, stays) in self.order.clone().into_iter().map(|id| (id, known.get(&id) == Some(&true))) {
-            if stays && !first { self.refresh(now, id, out) } else { self.introduce(now, id, out) }
+        self.remove_others(now, &mut reload, out);
+        reload.stage = Stage::Rolling;
+        reload.waiting = reload.taking_part.clone();
+        // Each is looked at once, also those in which nothing happens any more.
+        self.touched.extend(reload.taking_part.iter().copied());
+        self.reload = Some(reload);
+    }
+
+    /// What a rollback would bring back: the config that is in force until now, if it is known to be good.
+    fn keep_last_good(&mut self, reload: &Reload) {
+        if reload.wish.from != ConfigSource::File {
+            self.kept = None;
+        } else if self.in_force_good {
+            let editions = self.order.iter().filter_map(|id| Some((*id, self.pools.get(id)?.edition))).collect();
+            self.kept = Some(Kept { revision: self.revision, editions });
         }
-        self.remove_others(now, out);
-        self.reload_rolled(out);
-        self.config_was_read(out);
+    }
+
+    /// One pool of the config that is in force from now on.
+    fn take_over(
+        &mut self,
+        now: Time,
+        id: PoolId,
+        planned: Planned,
+        behind: &BTreeSet<PoolId>,
+        reload: &mut Reload,
+        out: &mut Vec<Action>,
+    ) {
+        let Planned { spec, edition, same, live, trial, unpark } = planned;
+        let revision = reload.revision;
+        let new = trial == Trying::No && self.pools.get(&id).is_none_or(|p| p.phase == Phase::Removed);
+        if new {
+            if !self.pools.contains_key(&id) {
+                let floor = self.retired.get(&id).copied().unwrap_or(0);
+                self.pools.insert(id, Pool::new(spec, revision, edition, floor));
+            } else {
+                self.on_pool(now, id, out, |p, cx| p.adopt(cx, spec, (edition, false), revision));
+            }
+            reload.taking_part.insert(id);
+            return self.introduce(now, id, out);
+        }
+        let Some(pool) = self.pools.get(&id) else { return };
+        let edition = if same { pool.edition } else { edition };
+        // What an earlier reload has not come to is this one's to do.
+        let left = pool.has_outdated() && (behind.contains(&id) || reload.wish.covers(id) && !pool.is_rolling());
+        let (phase, outdated) = (pool.phase, pool.edition != edition || trial == Trying::Good || left);
+        self.on_pool(now, id, out, |p, cx| p.adopt(cx, spec, (edition, live), revision));
+        if !outdated {
+            return;
+        }
+        match phase {
+            // Its canary is there already, and waits for nobody.
+            Phase::Waiting | Phase::Failed | Phase::Parked if trial == Trying::Good => {
+                self.on_pool(now, id, out, |p, cx| p.run(cx));
+            }
+            Phase::Running => {
+                self.on_pool(now, id, out, |p, cx| {
+                    p.roll_outdated(cx);
+                    if trial == Trying::Good && !p.is_rolling() {
+                        // Its canaries were enough.
+                        p.note(cx, Level::Info, What::RollDone);
+                    }
+                });
+            }
+            Phase::BackingOff => {
+                self.on_pool(now, id, out, |p, cx| {
+                    p.run(cx);
+                    p.roll_outdated(cx);
+                });
+            }
+            Phase::Failed | Phase::Waiting => self.start_in_order(now, id, out),
+            Phase::Parked if unpark => self.start_in_order(now, id, out),
+            Phase::Parked | Phase::Stopped | Phase::Completed | Phase::Removed => return,
+        }
+        if !reload.left_out.iter().any(|name| self.pools.get(&id).is_some_and(|p| p.spec.name == *name)) {
+            reload.taking_part.insert(id);
+        }
     }
 
     /// Pools that left the config. After those that stay and come: new workers are started before surplus ones are stopped.
-    fn remove_others(&mut self, now: Time, out: &mut Vec<Action>) {
+    fn remove_others(&mut self, now: Time, reload: &mut Reload, out: &mut Vec<Action>) {
         for id in self.pools.keys().copied().collect::<Vec<_>>() {
-            if !self.order.contains(&id) {
+            let gone = !self.order.contains(&id);
+            if let Some(pool) = self.pools.get(&id).filter(|p| gone && p.phase != Phase::Removed) {
+                reload.removed.push(pool.spec.name.clone());
                 self.fail_pending_of(id, "the pool left the config", out);
                 self.on_pool(now, id, out, |p, cx| {
                     // Should its name come back before it is gone, it comes back as the file has it.
@@ -91,24 +158,6 @@ impl Supervisor {
             self.start_in_order(now, id, out);
         } else {
             self.on_pool(now, id, out, |p, cx| p.halt(cx, Phase::Stopped, Reason::Stopped));
-        }
-    }
-
-    /// A pool that stays: its workers are replaced; what was stuck gets a new chance, what was stopped stays stopped.
-    fn refresh(&mut self, now: Time, id: PoolId, out: &mut Vec<Action>) {
-        let Some(phase) = self.pools.get(&id).map(|p| p.phase) else { return };
-        match phase {
-            Phase::Running => {
-                self.on_pool(now, id, out, |p, cx| p.roll_start(cx, None));
-            }
-            Phase::BackingOff => {
-                self.on_pool(now, id, out, |p, cx| {
-                    p.run(cx);
-                    p.roll_start(cx, None);
-                });
-            }
-            Phase::Waiting | Phase::Failed | Phase::Parked => self.start_in_order(now, id, out),
-            Phase::Stopped | Phase::Completed | Phase::Removed => {}
         }
     }
 

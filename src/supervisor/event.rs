@@ -14,15 +14,25 @@ pub enum Event {
     Configure {
         /// Counts the configs of this master, from 1.
         revision: u32,
+        /// The revision that was in force when `roll` was found out; 0 for the first config.
+        #[serde(default)]
+        base: u32,
         /// Settings of the master itself.
         master: MasterSpec,
         /// All pools, in the order in which they are started.
         pools: Vec<PoolSpec>,
+        /// Pools that are in force already and whose workers this config makes outdated (not for the first config). The others go on with
+        /// their workers, under the settings of this config.
+        #[serde(default)]
+        roll: Vec<PoolId>,
     },
     /// The answer to `Action::ReadConfig` when the config cannot be used: nothing changes.
     ConfigRejected {
         /// What is wrong, in words.
         reason: String,
+        /// The config itself is wrong (false: the host does not let it be put in force).
+        #[serde(default)]
+        invalid: bool,
     },
     /// The worker's program runs (its exec succeeded).
     Spawned {
@@ -276,8 +286,15 @@ pub enum Command {
         /// Which pool.
         pool: PoolId,
     },
-    /// Re-read the config and replace workers, as HUP does.
-    Reload,
+    /// Re-read the config and put it in force as one transaction. Done when the old workers that it replaces are gone.
+    Reload {
+        /// Replace the workers of unchanged pools too.
+        restart: bool,
+        /// Only these pools. Empty: all, and the master's own settings.
+        pools: Vec<PoolId>,
+    },
+    /// Put the last good config before the one in force in force again, as a reload.
+    Rollback,
     /// Reopen log files, pass it on to workers that ask for it.
     Reopen,
     /// End the master; `now` is the quick way. Done when everything is down.

@@ -14,6 +14,8 @@ mod id;
 mod order;
 mod pending;
 mod pool;
+mod progress;
+mod reload;
 mod shutdown;
 mod signals;
 mod spec;
@@ -23,20 +25,21 @@ mod supervisor;
 mod time;
 mod timers;
 mod view;
+mod wishes;
 mod words;
 mod worker;
 
-pub use action::{Action, Level, Next, Note, Outcome, Reason, Scope, What};
+pub use action::{Action, ConfigSource, Level, Next, Note, Outcome, Reason, Scope, What};
 pub use event::{
     Command, CommandId, Condition, Event, MasterSignal, Notification, ScaleChange, Sender, SpawnError, SpawnFault, Target,
 };
 pub use id::{PoolId, WorkerId};
 pub use spec::{
-    Backoff, Budget, ExitWhen, MasterSpec, OnBootFailure, PoolSpec, ReadyKind, Remove, Restart, RestartPolicy, Rollout, Share,
-    StopStep, TimeoutFrom,
+    Backoff, Budget, ExitWhen, MasterSpec, OnBootFailure, OnHup, OnRollFailure, PoolSpec, ReadyKind, Remove, Restart,
+    RestartPolicy, Rollout, Share, StopStep, TimeoutFrom,
 };
 pub use status::{ABRT, ExitStatus, KILL, signal_name, signal_number};
 pub use supervisor::Supervisor;
 pub use time::Time;
-pub use view::{Phase, PoolView, WorkerState, WorkerView};
+pub use view::{Phase, PoolProgress, PoolView, ReloadStage, WorkerState, WorkerView};
 pub use words::{count, human};

@@ -33,9 +33,10 @@ pub(super) enum Goal {
     Retried { pool: PoolId, since: Time },
     /// Everything is down: answered by the shutdown itself, as its last act but one.
     Ended,
-    /// The config was read (`None` until then), and these pools have rolled, or are gone with the old config. `begun`: that reading began after
-    /// the order.
-    Reload { begun: bool, rolling: Option<Vec<PoolId>> },
+    /// A reload: answered by the transaction, or by what takes its place.
+    Reload,
+    /// The reload has ended so; these pools still have old workers to wait for, or are gone with the old config.
+    Drained { pools: Vec<PoolId>, outcome: Outcome },
     /// Each signal has gone out, or could not.
     Signalled { signal: i32, waiting: BTreeSet<WorkerId>, sent: usize, failed: Vec<i32> },
 }
@@ -45,9 +46,9 @@ impl Goal {
         match self {
             Goal::Scaled { pool } | Goal::Condition { pool, .. } | Goal::Retried { pool, .. } => *pool == id,
             Goal::Stopped { pools } | Goal::Started { pools } | Goal::Rolled { pools } => pools.contains(&id),
-            Goal::Reload { rolling, .. } => rolling.as_ref().is_some_and(|pools| pools.contains(&id)),
+            Goal::Drained { pools, .. } => pools.contains(&id),
             Goal::Ended => true,
-            Goal::Signalled { .. } => false,
+            Goal::Reload | Goal::Signalled { .. } => false,
         }
     }
 }
@@ -70,7 +71,7 @@ impl Supervisor {
         }
     }
 
-    fn finish(&mut self, id: CommandId, outcome: Outcome, out: &mut Vec<Action>) {
+    pub(super) fn finish(&mut self, id: CommandId, outcome: Outcome, out: &mut Vec<Action>) {
         if let Some(mut pending) = self.pending.remove(&id) {
             self.timers.arm(Key::Command(id), &mut pending.armed, None);
             reply(id, outcome, out);
@@ -92,13 +93,14 @@ impl Supervisor {
                 Some(p) => format!("{}: {}", p.spec.name, state_words(p)),
                 None => "the pool is gone".to_owned(),
             },
+            Goal::Reload => format!("not done yet, it goes on; {}", self.reload_words()),
             goal @ (Goal::Scaled { .. }
             | Goal::Stopped { .. }
             | Goal::Started { .. }
             | Goal::Rolled { .. }
             | Goal::Retried { .. }
             | Goal::Ended
-            | Goal::Reload { .. }
+            | Goal::Drained { .. }
             | Goal::Signalled { .. }) => {
                 let left: Vec<String> = self
                     .pools
@@ -115,7 +117,7 @@ impl Supervisor {
     /// Ends the orders about one pool.
     pub(super) fn fail_pending_of(&mut self, id: PoolId, why: &str, out: &mut Vec<Action>) {
         let about = |goal: &Goal| {
-            goal.is_about(id) && !matches!(goal, Goal::Stopped { .. } | Goal::Condition { .. } | Goal::Reload { .. })
+            goal.is_about(id) && !matches!(goal, Goal::Stopped { .. } | Goal::Condition { .. } | Goal::Drained { .. })
         };
         let commands: Vec<CommandId> = self.pending.iter().filter(|(_, p)| about(&p.goal)).map(|(c, _)| *c).collect();
         for command in commands {
@@ -141,41 +143,6 @@ impl Supervisor {
                 _ => Outcome::Failed(reason.to_owned()),
             };
             self.finish(id, outcome, out);
-        }
-    }
-
-    /// The config that was asked for is in force: from now on the orders wait for its pools.
-    pub(super) fn reload_rolled(&mut self, out: &mut Vec<Action>) {
-        let leaving = self.pools.keys().copied().filter(|id| !self.order.contains(id));
-        let pools: Vec<PoolId> = self.order.iter().copied().chain(leaving).collect();
-        let mut commands = Vec::new();
-        for (id, pending) in &mut self.pending {
-            if let Goal::Reload { begun: true, rolling } = &mut pending.goal
-                && rolling.is_none()
-            {
-                *rolling = Some(pools.clone());
-                commands.push(*id);
-            }
-        }
-        for id in commands {
-            self.answer_if_settled(id, out);
-        }
-    }
-
-    /// The config is read anew: for all orders that came until now.
-    pub(super) fn reload_begins(&mut self) {
-        for pending in self.pending.values_mut() {
-            if let Goal::Reload { begun, .. } = &mut pending.goal {
-                *begun = true;
-            }
-        }
-    }
-
-    pub(super) fn reload_failed(&mut self, why: &str, out: &mut Vec<Action>) {
-        let waits = |goal: &Goal| matches!(goal, Goal::Reload { begun: true, rolling: None });
-        let commands: Vec<CommandId> = self.pending.iter().filter(|(_, p)| waits(&p.goal)).map(|(c, _)| *c).collect();
-        for id in commands {
-            self.finish(id, Outcome::Failed(why.to_owned()), out);
         }
     }
 
@@ -208,9 +175,10 @@ impl Supervisor {
             }
             Goal::Started { pools } => self.each(pools, |p| self.started(p)),
             Goal::Rolled { pools } => self.each(pools, rolled),
-            // A pool that left the config is forgotten once it is gone: until then there is something to wait for.
-            Goal::Reload { rolling, .. } => {
-                self.each(rolling.as_ref()?, |p| if p.phase == Phase::Removed { None } else { rolled(p) })
+            Goal::Reload => None,
+            Goal::Drained { pools, outcome } => {
+                let through = pools.iter().filter_map(|id| self.pools.get(id)).all(drained);
+                through.then(|| outcome.clone())
             }
             Goal::Ended => None,
             Goal::Condition { pool, until } => self.condition(*pool, *until),
@@ -285,6 +253,11 @@ impl Supervisor {
         let hopeless = p.phase == Phase::Failed && until != Condition::Stopped;
         hopeless.then(|| Outcome::Failed(format!("{name}: {}", state_words(p))))
     }
+}
+
+/// What it has replaced is gone. A pool that left the config is forgotten once it is gone: until then there is something to wait for.
+fn drained(p: &Pool) -> bool {
+    p.phase != Phase::Removed && !p.is_draining()
 }
 
 fn rolled(p: &Pool) -> Option<Outcome> {

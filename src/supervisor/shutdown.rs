@@ -78,6 +78,7 @@ impl Supervisor {
             Some(ending) => ending.manner = manner,
             None => {
                 self.ending = Some(Ending { manner, code, why, done: false, lingering: false });
+                self.end_reload(now, out);
                 self.fail_pending("the master is shutting down", out);
                 self.linger(now, out);
             }

@@ -1,7 +1,10 @@
 //! Owns what signals to the master mean. Scale signals of one turn come summed: the sum is clamped once.
 
+use std::collections::BTreeSet;
+
 use super::shutdown::Manner;
-use super::{Action, Level, MasterSignal, Phase, PoolId, Reason, Sender, Supervisor, Time, What};
+use super::wishes::Wish;
+use super::{Action, Level, MasterSignal, OnHup, Phase, PoolId, Reason, Sender, Supervisor, Time, What};
 
 impl Supervisor {
     pub(super) fn signal(&mut self, now: Time, signal: MasterSignal, sender: Sender, out: &mut Vec<Action>) {
@@ -17,11 +20,17 @@ impl Supervisor {
         match signal {
             MasterSignal::Term => self.stop_signal(now, Manner::Graceful, signal.name(), sender, out),
             MasterSignal::Int | MasterSignal::Quit => self.stop_signal(now, Manner::Quick, signal.name(), sender, out),
-            MasterSignal::Hup if self.master.as_ref().is_some_and(|m| m.hup_restarts) => {
-                tell(self, Level::Info, "re-reading the config, then replacing workers", out);
-                self.read_config(out);
-            }
-            MasterSignal::Hup => tell(self, Level::Info, "ignored (master.signals.hup)", out),
+            MasterSignal::Hup => match self.master.as_ref().map_or(OnHup::Ignore, |m| m.hup) {
+                OnHup::Restart => {
+                    tell(self, Level::Info, "re-reading the config, then replacing all workers", out);
+                    self.wish(Wish::of_file(true, BTreeSet::new()), out);
+                }
+                OnHup::Reload => {
+                    tell(self, Level::Info, "re-reading the config, then replacing what it changes", out);
+                    self.wish(Wish::of_file(false, BTreeSet::new()), out);
+                }
+                OnHup::Ignore => tell(self, Level::Info, "ignored (master.signals.hup)", out),
+            },
             MasterSignal::Ttin if self.unpark(now, out) => tell(self, Level::Info, "parked pools run again", out),
             MasterSignal::Ttin | MasterSignal::Ttou => match self.default_pool() {
                 Some(pool) => {
@@ -89,15 +98,20 @@ impl Supervisor {
         }
         let command = "restart by signal".to_owned();
         self.cx(now, out).note(Level::Info, Some(id), None, What::Commanded { command, sender });
+        let edition = self.fresh_edition();
         self.on_pool(now, id, out, |p, cx| {
-            if p.may_roll() {
-                p.roll_start(cx, None)
+            // What is being tried replaces all of them anyhow, if it is any good.
+            if p.may_roll() && !p.is_trying() {
+                p.roll_all(cx, edition);
             }
         });
     }
 
     /// Workers stop, listeners and configured counts stay.
     fn park(&mut self, now: Time, out: &mut Vec<Action>) {
+        for planned in self.reload.iter_mut().flat_map(|reload| reload.plan.values_mut()) {
+            planned.unpark = false;
+        }
         for id in self.order.clone() {
             self.on_pool(now, id, out, |p, cx| match p.phase {
                 Phase::Running | Phase::BackingOff | Phase::Waiting => p.halt(cx, Phase::Parked, Reason::Parked),

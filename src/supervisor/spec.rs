@@ -18,11 +18,25 @@ pub struct MasterSpec {
     pub exit_when: ExitWhen,
     /// WINCH parks all pools (false: ignored, as it always is with a controlling terminal).
     pub winch_parks: bool,
-    /// HUP re-reads the config and replaces workers (false: ignored).
-    pub hup_restarts: bool,
+    /// What HUP does.
+    #[serde(default)]
+    pub hup: OnHup,
     /// A graceful shutdown lets the workers serve what waits at the listeners, at most this long, before it stops them.
     #[serde(default)]
     pub linger: Duration,
+}
+
+/// What HUP does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnHup {
+    /// Re-reads the config and replaces all workers, changed or not.
+    #[default]
+    Restart,
+    /// Re-reads the config and replaces only what changed.
+    Reload,
+    /// Nothing.
+    Ignore,
 }
 
 /// When the master ends without being told to.
@@ -96,6 +110,15 @@ pub struct PoolSpec {
     pub rollout: Rollout,
 }
 
+impl PoolSpec {
+    /// Canaries that it gets for so many workers. Beside old workers never more than may run beyond the wanted count.
+    pub fn canaries(&self, target: u32) -> u32 {
+        let surge = self.rollout.max_surge.of(target);
+        let room = if surge > 0 { surge } else { self.rollout.max_unavailable.of(target).max(1) };
+        self.rollout.canary.min(target).min(room)
+    }
+}
+
 /// One step of stopping a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopStep {
@@ -141,6 +164,16 @@ pub enum ReadyKind {
     NotifyOrAccepting,
     /// This long after its program runs.
     Delay(Duration),
+}
+
+impl ReadyKind {
+    /// READY=1 counts for each kind but a fixed delay and exec, which is ready by then anyhow; `accepting` is proof by the kernel only.
+    pub(super) fn listens(self) -> bool {
+        match self {
+            ReadyKind::Notify | ReadyKind::NotifyOrAccepting => true,
+            ReadyKind::Exec | ReadyKind::Accepting | ReadyKind::Delay(_) => false,
+        }
+    }
 }
 
 /// What arms the heartbeat.
@@ -213,8 +246,39 @@ pub struct Rollout {
     pub max_surge: Share,
     /// Wanted workers that may be missing.
     pub max_unavailable: Share,
+    /// New workers that have to get good before a reload is committed. 0: it is committed untried.
+    #[serde(default = "one")]
+    pub canary: u32,
     /// New workers in a row that do not get good: the roll stops.
     pub failures: u32,
+    /// What follows a roll that stopped.
+    #[serde(default)]
+    pub on_failure: OnRollFailure,
+    /// How long canaries are watched before the commit, and the whole new generation after the roll.
+    #[serde(default)]
+    pub bake: Duration,
+    /// Old generations that may live at once; those beyond are stopped quickly, the oldest first.
+    #[serde(default = "two")]
+    pub max_old_generations: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn two() -> u32 {
+    2
+}
+
+/// What follows a roll that stopped because its new workers did not get good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnRollFailure {
+    /// The last good config is put in force again.
+    #[default]
+    Rollback,
+    /// It stays where it is: the old workers that are left keep serving.
+    Halt,
 }
 
 /// A number of workers, or a part of the wanted count (rounded up).

@@ -1,13 +1,15 @@
 //! Owns the entry points of the core: one event in, actions out, one computed deadline.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::pending::Pending;
 use super::pool::{Cx, Pool};
+use super::reload::{Kept, Reload};
 use super::shutdown::Ending;
 use super::timers::{Key, Timers};
 use super::view::{PoolView, WorkerView};
+use super::wishes::Wish;
 use super::{Action, CommandId, Event, Level, MasterSpec, PoolId, Time, What, WorkerId};
 
 /// An absence that people should hear of; a shorter one is what a busy host does.
@@ -32,10 +34,23 @@ pub struct Supervisor {
     pub(super) touched: BTreeSet<PoolId>,
     /// The highest generation of each pool that left the config: should its name come back, its workers are not mistaken for the old ones.
     pub(super) retired: BTreeMap<PoolId, u32>,
+    /// A reload that is committed and not through, while a newer one is tried.
+    pub(super) behind: Option<Reload>,
+    /// Orders for another config that have not begun; the first one is being read, if any is.
+    pub(super) wishes: VecDeque<Wish>,
     /// A config was asked for and has not come yet.
     pub(super) reading: bool,
-    /// HUP or reload came while a config was being read: read it once more after that.
-    pub(super) read_again: bool,
+    /// The transaction under way.
+    pub(super) reload: Option<Reload>,
+    pub(super) reload_armed: Option<Time>,
+    /// What a rollback goes back to.
+    pub(super) kept: Option<Kept>,
+    /// The config in force has proved itself: no reload to it failed.
+    pub(super) in_force_good: bool,
+    /// The last reload failed, and none has succeeded since.
+    pub(super) failed_at: Option<(Time, String)>,
+    /// The last edition given out.
+    pub(super) next_edition: u32,
     pub(super) all_ready_told: bool,
 }
 
@@ -55,8 +70,15 @@ impl Supervisor {
             linger_armed: None,
             touched: BTreeSet::new(),
             retired: BTreeMap::new(),
+            behind: None,
+            wishes: VecDeque::new(),
             reading: false,
-            read_again: false,
+            reload: None,
+            reload_armed: None,
+            kept: None,
+            in_force_good: true,
+            failed_at: None,
+            next_edition: 0,
             all_ready_told: false,
         }
     }
@@ -68,8 +90,10 @@ impl Supervisor {
             return;
         }
         match event {
-            Event::Configure { revision, master, pools } => self.configure(now, revision, master, pools, out),
-            Event::ConfigRejected { reason } => self.config_rejected(now, reason, out),
+            Event::Configure { revision, base, master, pools, roll } => {
+                self.configure(now, (revision, base), master, pools, &roll, out);
+            }
+            Event::ConfigRejected { reason, invalid } => self.config_rejected(now, &reason, invalid, out),
             Event::Spawned { worker } => self.on_worker(now, worker, out, |p, cx| p.spawned(cx, worker)),
             Event::SpawnFailed { worker, error } => self.on_worker(now, worker, out, |p, cx| p.spawn_failed(cx, worker, error)),
             Event::Notified { worker, message } => self.on_worker(now, worker, out, |p, cx| p.notified(cx, worker, message)),
@@ -93,7 +117,7 @@ impl Supervisor {
             Event::Late { by } => {
                 let level = if by >= LONG_ABSENCE { Level::Warn } else { Level::Debug };
                 self.cx(now, out).note(level, None, None, What::Late { by });
-                for id in self.order.clone() {
+                for id in self.pools.keys().copied().collect::<Vec<_>>() {
                     self.on_pool(now, id, out, |p, cx| p.grant_grace(cx, by));
                 }
             }
@@ -193,6 +217,10 @@ impl Supervisor {
                 Key::Pool(id) => {
                     self.on_pool(now, id, out, |p, cx| p.pool_due(cx));
                 }
+                Key::Reload => {
+                    self.reload_armed = None;
+                    self.reload_due(now, out);
+                }
                 Key::Command(id) => self.command_due(id, out),
             }
         }
@@ -200,12 +228,18 @@ impl Supervisor {
 
     /// What an event means beyond the pool it was about: pools that waited for it, orders that are fulfilled, the end of it all.
     fn follow_up(&mut self, now: Time, out: &mut Vec<Action>) {
-        while let Some(id) = self.touched.pop_first() {
-            self.on_pool(now, id, out, |p, cx| p.tell_count(cx));
-            self.touched.remove(&id);
-            self.start_those_after(now, id, out);
-            self.drop_if_gone(now, id, out);
-            self.answer_settled(id, out);
+        loop {
+            while let Some(id) = self.touched.pop_first() {
+                self.on_pool(now, id, out, |p, cx| p.tell_count(cx));
+                self.touched.remove(&id);
+                self.start_those_after(now, id, out);
+                self.drop_if_gone(now, id, out);
+                self.reload_saw(now, id, out);
+                self.answer_settled(id, out);
+            }
+            if !self.reload_advance(now, out) {
+                break;
+            }
         }
         self.judge(now, out);
         self.continue_ending(now, out);

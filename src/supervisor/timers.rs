@@ -11,6 +11,8 @@ pub(super) enum Key {
     Shutdown,
     /// The connections that still wait when it begins.
     Linger,
+    /// The end of a time of watching.
+    Reload,
     /// A worker's earliest deadline.
     Worker(WorkerId),
     /// A slot's next attempt.

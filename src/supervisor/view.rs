@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PoolSpec, Reason, Time, WorkerId};
+use super::{PoolId, PoolSpec, Reason, Time, WorkerId};
 
 /// Where a pool is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +66,64 @@ pub enum WorkerState {
     Lingering,
 }
 
+/// How far a transaction is, or one pool in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReloadStage {
+    /// Nothing yet: another pool, or the config itself, comes first.
+    Waiting,
+    /// A canary is tried, nothing is committed.
+    Canary,
+    /// The workers are replaced.
+    Rolling,
+    /// All are replaced and watched.
+    Baking,
+    /// The new workers are good, old ones are still stopping.
+    Draining,
+    /// It failed, and what was before comes back.
+    RollingBack,
+    /// Nothing is left to do.
+    Done,
+}
+
+impl ReloadStage {
+    /// The stage in a word or two, for sentences.
+    pub fn word(self) -> &'static str {
+        match self {
+            ReloadStage::Waiting => "waiting",
+            ReloadStage::Canary => "canary",
+            ReloadStage::Rolling => "rolling",
+            ReloadStage::Baking => "baking",
+            ReloadStage::Draining => "draining",
+            ReloadStage::RollingBack => "rolling back",
+            ReloadStage::Done => "done",
+        }
+    }
+}
+
+/// How far the replacing of a pool's workers is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolProgress {
+    /// Which pool.
+    pub pool: PoolId,
+    /// How far it is.
+    pub stage: ReloadStage,
+    /// Workers that are replaced.
+    pub replaced: u32,
+    /// Workers that are or were to be replaced.
+    pub total: u32,
+    /// New workers that are not good yet.
+    pub starting: u32,
+    /// Old workers that are stopping.
+    pub draining: u32,
+}
+
+impl PoolProgress {
+    pub(super) fn none(pool: PoolId) -> PoolProgress {
+        PoolProgress { pool, stage: ReloadStage::Waiting, replaced: 0, total: 0, starting: 0, draining: 0 }
+    }
+}
+
 /// What one can know of a pool.
 #[derive(Clone, Debug)]
 pub struct PoolView<'a> {
@@ -89,6 +147,8 @@ pub struct PoolView<'a> {
     pub restarts: u64,
     /// Workers still to be replaced by a running roll.
     pub rolling: u32,
+    /// How long its workers take to get ready, on average; `None`: none has yet.
+    pub start_takes: Option<Duration>,
     /// When the next attempt to start a worker comes, while one is held back.
     pub retry_at: Option<Time>,
     /// Why the pool is where it is, when that is not normal life.

@@ -34,6 +34,7 @@ impl fmt::Display for Next {
             Next::Replaced => f.write_str("its replacement is already running"),
             Next::Nothing => f.write_str("not restarted (restart.policy)"),
             Next::PoolFailed => f.write_str("not restarted, the pool failed"),
+            Next::CanaryFailed => f.write_str("the reload is undone"),
             Next::RollHalted => f.write_str("the old worker stays"),
         }
     }
@@ -114,6 +115,18 @@ impl fmt::Display for What {
             What::RollDone => f.write_str("all workers replaced"),
             What::RollHalted { why } => write!(f, "replacing stopped: {why}; the remaining old workers keep serving"),
             What::Signal { signal, sender, effect } => write!(f, "SIG{} from {sender}: {effect}", signal.name()),
+            What::CanaryGood => f.write_str("the canary is good"),
+            What::Trying { revision, pools } => {
+                write!(f, "config {revision} read, not in force yet: trying it with a canary in {}", pools.join(", "))
+            }
+            What::Reloaded { summary } => write!(f, "reload done: {summary}"),
+            What::ReloadFailed { reason } => write!(f, "reload failed: {reason}"),
+            What::RollingBack { reason } => write!(f, "reload failed, rolling back: {reason}"),
+            What::TooManyGenerations { most } => write!(
+                f,
+                "more than {} still living (rollout.max_old_generations): the oldest is stopped quickly",
+                count(*most, "old generation")
+            ),
             What::Configured { revision, pools } => write!(f, "config {revision} in force: {}", count(*pools, "pool")),
             What::ConfigRejected { reason } => {
                 write!(f, "the new config cannot be used, the old one stays in force and nothing was restarted: {reason}")

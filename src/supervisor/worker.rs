@@ -1,8 +1,10 @@
 //! Owns one worker: what is wanted of it, the state it is in, and the deadline of that state, as three separate things.
 
+use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Duration;
 
-use super::{PoolSpec, ReadyKind, Reason, Time, TimeoutFrom, WorkerId, WorkerState, WorkerView};
+use super::{PoolSpec, ReadyKind, Reason, StopStep, Time, TimeoutFrom, WorkerId, WorkerState, WorkerView};
 
 /// First and longest pause between two looks at the kernel's tables.
 const LOOK_FIRST: Duration = Duration::from_millis(5);
@@ -13,6 +15,10 @@ const LOOK_LONGEST: Duration = Duration::from_millis(200);
 pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) revision: u32,
+    /// What it lives by: the spec of its start, and what came live since.
+    pub(super) spec: Rc<PoolSpec>,
+    /// Of which edition of its pool it is.
+    pub(super) edition: u32,
     /// The fork.
     pub(super) started: Time,
     pub(super) state: WorkerState,
@@ -31,13 +37,21 @@ pub(super) struct Worker {
     pub(super) last_beat: Option<Time>,
     /// The longest silence allowed to it; the worker itself may change it.
     pub(super) timeout: Option<Duration>,
+    /// What it was told at its start, by which it beats.
+    pub(super) told: Option<Duration>,
+    /// It has chosen its own.
+    pub(super) chose: bool,
+    /// It has asked for more time in its present state.
+    pub(super) extended: bool,
     pub(super) beat_by: Option<Time>,
     /// It runs beside the worker that it will replace.
     pub(super) incoming: bool,
     /// It is the one attempt that a pool in back-off makes.
     pub(super) probe: bool,
-    /// Which step of the stop sequence it is in.
-    pub(super) stop_step: usize,
+    /// It was started to try a config that is not in force (yet): how it ends says nothing of the pool.
+    pub(super) tried: bool,
+    /// The steps of its stop that are still to come, by the spec in force when it began: one that is stopping goes on as it began.
+    pub(super) stop_steps: VecDeque<StopStep>,
     /// Stop signals it was sent, as bits, so that none is sent twice.
     sent: u64,
     /// The last signal that an operator sent to it.
@@ -50,10 +64,12 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(id: WorkerId, revision: u32, now: Time, spec: &PoolSpec) -> Worker {
+    pub(super) fn new(id: WorkerId, (revision, edition): (u32, u32), now: Time, spec: &Rc<PoolSpec>) -> Worker {
         Worker {
             id,
             revision,
+            spec: Rc::clone(spec),
+            edition,
             started: now,
             state: WorkerState::Spawning,
             since: now,
@@ -65,10 +81,14 @@ impl Worker {
             was_good: false,
             last_beat: None,
             timeout: spec.timeout,
+            told: spec.timeout,
+            chose: false,
+            extended: false,
             beat_by: None,
             incoming: false,
             probe: false,
-            stop_step: 0,
+            tried: false,
+            stop_steps: VecDeque::new(),
             sent: 0,
             ordered: None,
             quick: false,
@@ -82,6 +102,7 @@ impl Worker {
         self.state = state;
         self.since = now;
         self.deadline = deadline;
+        self.extended &= self.is_starting();
     }
 
     /// The earliest of its deadlines.
@@ -148,6 +169,17 @@ impl Worker {
     pub(super) fn arm_heartbeat(&mut self, now: Time, from: TimeoutFrom) {
         let armed = self.is_ready() && (self.last_beat.is_some() || from == TimeoutFrom::Ready);
         self.beat_by = self.timeout.filter(|_| armed).map(|t| now + t);
+    }
+
+    /// A config is in force that has this timeout. A worker beats as it was told at its start: a shorter silence is not held against it, and one
+    /// that was told of none is not watched.
+    pub(super) fn watch_by(&mut self, now: Time, timeout: Option<Duration>, from: TimeoutFrom) {
+        let held = if self.chose { self.timeout } else { self.told.zip(timeout).map(|(told, new)| told.max(new)) };
+        let same = held == self.timeout && self.beat_by.is_some() == (self.last_beat.is_some() || from == TimeoutFrom::Ready);
+        self.timeout = held;
+        if !same && self.is_ready() {
+            self.arm_heartbeat(now, from);
+        }
     }
 
     pub(super) fn view(&self) -> WorkerView<'_> {

@@ -15,6 +15,11 @@ impl Lines {
         Lines { partial: Vec::new(), max: max.max(1) }
     }
 
+    /// Lines that come from now on may be this long.
+    pub fn set_max(&mut self, max: usize) {
+        self.max = max.max(1);
+    }
+
     /// Takes a piece of the stream, hands out every line that it completes.
     pub fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) {
         for part in bytes.split_inclusive(|b| *b == b'\n') {
@@ -23,8 +28,9 @@ impl Lines {
                 None => (part, false),
             };
             let mut rest = body;
-            while self.partial.len() + rest.len() > self.max {
-                let (now, later) = rest.split_at(self.max - self.partial.len());
+            while !rest.is_empty() && self.partial.len() + rest.len() > self.max {
+                // What is there may be longer than a limit that was lowered.
+                let (now, later) = rest.split_at(self.max.saturating_sub(self.partial.len()));
                 self.partial.extend_from_slice(now);
                 each(&self.partial);
                 self.partial.clear();
@@ -130,6 +136,17 @@ mod tests {
     #[test]
     fn an_endless_line_comes_in_pieces() {
         assert_eq!(split(4, &[b"abcdefghij\n"]), [b"abcd".to_vec(), b"efgh".to_vec(), b"ij".to_vec()]);
+    }
+
+    #[test]
+    fn a_limit_that_is_lowered_cuts_what_comes() {
+        let (mut lines, mut out) = (Lines::new(8), Vec::new());
+        lines.push(b"abcdef", |l| out.push(l.to_vec()));
+        lines.set_max(4);
+        lines.push(b"ghijk\nlm", |l| out.push(l.to_vec()));
+        lines.set_max(1);
+        lines.push(b"\n", |l| out.push(l.to_vec()));
+        assert_eq!(out, [b"abcdef".to_vec(), b"ghij".to_vec(), b"k".to_vec(), b"lm".to_vec()]);
     }
 
     #[test]

@@ -1,20 +1,22 @@
-//! Owns the set-up of the log: level, format, target, and the one thread that writes.
+//! Owns the set-up of the log: level, format, target, the one thread that writes, and the change of all that while it runs.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tracing::Dispatch;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
-use super::format::Plain;
-use super::queue::{QUEUED_LINES, Queue};
-use super::sink::{Shared, Sink};
+use super::format::{Look, Style};
+use super::queue::{PLACES, Queue};
+use super::sink::{Change, Shared, Sink, Target};
 use crate::os::io::append_to;
 
 /// How to log.
@@ -48,39 +50,69 @@ pub enum LogError {
 pub struct Log {
     level: reload::Handle<LevelFilter, Registry>,
     shared: Arc<Shared>,
+    style: Arc<Style>,
     writer: Queue,
+    /// Where it goes: a file instead of stderr.
+    file: Option<PathBuf>,
     json: bool,
     _guard: WorkerGuard,
+}
+
+/// A change of the log of which nothing is in force yet, and nothing can fail any more. Dropped, it changes nothing; a file that was missing
+/// has been made.
+#[must_use = "nothing changes before the switch"]
+pub struct PreparedLog {
+    options: LogOptions,
+    /// `None`: where it goes already.
+    target: Option<Target>,
 }
 
 fn level_of(name: &str) -> LevelFilter {
     name.parse().unwrap_or(LevelFilter::INFO)
 }
 
+fn open(path: &Path) -> Result<File, LogError> {
+    append_to(path).map_err(|cause| LogError::Open { path: path.to_owned(), cause })
+}
+
+fn target_of(file: Option<&PathBuf>) -> Result<Target, LogError> {
+    match file {
+        None => Ok(Target::Stderr),
+        Some(path) => Ok(Target::File { path: path.clone(), file: open(path)? }),
+    }
+}
+
+/// Colours are for people at a terminal.
+fn has_colours(file: Option<&PathBuf>) -> bool {
+    file.is_none() && io::stderr().is_terminal()
+}
+
 impl Log {
     /// Starts logging. The caller has blocked all signals before: the writing thread keeps the mask of its maker.
     pub fn start(options: &LogOptions) -> Result<Log, LogError> {
-        let shared = Arc::new(Shared::new(options.json));
-        let (sink, colour) = match &options.file {
-            None => (Sink::stderr(Arc::clone(&shared)), io::stderr().is_terminal()),
-            Some(path) => {
-                let file: File = append_to(path).map_err(|cause| LogError::Open { path: path.clone(), cause })?;
-                (Sink::file(path.clone(), file, Arc::clone(&shared)), false)
-            }
-        };
-        let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUED_LINES).thread_name("poolmaster-log");
+        let (log, lines) = Log::make(options)?;
+        lines.try_init().map_err(|_| LogError::Twice)?;
+        Ok(log)
+    }
+
+    /// The log, and the way into it.
+    pub(super) fn make(options: &LogOptions) -> Result<(Log, Dispatch), LogError> {
+        let target = target_of(options.file.as_ref())?;
+        let shared = Arc::new(Shared::default());
+        let style = Arc::new(Style::default());
+        style.set(options.json, has_colours(options.file.as_ref()));
+        let sink = Sink::new(target, options.json, Arc::clone(&shared));
+        let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(PLACES).thread_name("poolmaster-log");
         let (writer, guard) = builder.finish(sink);
         let writer = Queue::new(writer, Arc::clone(&shared.waiting));
+        // The filter alone can be changed by `reload`: a layer with a filter of its own panics there. The look of the lines is looked up
+        // for each of them instead.
         let (filter, level) = reload::Layer::new(level_of(&options.level));
-        let lines = tracing_subscriber::fmt::layer().with_writer(writer.clone()).with_ansi(colour).with_target(false);
-        let registry = tracing_subscriber::registry().with(filter);
-        let set = if options.json {
-            registry.with(lines.json().flatten_event(true)).try_init()
-        } else {
-            registry.with(lines.event_format(Plain)).try_init()
-        };
-        set.map_err(|_| LogError::Twice)?;
-        Ok(Log { level, shared, writer, json: options.json, _guard: guard })
+        let lines = tracing_subscriber::fmt::layer().with_writer(writer.clone()).with_ansi(false);
+        let lines = lines.fmt_fields(JsonFields::new()).event_format(Look::new(Arc::clone(&style)));
+        let lines = Dispatch::new(tracing_subscriber::registry().with(filter).with(lines));
+        let log = Log { level, shared, style, writer, file: options.file.clone(), json: options.json, _guard: guard };
+        Ok((log, lines))
     }
 
     /// Changes the level of the running log.
@@ -90,6 +122,31 @@ impl Log {
         let _ = self.level.modify(|filter| *filter = level);
     }
 
+    /// Makes ready what [`Log::switch`] puts in force: a file that is not logged to yet is opened, and that alone can fail. For the log as it
+    /// is now: another switch in between leaves this one without its target.
+    pub fn prepare(&self, options: &LogOptions) -> Result<PreparedLog, LogError> {
+        let moves = options.file != self.file;
+        let target = moves.then(|| target_of(options.file.as_ref())).transpose()?;
+        Ok(PreparedLog { options: options.clone(), target })
+    }
+
+    /// Puts level, format and target in force together: what was logged before goes to the old target in the old form, what is logged from
+    /// now on to the new target in the new form. The old file is closed by the thread that writes, when it has written all of that.
+    pub fn switch(&mut self, prepared: PreparedLog) {
+        let PreparedLog { options, target } = prepared;
+        self.set_level(&options.level);
+        if target.is_none() && options.json == self.json {
+            return;
+        }
+        if target.is_some() {
+            self.file = options.file;
+        }
+        self.json = options.json;
+        self.style.set(self.json, has_colours(self.file.as_ref()));
+        self.shared.change(Change { after: self.writer.queued(), json: self.json, target });
+        self.writer.wake();
+    }
+
     /// Opens the file anew with the next line: the caller logs one.
     pub fn reopen(&self) {
         self.shared.reopen.store(true, Ordering::Release);
@@ -97,7 +154,7 @@ impl Log {
 
     /// The way for workers' lines to the same place.
     pub fn relay(&self) -> Relay {
-        Relay { writer: self.writer.clone(), json: self.json }
+        Relay { writer: self.writer.clone(), style: Arc::clone(&self.style) }
     }
 }
 
@@ -105,14 +162,14 @@ impl Log {
 #[derive(Clone)]
 pub struct Relay {
     writer: Queue,
-    json: bool,
+    style: Arc<Style>,
 }
 
 impl Relay {
     /// One line of a worker's output, without its end.
     pub fn line(&mut self, pool: &str, slot: u32, pid: i32, stream: &str, line: &[u8]) {
         let text = super::printable(line);
-        if self.json {
+        if self.style.is_json() {
             tracing::info!(pool, slot, pid, stream, "{text}");
             return;
         }

@@ -9,4 +9,7 @@ mod sink;
 pub mod systemd;
 
 pub use lines::{Lines, Tail, printable};
-pub use log::{Log, LogError, LogOptions, Relay};
+pub use log::{Log, LogError, LogOptions, PreparedLog, Relay};
+
+#[cfg(test)]
+mod tests;

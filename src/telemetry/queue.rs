@@ -3,13 +3,15 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{self, AtomicU64, AtomicUsize, Ordering};
 
 use tracing_appender::non_blocking::NonBlocking;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that may wait for the writing thread.
-pub(super) const QUEUED_LINES: usize = 16 * 1024;
+const QUEUED_LINES: usize = 16 * 1024;
+/// Places of the queue: some more, for calls to the thread that are no lines ([`Queue::wake`]).
+pub(super) const PLACES: usize = QUEUED_LINES + 64;
 /// Bytes of them.
 const QUEUED_BYTES: usize = 4 * 1024 * 1024;
 
@@ -18,6 +20,8 @@ const QUEUED_BYTES: usize = 4 * 1024 * 1024;
 pub(super) struct Waiting {
     lines: AtomicUsize,
     bytes: AtomicUsize,
+    /// All that were ever let in.
+    queued: AtomicU64,
     /// Dropped since the last line that was written.
     dropped: AtomicU64,
 }
@@ -30,6 +34,7 @@ impl Waiting {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return false;
         }
+        self.queued.fetch_add(1, Ordering::AcqRel);
         self.lines.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_add(length, Ordering::AcqRel);
         true
@@ -58,11 +63,27 @@ impl Queue {
     pub(super) fn new(writer: NonBlocking, waiting: Arc<Waiting>) -> Queue {
         Queue { writer, waiting }
     }
+
+    /// How many lines were ever queued: the writing thread, which counts them as they come, knows by that number where one ends and the
+    /// next begins.
+    pub(super) fn queued(&self) -> u64 {
+        self.waiting.queued.load(Ordering::Acquire)
+    }
+
+    /// Has the writing thread look for news although there may be no line for a while. Where lines wait, it looks when it is done with them.
+    pub(super) fn wake(&mut self) {
+        // The news first, then the question: the thread does it the other way round.
+        atomic::fence(Ordering::SeqCst);
+        if self.waiting.lines.load(Ordering::Acquire) == 0 {
+            let _ = self.writer.write(&[]);
+        }
+    }
 }
 
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.waiting.admit(line.len()) { self.writer.write(line) } else { Ok(line.len()) }
+        // An empty one would not be seen by the thread that counts them.
+        if !line.is_empty() && self.waiting.admit(line.len()) { self.writer.write(line) } else { Ok(line.len()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {

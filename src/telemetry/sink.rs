@@ -1,29 +1,55 @@
-//! Owns the writing end of the log: stderr or a file that can be reopened. A failed write is counted and told later, never an error
-//! for those who log.
+//! Owns the writing end of the log: stderr or a file, which can be reopened, or left for another between two lines. A failed write is
+//! counted and told later, never an error for those who log.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{self, AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::queue::Waiting;
 use crate::os::io::append_to;
 
 /// What the loop and the writing thread share.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Shared {
     /// The file was moved: open it anew before the next write.
     pub(super) reopen: AtomicBool,
     /// What the loop has queued.
     pub(super) waiting: Arc<Waiting>,
-    /// Lines are JSON.
-    json: bool,
+    /// Something is in `changes`: asked for each line, so without the lock.
+    changing: AtomicBool,
+    changes: Mutex<VecDeque<Change>>,
+}
+
+/// Another target or form.
+pub(super) struct Change {
+    /// With the line after so many, counted from the first one.
+    pub(super) after: u64,
+    /// Lines are JSON from there on.
+    pub(super) json: bool,
+    /// Where they go from there on; `None`: where they went before.
+    pub(super) target: Option<Target>,
 }
 
 impl Shared {
-    pub(super) fn new(json: bool) -> Shared {
-        Shared { json, ..Shared::default() }
+    /// Before the first line that it is for.
+    pub(super) fn change(&self, change: Change) {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.push_back(change);
+        self.changing.store(true, Ordering::Release);
+    }
+
+    /// The next one that comes after no more than so many lines.
+    fn due(&self, taken: u64) -> Option<Change> {
+        if !self.changing.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = if changes.front()?.after <= taken { changes.pop_front() } else { None };
+        self.changing.store(!changes.is_empty(), Ordering::Release);
+        due
     }
 }
 
@@ -34,7 +60,8 @@ fn own_line(json: bool, words: &str) -> Vec<u8> {
     format!("{line}\n").into_bytes()
 }
 
-enum Target {
+/// Where lines go.
+pub(super) enum Target {
     Stderr,
     File { path: PathBuf, file: File },
 }
@@ -42,7 +69,11 @@ enum Target {
 /// The writer behind the log thread.
 pub(super) struct Sink {
     target: Target,
+    /// Lines of its own are JSON.
+    json: bool,
     shared: Arc<Shared>,
+    /// Lines that came, ever.
+    taken: u64,
     /// Lines that came together are written together.
     batch: Vec<u8>,
     /// Their lengths.
@@ -55,16 +86,19 @@ pub(super) struct Sink {
 const BATCH: usize = 32 * 1024;
 
 impl Sink {
-    pub(super) fn stderr(shared: Arc<Shared>) -> Sink {
-        Sink::to(Target::Stderr, shared)
+    pub(super) fn new(target: Target, json: bool, shared: Arc<Shared>) -> Sink {
+        Sink { target, json, shared, taken: 0, batch: Vec::new(), lengths: Vec::new(), gap: None }
     }
 
-    pub(super) fn file(path: PathBuf, file: File, shared: Arc<Shared>) -> Sink {
-        Sink::to(Target::File { path, file }, shared)
-    }
-
-    fn to(target: Target, shared: Arc<Shared>) -> Sink {
-        Sink { target, shared, batch: Vec::new(), lengths: Vec::new(), gap: None }
+    /// Makes the changes that come before the next line; what came before them is written first.
+    fn change(&mut self) {
+        while let Some(change) = self.shared.due(self.taken) {
+            self.write_batch();
+            self.json = change.json;
+            if let Some(target) = change.target {
+                self.target = target;
+            }
+        }
     }
 
     /// The new file first; the old one stays in use when that fails.
@@ -74,7 +108,7 @@ impl Sink {
                 Ok(new) => *file = new,
                 Err(e) => {
                     let words = format!("cannot reopen the log file {}: {e}; the old one stays in use", path.display());
-                    let _ = file.write_all(&own_line(self.shared.json, &words));
+                    let _ = file.write_all(&own_line(self.json, &words));
                 }
             }
         }
@@ -113,7 +147,7 @@ impl Sink {
         }
         if let Some((lost, why)) = self.gap.take() {
             let words = format!("{lost} log lines about here are lost: {why}");
-            if self.put(&own_line(self.shared.json, &words)).is_err() {
+            if self.put(&own_line(self.json, &words)).is_err() {
                 self.gap = Some((lost, why));
             }
         }
@@ -139,12 +173,14 @@ impl Sink {
 
 impl Write for Sink {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.change();
         if self.shared.reopen.swap(false, Ordering::AcqRel) {
             self.write_batch();
             self.reopen();
         }
         self.batch.extend_from_slice(line);
         self.lengths.push(line.len());
+        self.taken += 1;
         if self.batch.len() >= BATCH {
             self.write_batch();
         }
@@ -154,6 +190,9 @@ impl Write for Sink {
     /// No more lines wait.
     fn flush(&mut self) -> io::Result<()> {
         self.write_batch();
+        // What is written counts as no longer waiting before this look: see `Queue::wake`.
+        atomic::fence(Ordering::SeqCst);
+        self.change();
         Ok(())
     }
 }
@@ -161,15 +200,20 @@ impl Write for Sink {
 #[cfg(test)]
 mod tests {
     use std::fs::OpenOptions;
+    use std::path::Path;
 
     use super::*;
+
+    fn file(path: &Path, file: File, shared: &Arc<Shared>) -> Sink {
+        Sink::new(Target::File { path: path.to_owned(), file }, false, Arc::clone(shared))
+    }
 
     #[test]
     fn a_full_disk_loses_lines_and_says_so_once_there_is_room() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let shared = Arc::new(Shared::default());
         let full = OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
-        let mut sink = Sink::file("/dev/full".into(), full, Arc::clone(&shared));
+        let mut sink = file("/dev/full".as_ref(), full, &shared);
         sink.write_all(b"one\n").expect("counted, not refused");
         sink.flush().expect("never an error");
         sink.write_all(b"two\n").expect("counted, not refused");
@@ -187,7 +231,7 @@ mod tests {
     fn lines_that_come_together_are_written_together_and_counted_one_by_one() {
         let shared = Arc::new(Shared::default());
         let full = OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
-        let mut sink = Sink::file("/dev/full".into(), full, shared);
+        let mut sink = file("/dev/full".as_ref(), full, &shared);
         for _ in 0..3 {
             sink.write_all(b"line\n").expect("counted, not refused");
         }
@@ -203,7 +247,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let shared = Arc::new(Shared::default());
         let (path, moved) = (dir.path().join("log"), dir.path().join("log.1"));
-        let mut sink = Sink::file(path.clone(), append_to(&path).expect("a file"), Arc::clone(&shared));
+        let mut sink = file(&path, append_to(&path).expect("a file"), &shared);
         sink.write_all(b"one\n").expect("written");
         sink.flush().expect("never an error");
         std::fs::rename(&path, &moved).expect("moved");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use poolmaster::config::spec::{Account, Address, Bounds, EnvFile, Listener, Output, Resource, ScaleSignals, SocketOptions};
 use poolmaster::config::{Sources, load};
-use poolmaster::supervisor::{ExitWhen, PoolId, ReadyKind, Remove, RestartPolicy, Share, StopStep, TimeoutFrom};
+use poolmaster::supervisor::{ExitWhen, OnHup, PoolId, ReadyKind, Remove, RestartPolicy, Share, StopStep, TimeoutFrom};
 
 use super::{explained, facts, good, sources};
 
@@ -61,7 +61,7 @@ fn the_defaults_are_those_of_the_design() {
     assert!(master.stop_with_master && master.trace.is_none());
     let m = &master.spec;
     assert_eq!((m.default_pool, m.graceful_timeout, m.exit_when), (None, S(60), ExitWhen::AllDown));
-    assert!(m.winch_parks && m.hup_restarts);
+    assert!(m.winch_parks && m.hup == OnHup::Restart);
 
     let (a, b) = (&config.pools[0].spec, &config.pools[1].spec);
     assert_eq!((a.id, b.id), (PoolId(0), PoolId(1)));
@@ -169,7 +169,7 @@ fn every_key_of_a_pool_arrives() {
         (master.spec.default_pool, master.spec.exit_when, master.spec.graceful_timeout),
         (Some(PoolId(1)), ExitWhen::Never, S(120))
     );
-    assert!(!master.spec.winch_parks && !master.spec.hup_restarts && master.log.json);
+    assert!(!master.spec.winch_parks && master.spec.hup == OnHup::Ignore && master.log.json);
     assert_eq!(master.trace, Some(PathBuf::from("/srv/shop/t.jsonl")));
 
     let pool = &config.pools[1];

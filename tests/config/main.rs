@@ -1,6 +1,7 @@
 //! The config room from outside: whole files in, specs or diagnostics out.
 
 mod bad;
+mod diff;
 mod hostile;
 mod keys;
 mod layers;

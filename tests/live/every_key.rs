@@ -513,6 +513,17 @@ fn of_rolls(e: &mut Every) {
     let tries = log.lines().filter(|l| l.contains("\"breaks\"") && l.contains("exited with code 1")).count();
     e.saw("pool.*.rollout.failures", tries == 1 && is_alive(old));
     fs::remove_file(e.path("broken")).unwrap();
+    // Two are tried, watched, and then the third follows, and all are watched once more. The old ones hear no TERM.
+    let begin = Instant::now();
+    e.ok(&["reload", "--restart", "--pool", "rolled", "--no-wait"]);
+    e.saw_told("pool.*.rollout.bake", &["reload done: config 2 in force"]);
+    assert!(begin.elapsed() >= Duration::from_millis(700), "watched twice for 350 ms: {:?}", begin.elapsed());
+    let canaries = e.log().lines().filter(|l| l.contains("\"rolled\"") && l.contains("the canary is good")).count();
+    e.saw("pool.*.rollout.canary", canaries == 2);
+    e.saw_file("master.hooks.reload", "reload");
+    e.until("the hook has its result", || fs::read_to_string(e.path("reload")).unwrap() == "done\n");
+    e.ok(&["restart", "rolled", "--no-wait"]);
+    e.saw_told("pool.*.rollout.max_old_generations", &["more than 1 old generation still living (rollout.max_old_generations)"]);
 }
 
 fn of_hooks(e: &mut Every) {

@@ -84,11 +84,12 @@ fn fault_a_reload_that_waits_returns_early() {
     let mut m = s.start();
     m.log.wait_for("| up", 1);
     tell_ready(&m, "web", 0, 1);
-    let mut reload = Order::give(&m, r#"{"method":"reload","parameters":{}}"#);
-    m.log.wait_for("config 2 in force", 1);
+    let mut reload = Order::give(&m, r#"{"method":"reload","parameters":{"restart":true}}"#);
+    m.log.wait_for("config 2 read, not in force yet", 1);
     m.log.wait_for("| up", 2);
     assert!(reload.is_open(), "the new worker is not ready");
     tell_ready(&m, "web", 0, 2);
+    m.log.wait_for("config 2 in force", 1);
     m.log.wait_for("| draining", 1);
     m.ok(&["status"]);
     assert!(reload.is_open(), "the old worker is still there");
@@ -98,11 +99,12 @@ fn fault_a_reload_that_waits_returns_early() {
     // A pool that comes is there when the verb returns, and one that goes is gone.
     m.rewrite(&pool("new"));
     let mut reload = Order::give(&m, r#"{"method":"reload","parameters":{}}"#);
-    m.log.wait_for("web:0 | draining", 2);
     m.log.wait_for("new:0 | up", 1);
     m.ok(&["status"]);
     assert!(reload.is_open());
+    assert_eq!(m.log.count("web:0 | draining"), 1, "the pool that goes serves until the one that comes is good");
     tell_ready(&m, "new", 0, 1);
+    m.log.wait_for("web:0 | draining", 2);
     m.ok(&["status"]);
     assert!(reload.is_open(), "the worker of the pool that goes is still there");
     open_gate(&m.setup.path("gate"));

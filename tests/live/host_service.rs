@@ -91,7 +91,7 @@ fn a_reload_begins_and_ends_and_so_does_one_that_is_refused() {
     let mut m = s.env("NOTIFY_SOCKET", &path).start().ready();
     manager.wait("READY=1", 1);
     let before = m.pids("a");
-    m.ok(&["reload", "--timeout", "20s"]);
+    m.ok(&["reload", "--restart", "--timeout", "20s"]);
     manager.wait("READY=1", 2);
     assert_ne!(m.pids("a"), before);
     let lines = manager.lines();
@@ -99,7 +99,7 @@ fn a_reload_begins_and_ends_and_so_does_one_that_is_refused() {
     let usec: u64 = lines[at + 1].strip_prefix("MONOTONIC_USEC=").unwrap().parse().unwrap();
     assert!(usec > 0 && at < lines.iter().rposition(|line| line == "READY=1").unwrap());
     m.rewrite("[pool.a]\nwokers = 1\n");
-    m.code(1, &["reload"]);
+    m.code(2, &["reload"]);
     manager.wait("RELOADING=1", 2);
     manager.wait("READY=1", 3);
     assert_eq!(m.stop(), 0);

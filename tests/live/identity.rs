@@ -205,7 +205,7 @@ fn an_unknown_user_or_group_stops_the_start_and_not_a_running_master() {
     let mut m = setup("[pool.a]\ncommand = \"sleep 1000\"\n").start().ready();
     let before = m.pids("a");
     m.rewrite("[pool.a]\ncommand = \"sleep 1000\"\ngroup = \"no-such-group\"\n");
-    let said = m.code(1, &["reload"]);
+    let said = m.code(3, &["reload"]);
     assert!(said.contains("group = \"no-such-group\": this host has no such group"), "{said}");
     assert_eq!(m.pids("a"), before);
     assert_eq!(m.stop(), 0);

@@ -179,12 +179,19 @@ impl Made {
 }
 
 fn document() -> Value {
-    let files = ["src/protocol/parameters.rs", "src/protocol/insight.rs", "src/protocol/status.rs", "src/protocol/reply.rs"];
+    let files = [
+        "src/protocol/parameters.rs",
+        "src/protocol/insight.rs",
+        "src/protocol/status.rs",
+        "src/protocol/reply.rs",
+        "src/protocol/plan.rs",
+        "src/protocol/progress.rs",
+    ];
     let mut all: BTreeMap<String, Type> = files.iter().flat_map(|file| types(&source(file))).collect();
     all.extend(
         types(&source("src/supervisor/view.rs"))
             .into_iter()
-            .filter(|(name, _)| ["Phase", "WorkerState"].contains(&name.as_str())),
+            .filter(|(name, _)| ["Phase", "WorkerState", "ReloadStage"].contains(&name.as_str())),
     );
     let request = types(&source("src/protocol/request.rs")).remove("Request").unwrap();
     let failures = types(&source("src/protocol/failure.rs")).remove("ErrorName").unwrap();
@@ -193,6 +200,9 @@ fn document() -> Value {
     let mut reply = "OutcomeReply".to_owned();
     let mut replies: Vec<String> = vec![reply.clone()];
     made.define(&reply);
+    // Before the last reply of an order, to who asks for more.
+    made.define("ProgressReply");
+    replies.push("ProgressReply".to_owned());
     for method in &request.members {
         if let Some(named) = method.about.split("[`super::").nth(1).and_then(|rest| rest.split('`').next()) {
             reply = named.to_owned();
@@ -209,7 +219,7 @@ fn document() -> Value {
             "additionalProperties": false,
             "properties": {
                 "method": { "const": kebab(&method.name) },
-                "more": { "type": "boolean", "description": "The client takes several replies; no method sends more than one yet." },
+                "more": { "type": "boolean", "description": "The client takes several replies: of an order that replaces workers, one for each step (ProgressReply) before the last." },
             }
         });
         if method.kind.is_empty() {
@@ -311,7 +321,10 @@ fn requests_are_as_the_program_reads_them() {
         r#"{"method":"kill","parameters":{"target":"web:0","signal":"RTMIN+3"}}"#,
         r#"{"method":"wait","parameters":{"pool":"web","for":"count=3","timeout_ms":1}}"#,
         r#"{"method":"retry","parameters":{"pool":"web"}}"#,
+        r#"{"method":"plan","parameters":{"config":"/srv/next.toml","restart":true,"pools":["web"]}}"#,
         r#"{"method":"reload","parameters":{}}"#,
+        r#"{"method":"reload","parameters":{"restart":true,"pools":["web","new"]},"more":true}"#,
+        r#"{"method":"rollback","parameters":{"timeout_ms":10}}"#,
         r#"{"method":"reopen"}"#,
         r#"{"method":"shutdown","parameters":{"now":true,"wait":false}}"#,
     ];
@@ -356,6 +369,7 @@ fn every_error_is_in_the_schema() {
         ErrorName::UnknownMethod,
         ErrorName::InvalidParameter,
         ErrorName::NotFound,
+        ErrorName::BadConfig,
         ErrorName::RolledBack,
         ErrorName::TimedOut,
         ErrorName::NotPermitted,
@@ -424,6 +438,9 @@ fn replies_of_a_master_are_as_the_schema_says() {
     assert_eq!(listeners["parameters"]["listeners"][1]["slots"].as_array().unwrap().len(), 2, "{listeners}");
     check(r#"{"method":"signals"}"#, "SignalsReply");
     check(r#"{"method":"scale","parameters":{"pool":"web","change":"3"}}"#, "OutcomeReply");
+    check(r#"{"method":"plan","parameters":{"restart":true}}"#, "PlanReply");
+    check(r#"{"method":"reload"}"#, "OutcomeReply");
+    check(r#"{"method":"rollback","parameters":{"wait":false}}"#, "OutcomeReply");
     check(r#"{"method":"scale","parameters":{"pool":"web","change":"99"}}"#, "Error");
     check(r#"{"method":"stop","parameters":{"pools":["nobody"]}}"#, "Error");
     check(r#"{"method":"nonsense"}"#, "Error");

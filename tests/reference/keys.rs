@@ -49,7 +49,7 @@ fn upper_first(text: &str) -> String {
     chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default() + chars.as_str()
 }
 
-/// Type, default, unit, merging, version, example.
+/// Type, default, unit, merging, change class, version, example.
 fn entry(page: &mut Page, key: &Key) {
     // A default that depends on something is part of the description.
     let (about, default) = match (key.about.split_once("default: "), key.default) {
@@ -68,6 +68,7 @@ fn entry(page: &mut Page, key: &Key) {
     for said in [layers(key), merging(key).said()].into_iter().flatten() {
         facts.push_str(&format!(" {said}"));
     }
+    facts.push_str(&format!(" Change: {}.", key.class));
     match key.since() {
         Some(version) => facts.push_str(&format!(" Since {version}.")),
         None => facts.push_str(" Not in this version yet."),
@@ -272,7 +273,7 @@ fn every_key_has_an_entry_with_all_its_parts() {
         assert_eq!(key.since().is_none(), key.when != When::Now, "{}", key.path);
     }
     // As many as there are: none twice.
-    let made = &page[page.find("\n.SH KEYS\n").unwrap()..page.find("\n.SH EXAMPLES\n").unwrap()];
+    let made = &page[page.find("\n.SS At the top\n").unwrap()..page.find("\n.SH EXAMPLES\n").unwrap()];
     assert_eq!(made.matches("\n.TP\n").count(), keys::all().count());
 }
 

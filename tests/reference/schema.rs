@@ -385,6 +385,7 @@ fn every_key_is_described_with_type_default_and_unit() {
         assert_eq!(at.get("default").is_some(), !key.default.is_empty(), "{}: default", key.path);
         assert!(at["examples"][0] != Value::Null, "{}: example", key.path);
         assert_eq!(at["x-unit"].as_str(), key.unit(), "{}: unit", key.path);
+        assert_eq!(at["x-change"].as_str(), Some(key.class.word()), "{}: change class", key.path);
         let said = key.unit().is_none_or(|unit| about.contains(unit));
         assert!(said, "{}: {about}", key.path);
     }

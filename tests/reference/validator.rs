@@ -8,7 +8,7 @@ use regex_lite::Regex;
 use serde_json::Value;
 
 /// Words that allow everything.
-const REMARKS: [&str; 8] = ["$schema", "$id", "title", "description", "default", "examples", "definitions", "x-unit"];
+const REMARKS: [&str; 9] = ["$schema", "$id", "title", "description", "default", "examples", "definitions", "x-unit", "x-change"];
 
 /// What is wrong with a value, each with the place in it; nothing: it is valid.
 pub(crate) fn errors(schema: &Value, value: &Value) -> Vec<String> {

@@ -67,7 +67,7 @@ fn a_recorded_run_ends_as_it_did_and_shows_what_happened_in_it() {
     let actions: Vec<Action> = read(&file).replayed().turns.into_iter().flat_map(|t| t.actions).collect();
     let count = |is: fn(&Action) -> bool| actions.iter().filter(|a| is(a)).count();
     assert!(count(|a| matches!(a, Action::Spawn { .. })) >= 8, "three, one by scale, a crash, the jobs, a reload");
-    assert_eq!(count(|a| matches!(a, Action::ReadConfig)), 1);
+    assert_eq!(count(|a| matches!(a, Action::ReadConfig { .. })), 1);
     assert!(matches!(actions.last(), Some(Action::Exit { code: 0, .. })));
 }
 

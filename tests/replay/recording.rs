@@ -112,7 +112,9 @@ impl Recording {
                     format!("{} {}", signal_name(*signal).trim_start_matches("SIG"), name(*worker))
                 }
                 Action::Quiesce => "quiesce".to_owned(),
-                Action::ReadConfig => "read-config".to_owned(),
+                Action::ReadConfig { .. } => "read-config".to_owned(),
+                Action::Commit { .. } => "commit".to_owned(),
+                Action::Discard { .. } => "discard".to_owned(),
                 Action::ReopenLogs => "reopen-logs".to_owned(),
                 Action::PoolGone { pool } => format!("gone {}", letter(pool.0)),
                 Action::Exit { code, .. } => format!("exit {code}"),
@@ -178,7 +180,8 @@ impl Kernel {
                     self.looks.insert(*worker);
                 }
                 Action::Signal { worker, signal, .. } => self.signals.entry(*worker).or_default().push(*signal),
-                Action::ReadConfig => self.readings += 1,
+                Action::ReadConfig { .. } => self.readings += 1,
+                Action::Commit { .. } | Action::Discard { .. } => {}
                 Action::Quiesce
                 | Action::ReopenLogs
                 | Action::PoolGone { .. }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use poolmaster::supervisor::{Action, Command, Event, Notification, Outcome, What, WorkerState};
+use poolmaster::supervisor::{Action, Command, ConfigSource, Event, Notification, Outcome, What, WorkerState};
 
 /// Counts of (event, state of the worker it is about) and of everything the core did.
 #[derive(Default)]
@@ -46,7 +46,8 @@ pub(crate) fn event_name(event: &Event) -> &'static str {
             Command::Kill { .. } => "cmd-kill",
             Command::Wait { .. } => "cmd-wait",
             Command::Retry { .. } => "cmd-retry",
-            Command::Reload => "cmd-reload",
+            Command::Reload { .. } => "cmd-reload",
+            Command::Rollback => "cmd-rollback",
             Command::Reopen => "cmd-reopen",
             Command::Shutdown { .. } => "cmd-shutdown",
         },
@@ -75,6 +76,12 @@ fn note_name(what: &What) -> Option<&'static str> {
         What::RollHalted { .. } => "note roll-halted",
         What::AllReady { .. } => "note all-ready",
         What::Late { .. } => "note late",
+        What::Trying { .. } => "note trying",
+        What::CanaryGood => "note canary-good",
+        What::Reloaded { .. } => "note reloaded",
+        What::ReloadFailed { .. } => "note reload-failed",
+        What::RollingBack { .. } => "note rolling-back",
+        What::TooManyGenerations { .. } => "note too-many-generations",
         _ => return None,
     })
 }
@@ -93,13 +100,17 @@ impl Coverage {
                 Action::Signal { signal: 6, .. } => "signal ABRT",
                 Action::Signal { .. } => "signal other",
                 Action::Quiesce => "quiesce",
-                Action::ReadConfig => "read-config",
+                Action::ReadConfig { from: ConfigSource::File, .. } => "read-config",
+                Action::ReadConfig { from: ConfigSource::Kept(_), .. } => "read-kept",
+                Action::Commit { .. } => "commit",
+                Action::Discard { .. } => "discard",
                 Action::ReopenLogs => "reopen-logs",
                 Action::PoolGone { .. } => "pool-gone",
                 Action::Reply { outcome, .. } => match outcome {
                     Outcome::Done(_) => "reply done",
                     Outcome::Failed(_) => "reply failed",
                     Outcome::RolledBack(_) => "reply rolled-back",
+                    Outcome::Invalid(_) => "reply invalid",
                     Outcome::TimedOut(_) => "reply timed-out",
                     Outcome::Refused(_) => "reply refused",
                 },

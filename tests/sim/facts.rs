@@ -3,22 +3,47 @@
 use std::time::Duration;
 
 use poolmaster::supervisor::{
-    Command, CommandId, Event, ExitStatus, MasterSignal, MasterSpec, Notification, Phase, PoolId, PoolSpec, ReadyKind, Reason,
-    RestartPolicy, ScaleChange, SpawnFault, Time, WorkerId,
+    Command, CommandId, ConfigSource, Event, ExitStatus, MasterSignal, MasterSpec, Notification, Phase, PoolId, PoolSpec,
+    ReadyKind, Reason, RestartPolicy, ScaleChange, SpawnFault, Time, WorkerId,
 };
 
-use crate::shadow::{Asked, Ending, Life, PoolLife, Range, Shadow};
+use crate::shadow::{Asked, Ending, Life, PoolLife, Proposal, Proposed, Range, Shadow};
+
+/// A worker lives by another spec from now on.
+fn take_over(life: &mut Life, now: Time, spec: &PoolSpec) {
+    life.was_good |= life.good(now);
+    let old = std::mem::replace(&mut life.spec, spec.clone());
+    if life.stop.is_some() {
+        // One that is stopping goes on as it began.
+        life.spec.stop = old.stop;
+    }
+    if old.start_timeout != spec.start_timeout && life.ready.is_none() {
+        let due = Range::at(life.forked + spec.start_timeout);
+        life.start_due = if life.start_extended { life.start_due.not_before(due.lo) } else { due };
+    }
+    if old.timeout != spec.timeout || old.timeout_from != spec.timeout_from {
+        // It beats as it was told at its start: a shorter silence is not held against it, and one that was told of none is not watched.
+        let beats = &mut life.beats;
+        if !beats.chose {
+            let held = beats.told.zip(spec.timeout).map(|(told, new)| told.max(new));
+            beats.shortest = beats.shortest.zip(held).map(|(a, b)| a.min(b)).or(held);
+            beats.longest = held;
+        }
+        beats.reset = Some(now);
+        beats.firm = false;
+    }
+}
 
 impl Shadow {
     /// Takes in one event. True: it is about a worker that is no longer there.
     pub(crate) fn learn(&mut self, now: Time, event: &Event) -> bool {
         match event {
-            Event::Configure { revision, master, pools } => self.configured(now, *revision, master, pools),
-            Event::ConfigRejected { .. } => self.reads = self.reads.saturating_sub(1),
+            Event::Configure { revision, master, pools, roll, .. } => self.configured(*revision, master, pools, roll),
+            Event::ConfigRejected { .. } => self.reading = None,
             Event::Spawned { worker } => return self.spawned(now, *worker),
             Event::SpawnFailed { worker, error } => {
                 let Some(life) = self.workers.remove(worker) else { return true };
-                if life.asked() {
+                if life.asked() || life.canary {
                     self.vacated(life.id);
                     return false;
                 }
@@ -69,36 +94,90 @@ impl Shadow {
         false
     }
 
-    fn configured(&mut self, now: Time, revision: u32, master: &MasterSpec, pools: &[PoolSpec]) {
-        self.reads = self.reads.saturating_sub(1);
-        if self.ending.is_some() {
+    fn configured(&mut self, revision: u32, master: &MasterSpec, pools: &[PoolSpec], roll: &[PoolId]) {
+        let reading = self.reading.take();
+        if self.revision == 0 {
+            if self.ending.is_some() {
+                return;
+            }
+            self.revision = revision;
+            self.master = master.clone();
+            self.pools = pools.iter().map(|spec| (spec.id, PoolLife::new(spec.clone(), revision))).collect();
+            self.editions.insert(revision, pools.iter().map(|spec| (spec.id, revision)).collect());
             return;
         }
-        let first = self.revision == 0;
-        self.revision = revision;
-        self.master = master.clone();
-        for p in self.pools.values_mut() {
-            p.in_config = false;
+        let Some(reading) = reading else { return };
+        let propose = |spec: &PoolSpec| {
+            let kept = match reading.from {
+                ConfigSource::File => None,
+                ConfigSource::Kept(of) => self.editions.get(&of).and_then(|e| e.get(&spec.id)).copied(),
+            };
+            let present = self.pools.get(&spec.id).filter(|p| p.in_config).map(|p| p.edition);
+            let outdated =
+                roll.contains(&spec.id) || reading.restart && (reading.pools.is_empty() || reading.pools.contains(&spec.id));
+            let edition = kept.or(present.filter(|_| !outdated)).unwrap_or(revision);
+            Proposal {
+                spec: spec.clone(),
+                edition,
+                same: present == Some(edition),
+                live: present.is_some() && kept.is_none() && !roll.contains(&spec.id),
+            }
+        };
+        let proposed = Proposed { master: master.clone(), pools: pools.iter().map(|spec| (spec.id, propose(spec))).collect() };
+        for (id, proposal) in &proposed.pools {
+            // One that comes is there for its canary, and goes with it.
+            self.pools.entry(*id).or_insert_with(|| PoolLife {
+                in_config: false,
+                phase: Phase::Removed,
+                ..PoolLife::new(proposal.spec.clone(), proposal.edition)
+            });
         }
-        for spec in pools {
-            match self.pools.get_mut(&spec.id) {
-                Some(p) if p.phase != Phase::Removed => {
-                    if p.spec.workers != spec.workers {
+        self.staged.insert(revision, proposed);
+    }
+
+    /// The core has put a config in force.
+    pub(crate) fn committed(&mut self, now: Time, revision: u32) -> Result<(), String> {
+        let Some(Proposed { master, pools }) = self.staged.remove(&revision) else {
+            return Err(format!("config {revision} is put in force, and is not there"));
+        };
+        self.revision = revision;
+        self.master = master;
+        for p in self.pools.values_mut() {
+            p.in_config = pools.contains_key(&p.spec.id) && p.in_config;
+        }
+        for (id, Proposal { spec, edition, same, live }) in pools {
+            let edition = self.pools.get(&id).filter(|p| same && p.in_config).map_or(edition, |p| p.edition);
+            let lives: Vec<WorkerId> = self.of_pool(id).map(|l| l.id).collect();
+            let before = match self.pools.get_mut(&id).filter(|p| p.in_config) {
+                Some(p) => {
+                    if p.spec.workers != spec.workers || p.operator.is_some_and(|n| spec.max.is_some_and(|max| n > max)) {
                         p.operator = None;
                     }
                     p.target = p.operator.unwrap_or(spec.workers);
-                    p.spec = spec.clone();
-                    p.in_config = true;
-                    p.roll_asked = true;
+                    p.roll_asked |=
+                        p.edition != edition || lives.iter().any(|id| self.workers.get(id).is_some_and(|l| l.edition != edition));
                     p.forgive();
+                    p.spec = spec.clone();
+                    std::mem::replace(&mut p.edition, edition)
                 }
                 // New, or back in the config: it starts from nothing.
-                Some(_) | None => {
-                    self.pools.insert(spec.id, PoolLife::new(spec.clone()));
+                None => {
+                    let spawned = self.pools.get(&id).map_or(0, |p| p.spawned);
+                    self.pools.insert(id, PoolLife { spawned, ..PoolLife::new(spec.clone(), edition) });
+                    edition
+                }
+            };
+            for id in lives {
+                let Some(life) = self.workers.get_mut(&id) else { continue };
+                life.canary = false;
+                if life.edition == edition || live && life.edition == before {
+                    take_over(life, now, &spec);
                 }
             }
         }
-        debug_assert!(first || now > Time(0));
+        let present = self.pools.iter().filter(|(_, p)| p.in_config).map(|(id, p)| (*id, p.edition)).collect();
+        self.editions.insert(revision, present);
+        Ok(())
     }
 
     fn spawned(&mut self, now: Time, worker: WorkerId) -> bool {
@@ -141,13 +220,14 @@ impl Shadow {
                     (None, Some(b)) => Some(b),
                 };
                 life.beats.longest = new;
+                life.beats.chose = true;
                 life.beats.reset = Some(now);
                 life.beats.firm = false;
             }
             Notification::Extend(d) => {
                 if let Some(stop) = &mut life.stop {
                     let until = now + *d;
-                    stop.due = if stop.quick {
+                    stop.due = if stop.quick || stop.hurried {
                         Range { lo: stop.due.lo, hi: stop.due.hi.max(until) }
                     } else {
                         stop.due.not_before(until)
@@ -169,15 +249,14 @@ impl Shadow {
         }
         let before = life.clone();
         // With kill_mode = process the rest of the group is nobody's business.
-        let group = self.pools.get(&worker.pool).is_none_or(|p| p.spec.signal_group);
+        let group = before.spec.signal_group;
         if stragglers && group {
             life.lingering = Some(now);
         } else {
             self.workers.remove(&worker);
         }
         let Some(pool) = self.pools.get_mut(&worker.pool) else { return false };
-        let settle = pool.spec.settle;
-        if before.asked() {
+        if before.asked() || before.canary {
             self.vacated(worker);
             return false;
         }
@@ -194,10 +273,10 @@ impl Shadow {
         }
         // A verdict, or its own word, ends the time in which it could get good.
         let judged = before.aborted.or(before.announced).unwrap_or(now);
-        let on_the_edge = before.good(now, settle) && !before.good(judged, settle);
+        let on_the_edge = before.good(now) && !before.good(judged);
         let replaced = self.replaced(worker);
         let Some(pool) = self.pools.get_mut(&worker.pool) else { return false };
-        if !before.good(now, settle) || on_the_edge {
+        if !before.good(now) || on_the_edge {
             pool.maybe_good |= on_the_edge;
             let sure = !on_the_edge && !replaced && !finished && !before.said_stopping && !before.meddled;
             self.early_death(now, &before, sure);
@@ -257,7 +336,7 @@ impl Shadow {
             MasterSignal::Term => self.end(now, 1),
             MasterSignal::Int | MasterSignal::Quit => self.end(now, 2),
             MasterSignal::Hup => {
-                if self.master.hup_restarts {
+                if self.master.hup != poolmaster::supervisor::OnHup::Ignore {
                     self.pools.values_mut().for_each(|p| p.parked = false);
                 }
             }
@@ -304,9 +383,8 @@ impl Shadow {
             return;
         }
         for life in self.workers.values_mut() {
-            let Some(p) = self.pools.get(&life.id.pool) else { continue };
             if let Some(stop) = &mut life.stop {
-                let quick = now + p.spec.quick_timeout;
+                let quick = now + life.spec.quick_timeout;
                 stop.due = Range { lo: stop.due.lo.min(quick), hi: quick };
                 stop.quick = true;
             }
@@ -382,7 +460,7 @@ impl Shadow {
                     }
                 }
             }
-            Command::Reload => self.pools.values_mut().for_each(|p| p.parked = false),
+            Command::Reload { .. } | Command::Rollback => self.pools.values_mut().for_each(|p| p.parked = false),
             Command::Shutdown { now: quick } => match self.ending {
                 None => self.end(now, if *quick { 2 } else { 1 }),
                 Some(e) if *quick && e.level == 1 => self.end(now, 2),

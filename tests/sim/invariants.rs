@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use poolmaster::supervisor::{
-    ABRT, Action, Command, Condition, KILL, OnBootFailure, Outcome, Phase, PoolId, ReadyKind, Reason, RestartPolicy, Supervisor,
-    Time, WorkerId, WorkerState,
+    ABRT, Action, Command, Condition, KILL, OnBootFailure, Outcome, Phase, PoolId, PoolSpec, ReadyKind, Reason, RestartPolicy,
+    Supervisor, Time, WorkerId, WorkerState,
 };
 
 use crate::shadow::{Asked, Life, PoolLife, Shadow};
@@ -28,9 +28,12 @@ pub(crate) fn nothing_spawned_after_shutdown(shadow: &Shadow, w: WorkerId) -> Ve
     must(shadow.ending.is_none(), || format!("{w} spawned although the master is ending"))
 }
 
-/// Each worker is started from the config in force.
+/// Each worker is started from the config in force, or it is a canary of the one that is tried.
 pub(crate) fn spawned_from_config_in_force(shadow: &Shadow, w: WorkerId, revision: u32) -> Verdict {
-    must(revision == shadow.revision, || format!("{w} spawned from config {revision}, but {} is in force", shadow.revision))
+    let tried = shadow.staged.get(&revision).is_some_and(|p| p.pools.contains_key(&w.pool));
+    must(revision == shadow.revision || tried, || {
+        format!("{w} spawned from config {revision}, but {} is in force", shadow.revision)
+    })
 }
 
 /// What an operator stopped, parked or removed stays down until an operator says otherwise; a failed or completed pool too.
@@ -43,14 +46,17 @@ pub(crate) fn only_running_pools_spawn(pool: &PoolLife, phase: Phase, w: WorkerI
 
 /// Not more than the wanted count and the surge may stay at once, and without a roll not more than the wanted count.
 pub(crate) fn bounded_population(shadow: &Shadow, pool: &PoolLife, rolling: bool) -> Verdict {
-    let surge = pool.spec.rollout.max_surge.of(pool.target);
-    let surge = if rolling || pool.roll_asked { surge } else { 0 };
+    let own = pool.spec.rollout.max_surge.of(pool.target);
+    let tried = shadow.proposal(pool.spec.id).map(|p| p.spec.rollout.max_surge.of(pool.target.max(1)));
+    let surge = if rolling || pool.roll_asked { own } else { 0 }.max(tried.unwrap_or(0));
     let staying = shadow.staying(pool.spec.id);
-    must(staying <= pool.target + surge, || {
+    // A pool that does not run has its canaries only.
+    let wanted = tried.map_or(pool.target, |_| pool.target.max(1));
+    must(staying <= wanted + surge, || {
         format!("pool {}: {staying} workers stay, but {} are wanted and surge is {surge}", pool.spec.name, pool.target)
     })?;
     if let Some(max) = pool.spec.max {
-        must(staying <= max + surge, || format!("pool {}: {staying} workers stay beyond max {max}", pool.spec.name))?;
+        must(staying <= max.max(wanted) + surge, || format!("pool {}: {staying} workers stay beyond max {max}", pool.spec.name))?;
     }
     Ok(())
 }
@@ -63,13 +69,17 @@ pub(crate) fn one_worker_per_slot(shadow: &Shadow, w: WorkerId, rolling: bool) -
 
 /// `max_starting` and `spawn_interval` hold.
 pub(crate) fn staggered_start(shadow: &Shadow, pool: &PoolLife, now: Time, w: WorkerId) -> Verdict {
-    if let Some(most) = pool.spec.max_starting {
+    // One that comes back may still drain from its life before.
+    let coming = shadow.proposal(w.pool).filter(|_| !pool.in_config).map(|p| &p.spec);
+    let most = coming.map_or(pool.spec.max_starting, |new| Some(pool.spec.max_starting?.max(new.max_starting?)));
+    if let Some(most) = most {
         let starting = shadow.of_pool(w.pool).filter(|l| l.staying() && l.ready.is_none() && l.id != w).count();
         must(starting < most as usize, || format!("{w} spawned while {starting} others start; max_starting is {most}"))?;
     }
     if let Some(last) = pool.last_spawn {
         let gap = now.since(last);
-        must(gap >= pool.spec.spawn_interval, || format!("{w} spawned {gap:?} after another; spawn_interval is longer"))?;
+        let least = coming.map_or(pool.spec.spawn_interval, |new| new.spawn_interval.min(pool.spec.spawn_interval));
+        must(gap >= least, || format!("{w} spawned {gap:?} after another; spawn_interval is longer"))?;
     }
     Ok(())
 }
@@ -99,8 +109,7 @@ pub(crate) fn backoff_is_kept(pool: &PoolLife, now: Time, w: WorkerId, phase: Ph
 /// While backing off there is one probe at a time, and the waits between probes grow.
 pub(crate) fn one_probe_at_a_time(shadow: &Shadow, pool: &PoolLife, now: Time, w: WorkerId) -> Verdict {
     let Some(open) = pool.open else { return Ok(()) };
-    let settle = pool.spec.settle;
-    let young = shadow.of_pool(w.pool).filter(|l| l.staying() && l.forked > open && !l.good(now, settle)).count();
+    let young = shadow.of_pool(w.pool).filter(|l| l.staying() && !l.canary && l.forked > open && !l.good(now)).count();
     must(young <= 1, || format!("{w} is probe number {young} at one time in a pool that is backing off"))?;
     if let Some(died) = pool.probe_died {
         let (least, waited) = (least_wait(pool, pool.probes), now.since(died).as_secs_f64());
@@ -114,7 +123,8 @@ pub(crate) fn started_after_others(shadow: &Shadow, core: &Supervisor, pool: &Po
     if pool.spawned > 0 {
         return Ok(());
     }
-    for other in pool.spec.after.iter().filter_map(|id| shadow.pools.get(id)) {
+    let spec = shadow.proposal(w.pool).filter(|_| !pool.in_config).map_or(&pool.spec, |p| &p.spec);
+    for other in spec.after.iter().filter_map(|id| shadow.pools.get(id)) {
         let phase = core.pools().iter().find(|v| v.spec.id == other.spec.id).map(|v| v.phase);
         let coming = matches!(phase, Some(Phase::Running | Phase::Waiting)) && other.in_config && other.target > 0;
         let enough = other.spec.min_ready.max(1).min(other.target);
@@ -126,8 +136,8 @@ pub(crate) fn started_after_others(shadow: &Shadow, core: &Supervisor, pool: &Po
 }
 
 /// A signal that ends is sent once: a worker told twice may dump core, or die of the second.
-pub(crate) fn no_stop_signal_twice(life: &Life, pool: &PoolLife, signal: i32) -> Verdict {
-    let allowed = pool.spec.stop.iter().filter(|s| s.signal == signal).count().max(1);
+pub(crate) fn no_stop_signal_twice(life: &Life, signal: i32) -> Verdict {
+    let allowed = life.spec.stop.iter().filter(|s| s.signal == signal).count().max(1);
     let allowed = if signal == KILL { 2 } else { allowed };
     let sent = life.sent.iter().filter(|s| **s == signal).count();
     must(sent < allowed, || format!("{} is sent signal {signal} for the {}th time", life.id, sent + 1))
@@ -135,14 +145,14 @@ pub(crate) fn no_stop_signal_twice(life: &Life, pool: &PoolLife, signal: i32) ->
 
 /// A draining worker is killed at its deadline: not before ...
 pub(crate) fn not_killed_before_its_deadline(shadow: &Shadow, life: &Life, now: Time) -> Verdict {
-    let Some(pool) = shadow.pools.get(&life.id.pool) else { return Ok(()) };
-    let last = life.stop.as_ref().is_some_and(|s| s.quick || s.step + 1 >= pool.spec.stop.len());
+    let spec = &life.spec;
+    let last = life.stop.as_ref().is_some_and(|s| s.quick || s.hurried || s.step + 1 >= spec.stop.len());
     let drained = last && shadow.stop_due(life).is_some_and(|d| d.lo <= now);
-    let aborted = life.aborted.is_some_and(|t| t + pool.spec.abort_grace <= now);
+    let aborted = life.aborted.is_some_and(|t| t + spec.abort_grace <= now);
     let ending = shadow.ending.is_some_and(|e| e.level == 3 || e.since + shadow.master.graceful_timeout <= now);
     let unborn = life.exec.is_none() && life.lingering.is_none();
     let rest = life.lingering.is_some();
-    let announced = life.announced.is_some_and(|t| t + pool.spec.stop.iter().map(|s| s.wait).sum() <= now);
+    let announced = life.announced.is_some_and(|t| t + spec.stop.iter().map(|s| s.wait).sum() <= now);
     must(drained || announced || aborted || ending || unborn || rest || life.meddled, || {
         format!("{} is killed at {now}, its stop being {:?}, abort {:?}", life.id, life.stop, life.aborted)
     })
@@ -157,7 +167,6 @@ pub(crate) fn nothing_overdue(shadow: &Shadow, core: &Supervisor, now: Time) -> 
         })
     };
     for life in shadow.workers.values() {
-        let Some(pool) = shadow.pools.get(&life.id.pool) else { continue };
         if life.lingering.is_some() || life.killed.is_some() || life.meddled {
             continue;
         }
@@ -168,7 +177,7 @@ pub(crate) fn nothing_overdue(shadow: &Shadow, core: &Supervisor, now: Time) -> 
         if let Some(d) = shadow.stop_due(life) {
             due("the next step of its stop", life.id, d.hi)?;
         } else if let Some(at) = life.aborted {
-            due("KILL after ABRT", life.id, at + pool.spec.abort_grace)?;
+            due("KILL after ABRT", life.id, at + life.spec.abort_grace)?;
         } else if life.reason.is_none() && life.ready.is_none() && !life.said_stopping {
             let exempt = life.ready_kind == ReadyKind::NotifyOrAccepting && life.start_extended;
             if !exempt {
@@ -204,15 +213,20 @@ pub(crate) fn aborted_with_cause(shadow: &Shadow, life: &Life, now: Time) -> Ver
 /// Whatever reason is given for a stop, it is true.
 pub(crate) fn stopped_for_a_reason(shadow: &Shadow, core: &Supervisor, life: &Life, reason: Reason, now: Time) -> Verdict {
     let Some(pool) = shadow.pools.get(&life.id.pool) else { return Ok(()) };
-    let settle = pool.spec.settle;
+    let tried = shadow.proposal(life.id.pool);
+    let in_place = tried.is_some_and(|p| p.spec.rollout.max_surge.of(pool.target.max(1)) == 0);
     let holds = match reason {
-        Reason::ScaleDown => shadow.staying(pool.spec.id) >= pool.target,
+        Reason::ScaleDown => {
+            // A slot that waits for the canary that takes its worker's place is as good as filled.
+            let missing = if in_place { tried.map_or(0, |p| p.spec.rollout.max_unavailable.of(pool.target).max(1)) } else { 0 };
+            shadow.staying(pool.spec.id) + missing >= pool.target
+        }
         Reason::Replaced => {
             let unavailable = pool.spec.rollout.max_unavailable.of(pool.target) > 0;
             let good = shadow
                 .of_pool(life.id.pool)
-                .any(|l| l.id.slot == life.id.slot && l.id.generation > life.id.generation && l.staying() && l.good(now, settle));
-            pool.roll_asked && (unavailable || good || life.ready.is_none())
+                .any(|l| l.id.slot == life.id.slot && l.id != life.id && l.edition == pool.edition && l.staying() && l.good(now));
+            in_place || pool.roll_asked && (unavailable || good || life.ready.is_none())
         }
         Reason::Stopped => pool.op_stopped,
         Reason::Removed => !pool.in_config,
@@ -225,7 +239,8 @@ pub(crate) fn stopped_for_a_reason(shadow: &Shadow, core: &Supervisor, life: &Li
         Reason::HeartbeatLost => shadow.heartbeat_due(life).is_some_and(|(lo, _)| lo <= now),
         Reason::Trigger => life.triggered,
         Reason::Announced => life.said_stopping,
-        Reason::Superseded => life.ready.is_none() || pool.phase == Phase::BackingOff || pool.roll_asked,
+        Reason::Undone => life.canary,
+        Reason::Superseded => life.canary || life.ready.is_none() || pool.phase == Phase::BackingOff || pool.roll_asked,
     };
     must(holds, || {
         format!(
@@ -249,6 +264,11 @@ pub(crate) fn stopped_before_others(shadow: &Shadow, life: &Life) -> Verdict {
         })?;
     }
     Ok(())
+}
+
+/// What the core goes by is the config that was put in force last, and no other.
+pub(crate) fn one_effective_config(pool: &PoolLife, shown: &PoolSpec) -> Verdict {
+    must(pool.spec == *shown, || format!("pool {} goes by {shown:?}, and {:?} is in force", pool.spec.name, pool.spec))
 }
 
 /// The wanted count is what orders, config and clamps make it.
@@ -352,7 +372,12 @@ pub(crate) fn reply_is_true(shadow: &Shadow, core: &Supervisor, asked: &Asked, o
         Command::Shutdown { .. } => {
             must(shadow.workers.values().all(|l| l.lingering.is_some()), || say("workers are still there"))?
         }
-        Command::Restart { .. } | Command::Kill { .. } | Command::Retry { .. } | Command::Reload | Command::Reopen => {}
+        Command::Restart { .. }
+        | Command::Kill { .. }
+        | Command::Retry { .. }
+        | Command::Reload { .. }
+        | Command::Rollback
+        | Command::Reopen => {}
     }
     Ok(())
 }
@@ -381,6 +406,6 @@ pub(crate) fn ends_cleanly(shadow: &Shadow, now: Time, alive: usize) -> Verdict 
 }
 
 /// Is it one that the core uses to end a worker on its own account?
-pub(crate) fn is_stop_signal(pool: &PoolLife, signal: i32) -> bool {
-    signal != ABRT && (signal == pool.spec.quick_signal || pool.spec.stop.iter().any(|s| s.signal == signal))
+pub(crate) fn is_stop_signal(spec: &PoolSpec, signal: i32) -> bool {
+    signal != ABRT && (signal == spec.quick_signal || spec.stop.iter().any(|s| s.signal == signal))
 }

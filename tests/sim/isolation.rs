@@ -36,7 +36,12 @@ fn life_of_the_first(seed: u64, pools: Vec<PoolSpec>) -> Vec<(Time, Action)> {
         Action::Note(note) => note.pool == Some(first) || note.worker.is_some_and(|w| w.pool == first),
         Action::Reply { id, .. } => id.0 >> 32 == 0,
         Action::PoolGone { pool } => *pool == first,
-        Action::Quiesce | Action::ReadConfig | Action::ReopenLogs | Action::Exit { .. } => false,
+        Action::Quiesce
+        | Action::ReadConfig { .. }
+        | Action::Commit { .. }
+        | Action::Discard { .. }
+        | Action::ReopenLogs
+        | Action::Exit { .. } => false,
     };
     world.trace.into_iter().flat_map(|(t, _, out)| out.into_iter().filter(about).map(move |a| (t, a))).collect()
 }

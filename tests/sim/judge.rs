@@ -4,18 +4,31 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use poolmaster::supervisor::{
-    ABRT, Action, Command, Event, ExitStatus, KILL, MasterSignal, Note, Notification, Phase, PoolId, ReadyKind, ScaleChange,
-    Scope, SpawnFault, Supervisor, Time, What, WorkerId,
+    ABRT, Action, Command, Event, ExitStatus, KILL, MasterSignal, Note, Notification, Outcome, Phase, PoolId, ReadyKind,
+    ReloadStage, ScaleChange, Scope, SpawnFault, Supervisor, Time, What, WorkerId,
 };
 
 use crate::invariants::{self as holds, Verdict, must};
-use crate::shadow::{Beats, Ending, Life, PoolLife, Range, Shadow, Stop};
+use crate::shadow::{Beats, Ending, Life, PoolLife, Range, Reading, Shadow, Stop};
 
 /// What is known of the moment before the event was handled.
 pub(crate) struct Before {
     pub(crate) stale: bool,
     /// A deadline had passed already: the core may act on it as well.
     pub(crate) was_due: bool,
+}
+
+/// What one event has come to.
+struct Turn<'a> {
+    now: Time,
+    event: &'a Event,
+    /// Pools that it is about.
+    touched: &'a BTreeSet<PoolId>,
+    spawned: &'a [WorkerId],
+    /// Pools that a reload under way tries, or has tried until now.
+    tried: &'a BTreeSet<PoolId>,
+    /// No operator and no config has a part in it.
+    automatic: bool,
 }
 
 impl Shadow {
@@ -44,6 +57,9 @@ impl Shadow {
         let mut touched: BTreeSet<PoolId> = self.touched_by(event);
         let mut replies = Vec::new();
         let mut spawned = Vec::new();
+        let tried: BTreeSet<PoolId> = self.staged.values().flat_map(|p| p.pools.keys().copied()).collect();
+        self.hurried.clear();
+        self.replaced_by_order(event, core, out);
         self.adopt_readiness(now, core, event);
         for action in out {
             match action {
@@ -62,7 +78,20 @@ impl Shadow {
                     must(self.master.linger > Duration::ZERO, || "the listeners are closed, and nobody lingers".to_owned())?;
                     self.quiesced = true;
                 }
-                Action::ReadConfig => self.reads += 1,
+                Action::ReadConfig { from, pools, restart } => {
+                    must(self.reading.is_none(), || "a second reading before the first was answered".to_owned())?;
+                    self.reading = Some(Reading { from: *from, pools: pools.clone(), restart: *restart });
+                }
+                Action::Commit { revision, .. } => {
+                    self.committed(now, *revision)?;
+                    touched.extend(self.pools.keys().copied());
+                }
+                Action::Discard { revision } => {
+                    must(self.staged.remove(revision).is_some(), || {
+                        format!("config {revision} is taken back, and is not there")
+                    })?;
+                    touched.extend(self.pools.keys().copied());
+                }
                 Action::ReopenLogs => {}
                 Action::PoolGone { pool } => {
                     let left = self.of_pool(*pool).count();
@@ -86,19 +115,52 @@ impl Shadow {
             }
         }
         self.adopt_reasons(core, &touched);
-        let automatic = !matches!(
-            event,
-            Event::Command { .. }
-                | Event::Signal { .. }
-                | Event::ScaleSignals { .. }
-                | Event::RestartSignal { .. }
-                | Event::Configure { .. }
-        );
-        self.judge_pools(now, event, core, &touched, &spawned, automatic)?;
+        must(self.staged.len() <= 1, || format!("{} reloads at once", self.staged.len()))?;
+        must(self.ending.is_none() || self.staged.is_empty(), || "a reload goes on while the master ends".to_owned())?;
+        let decided = out.iter().any(|a| matches!(a, Action::Commit { .. } | Action::Discard { .. }));
+        let automatic = !decided
+            && !matches!(
+                event,
+                Event::Command { .. }
+                    | Event::Signal { .. }
+                    | Event::ScaleSignals { .. }
+                    | Event::RestartSignal { .. }
+                    | Event::Configure { .. }
+            );
+        self.judge_pools(core, &Turn { now, event, touched: &touched, spawned: &spawned, tried: &tried, automatic })?;
         for (asked, outcome) in replies {
             holds::reply_is_true(self, core, &asked, outcome, now)?;
         }
         Ok(())
+    }
+
+    /// An order to replace all workers of a pool makes those there are old ones.
+    fn replaced_by_order(&mut self, event: &Event, core: &Supervisor, out: &[Action]) {
+        let refused = out.iter().any(|a| matches!(a, Action::Reply { outcome: Outcome::Refused(_), .. }));
+        let pools: Vec<PoolId> = match event {
+            Event::RestartSignal { pool, .. } => vec![*pool],
+            Event::Command { command: Command::Restart { targets }, .. } if !refused => {
+                targets.iter().filter(|t| t.slot.is_none()).map(|t| t.pool).collect()
+            }
+            _ => return,
+        };
+        let tried: Vec<PoolId> = match core.reload_progress() {
+            Some((ReloadStage::Canary, _, pools)) => {
+                pools.iter().filter(|p| p.stage == ReloadStage::Canary).map(|p| p.pool).collect()
+            }
+            _ => Vec::new(),
+        };
+        for id in pools.into_iter().filter(|id| !tried.contains(id) && self.ending.is_none()) {
+            self.orders += 1;
+            // Configs number theirs from 1 up.
+            let edition = u32::MAX - self.orders;
+            if let Some(p) = self.pools.get_mut(&id).filter(|p| matches!(p.phase, Phase::Running | Phase::BackingOff)) {
+                p.edition = edition;
+                if let Some(present) = self.editions.get_mut(&self.revision) {
+                    present.insert(id, edition);
+                }
+            }
+        }
     }
 
     fn touched_by(&self, event: &Event) -> BTreeSet<PoolId> {
@@ -129,13 +191,20 @@ impl Shadow {
         holds::nothing_spawned_after_shutdown(self, w)?;
         holds::spawned_from_config_in_force(self, w, revision)?;
         let Some(pool) = self.pools.get(&w.pool) else { return Err(format!("{w} spawned for a pool that does not exist")) };
-        holds::one_worker_per_slot(self, w, pool.roll_asked)?;
+        holds::one_worker_per_slot(self, w, pool.roll_asked || self.staged.contains_key(&revision) || self.has_canary(w.pool))?;
         holds::started_after_others(self, core, pool, w)?;
         holds::staggered_start(self, pool, now, w)?;
-        let spec = pool.spec.clone();
+        let (spec, edition) = match self.staged.get(&revision).and_then(|p| p.pools.get(&w.pool)) {
+            Some(proposal) => (proposal.spec.clone(), proposal.edition),
+            None => (pool.spec.clone(), pool.edition),
+        };
+        let canary = self.staged.contains_key(&revision);
         self.generations.insert((w.pool, w.slot), w.generation);
         let life = Life {
             id: w,
+            edition,
+            was_good: false,
+            canary,
             forked: now,
             exec: None,
             ready: None,
@@ -149,17 +218,22 @@ impl Shadow {
             aborted: None,
             killed: None,
             sent: Vec::new(),
-            beats: Beats { shortest: spec.timeout, longest: spec.timeout, last: None, reset: None, firm: false },
+            beats: Beats { shortest: spec.timeout, longest: spec.timeout, told: spec.timeout, ..Beats::default() },
             triggered: false,
             lingering: None,
             meddled: false,
             looking: false,
             incoming: core.workers(w.pool).iter().any(|v| v.id == w && v.incoming),
+            spec,
         };
         self.workers.insert(w, life);
         if let Some(p) = self.pools.get_mut(&w.pool) {
             p.last_spawn = Some(now);
             p.spawned += 1;
+            if canary {
+                // Whatever its slot waited for.
+                p.slots.remove(&w.slot);
+            }
         }
         Ok(())
     }
@@ -174,7 +248,7 @@ impl Shadow {
 
     fn take_signal(&mut self, now: Time, event: &Event, core: &Supervisor, w: WorkerId, signal: i32, scope: Scope) -> Verdict {
         let life = self.workers.get(&w).ok_or_else(|| format!("signal {signal} to {w}, which is gone"))?;
-        let pool = self.pools.get(&w.pool).ok_or_else(|| format!("signal {signal} to {w} of no pool"))?;
+        let spec = &life.spec;
         match event {
             Event::Command { command: Command::Kill { target, signal: s }, .. }
                 if target.pool == w.pool && target.slot.is_none_or(|slot| slot == w.slot) && *s == signal =>
@@ -182,14 +256,14 @@ impl Shadow {
                 return Ok(());
             }
             Event::Signal { signal: MasterSignal::Usr1, .. } | Event::Command { command: Command::Reopen, .. }
-                if pool.spec.reopen_signal == Some(signal) =>
+                if self.pools.get(&w.pool).is_some_and(|p| p.spec.reopen_signal == Some(signal)) =>
             {
                 return Ok(());
             }
             _ => {}
         }
         let group = scope == Scope::Group;
-        must(group == pool.spec.signal_group || life.lingering.is_some() || signal == KILL || signal == ABRT, || {
+        must(group == spec.signal_group || life.lingering.is_some() || signal == KILL || signal == ABRT, || {
             format!("signal {signal} to {w} has scope {scope:?}")
         })?;
         if life.lingering.is_some() {
@@ -197,17 +271,17 @@ impl Shadow {
             life.sent.push(signal);
             return Ok(());
         }
-        holds::no_stop_signal_twice(life, pool, signal)?;
+        holds::no_stop_signal_twice(life, signal)?;
         let mut next = life.clone();
         next.sent.push(signal);
         if signal == KILL {
             holds::not_killed_before_its_deadline(self, life, now)?;
             next.killed = Some(now);
-        } else if signal == ABRT && !holds::is_stop_signal(pool, ABRT) {
+        } else if signal == ABRT && !holds::is_stop_signal(spec, ABRT) {
             holds::aborted_with_cause(self, life, now)?;
             next.aborted = Some(now);
         } else {
-            must(holds::is_stop_signal(pool, signal), || format!("{w} is sent signal {signal}, which nobody asked for"))?;
+            must(holds::is_stop_signal(spec, signal), || format!("{w} is sent signal {signal}, which nobody asked for"))?;
             next.stop = Some(self.next_stop(now, life, signal)?);
         }
         let first = life.stop.is_none() && life.aborted.is_none();
@@ -229,22 +303,22 @@ impl Shadow {
 
     /// Where a further stop signal leaves the sequence.
     fn next_stop(&self, now: Time, life: &Life, signal: i32) -> Result<Stop, String> {
-        let pool = self.pools.get(&life.id.pool).ok_or("no pool")?;
-        let quick = self.ending.is_some_and(|e| e.level >= 2);
-        let quick_stop = || Stop { step: 0, due: Range::at(now + pool.spec.quick_timeout), quick: true };
-        let step_stop = |step: usize| Stop { step, due: Range::at(now + pool.spec.stop[step].wait), quick: false };
+        let spec = &life.spec;
+        let quick = self.ending.is_some_and(|e| e.level >= 2) || self.hurried.contains(&life.id.pool) && self.is_old(life);
+        let quick_stop = || Stop { step: 0, due: Range::at(now + spec.quick_timeout), quick: true, hurried: false };
+        let step_stop = |step: usize| Stop { step, due: Range::at(now + spec.stop[step].wait), quick: false, hurried: false };
         match &life.stop {
-            _ if quick && signal == pool.spec.quick_signal => Ok(match &life.stop {
+            _ if quick && signal == spec.quick_signal => Ok(match &life.stop {
                 Some(before) => {
-                    let due = now + pool.spec.quick_timeout;
+                    let due = now + spec.quick_timeout;
                     Stop { due: Range { lo: before.due.lo.min(due), hi: due }, ..quick_stop() }
                 }
                 None => quick_stop(),
             }),
-            None if signal == pool.spec.stop[0].signal => Ok(step_stop(0)),
+            None if signal == spec.stop[0].signal => Ok(step_stop(0)),
             Some(before) if !before.quick => {
                 let step = before.step + 1;
-                let fits = pool.spec.stop.get(step).is_some_and(|s| s.signal == signal) && before.due.lo <= now;
+                let fits = spec.stop.get(step).is_some_and(|s| s.signal == signal) && before.due.lo <= now;
                 if fits { Ok(step_stop(step)) } else { Err(format!("{} gets signal {signal} out of turn: {before:?}", life.id)) }
             }
             Some(_) | None => Err(format!("{} gets signal {signal} out of turn: {:?}", life.id, life.stop)),
@@ -256,6 +330,17 @@ impl Shadow {
             && self.ending.is_none()
         {
             self.ending = Some(Ending { since: now, level: 1, level_since: now, own: true });
+        }
+        if let (What::TooManyGenerations { .. }, Some(pool)) = (&note.what, note.pool) {
+            // The oldest of them are hurried; which ones, the core may say.
+            self.hurried.insert(pool);
+            let edition = self.pools.get(&pool).map(|p| p.edition);
+            for life in self.workers.values_mut().filter(|l| l.id.pool == pool && Some(l.edition) != edition) {
+                if let Some(stop) = &mut life.stop {
+                    stop.due.lo = stop.due.lo.min(now + life.spec.quick_timeout);
+                    stop.hurried = true;
+                }
+            }
         }
     }
 
@@ -299,25 +384,21 @@ impl Shadow {
         }
     }
 
-    fn judge_pools(
-        &mut self,
-        now: Time,
-        event: &Event,
-        core: &Supervisor,
-        touched: &BTreeSet<PoolId>,
-        spawned: &[WorkerId],
-        automatic: bool,
-    ) -> Verdict {
+    fn judge_pools(&mut self, core: &Supervisor, turn: &Turn<'_>) -> Verdict {
+        let Turn { now, event, touched, spawned, tried, automatic } = *turn;
         let views = core.pools();
         for id in touched {
             let view = views.iter().find(|v| v.spec.id == *id);
             let Some(mut pool) = self.pools.get(id).cloned() else { continue };
             let before = pool.phase;
+            // A commit or an undo of what was tried may put it in any phase.
+            let automatic = automatic && !tried.contains(id) && self.proposal(*id).is_none();
             let phase = view.map_or(Phase::Removed, |v| v.phase);
             if self.ending.is_none() {
                 adopt_what_is_open(event, id, &mut pool, view.map(|v| (v.target, v.operator)));
                 if let Some(view) = view.filter(|_| pool.in_config) {
                     holds::target_as_ordered(&pool, view.target)?;
+                    holds::one_effective_config(&pool, view.spec)?;
                     if spawned.iter().any(|w| w.pool == *id) {
                         holds::bounded_population(self, &pool, view.rolling > 0)?;
                     }
@@ -328,7 +409,7 @@ impl Shadow {
                 }
                 holds::breaker_as_designed(&pool, before, phase, automatic && !boot_verdict(event))?;
                 holds::final_phases_stay(&pool, before, phase, automatic)?;
-                for w in spawned.iter().filter(|w| w.pool == *id) {
+                for w in spawned.iter().filter(|w| w.pool == *id && self.workers.get(w).is_none_or(|l| !l.canary)) {
                     holds::only_running_pools_spawn(&pool, phase, *w)?;
                     holds::backoff_is_kept(&pool, now, *w, phase)?;
                     if phase == Phase::BackingOff {
@@ -347,8 +428,9 @@ impl Shadow {
             }
             pool.phase = phase;
             pool.was_ready |= self.ready(*id) >= pool.spec.min_ready.max(1).min(pool.target);
-            pool.ever_good |= self.of_pool(*id).any(|l| l.staying() && l.ready.is_some_and(|r| r + pool.spec.settle < now));
-            pool.maybe_good |= pool.ever_good || self.of_pool(*id).any(|l| l.good(now, pool.spec.settle));
+            pool.ever_good |=
+                self.of_pool(*id).any(|l| !l.canary && l.staying() && l.ready.is_some_and(|r| r + l.spec.settle < now));
+            pool.maybe_good |= pool.ever_good || self.of_pool(*id).any(|l| l.good(now));
             if let Some(view) = view {
                 pool.roll_asked &= view.rolling > 0;
             }
@@ -384,7 +466,6 @@ fn adopt_what_is_open(event: &Event, id: &PoolId, pool: &mut PoolLife, shown: Op
         Event::Command { command: Command::Scale { pool: p, change: ScaleChange::By(_) | ScaleChange::Percent(_) }, .. } => {
             p == id
         }
-        Event::Configure { .. } => pool.spec.max.is_some_and(|max| pool.target > max) || pool.target < pool.spec.min,
         Event::Signal { signal: MasterSignal::Ttin, .. } => true,
         _ => false,
     };

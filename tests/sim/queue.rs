@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use poolmaster::supervisor::{Event, Notification, Time, WorkerId};
 
+use crate::shadow::Reading;
+
 /// Something that will happen.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
@@ -14,8 +16,8 @@ pub(crate) enum Item {
     Proc(WorkerId, Step),
     /// Somebody outside (an operator, a signal sender) acts; the number names the stream.
     Storm(u32),
-    /// The config has been read: time to answer.
-    ConfigRead,
+    /// The config has been read: time to answer. `base`: what it was compared with; `None`: what is in force by then.
+    ConfigRead { reading: Reading, base: Option<u32> },
 }
 
 /// What a process does next.

@@ -146,7 +146,7 @@ fn report(world: &World, seed: u64, steps: u64, what: &str) -> ! {
     for p in world.shadow.pools.values() {
         text.push_str(&format!("{:?}\n", p.spec));
         for life in world.shadow.of_pool(p.spec.id) {
-            text.push_str(&format!("   {}: {:?}\n", life.id, life.state(world.now, p.spec.settle)));
+            text.push_str(&format!("   {}: {:?}\n", life.id, life.state(world.now)));
         }
     }
     panic!(
@@ -157,7 +157,7 @@ fn report(world: &World, seed: u64, steps: u64, what: &str) -> ! {
 }
 
 /// Rare things that a million events must have reached; otherwise the runs prove less than they say.
-const DEEDS: [&str; 32] = [
+const DEEDS: [&str; 43] = [
     "spawn",
     "look",
     "signal KILL",
@@ -190,6 +190,17 @@ const DEEDS: [&str; 32] = [
     "note roll-halted",
     "note all-ready",
     "note late",
+    "read-kept",
+    "commit",
+    "discard",
+    "reply rolled-back",
+    "reply invalid",
+    "note trying",
+    "note canary-good",
+    "note reloaded",
+    "note reload-failed",
+    "note rolling-back",
+    "note too-many-generations",
 ];
 
 /// Facts that must have met a worker in these states.

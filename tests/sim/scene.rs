@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use poolmaster::supervisor::{
-    Action, Command, CommandId, Event, ExitStatus, MasterSignal, MasterSpec, Notification, Outcome, Phase, PoolId, PoolSpec,
-    SpawnError, SpawnFault, Supervisor, Time, What, WorkerId, WorkerState, signal_name,
+    Action, Command, CommandId, ConfigSource, Event, ExitStatus, MasterSignal, MasterSpec, Notification, Outcome, Phase, PoolId,
+    PoolSpec, SpawnError, SpawnFault, Supervisor, Time, What, WorkerId, WorkerState, signal_name,
 };
 
 use crate::specs::{master, pool_name};
@@ -24,6 +24,8 @@ pub(crate) struct Scene {
     /// Workers that the kernel shows as accepting.
     pub(crate) accepting: BTreeSet<WorkerId>,
     revision: u32,
+    in_force: u32,
+    reading: bool,
     commands: u64,
 }
 
@@ -57,16 +59,45 @@ impl Scene {
             unborn: Vec::new(),
             accepting: BTreeSet::new(),
             revision: 0,
+            in_force: 0,
+            reading: false,
             commands: 0,
         };
         scene.configure(master, pools);
         scene
     }
 
+    /// A config has been read. Where nobody ordered it, an operator does, to `reload --restart`.
     pub(crate) fn configure(&mut self, master: MasterSpec, pools: Vec<PoolSpec>) -> &mut Scene {
+        self.changed(master, pools, &[])
+    }
+
+    /// The same; the workers of these pools have to be replaced.
+    pub(crate) fn changed(&mut self, master: MasterSpec, pools: Vec<PoolSpec>, roll: &[u32]) -> &mut Scene {
+        if self.revision > 0 && !self.reading {
+            self.ask(Command::Reload { restart: true, pools: Vec::new() });
+            let id = CommandId(self.commands);
+            self.fact(Event::Abandoned { id });
+            self.done.retain(|(_, what)| what != "read-config");
+        }
         self.revision += 1;
-        let revision = self.revision;
-        self.fact(Event::Configure { revision, master, pools })
+        self.reading = false;
+        if self.in_force == 0 {
+            self.in_force = 1;
+        }
+        let (revision, base) = (self.revision, self.in_force);
+        self.fact(Event::Configure { revision, base, master, pools, roll: roll.iter().map(|id| PoolId(*id)).collect() })
+    }
+
+    /// The config cannot be used.
+    pub(crate) fn rejected(&mut self) -> &mut Scene {
+        self.reading = false;
+        self.fact(Event::ConfigRejected { reason: "line 3".to_owned(), invalid: true })
+    }
+
+    /// `reload`, without `--restart`.
+    pub(crate) fn reload(&mut self) -> &mut Scene {
+        self.ask(Command::Reload { restart: false, pools: Vec::new() })
     }
 
     /// Hands one event to the core. Signals and looks are answered at once.
@@ -91,7 +122,18 @@ impl Scene {
                     continue;
                 }
                 Action::Quiesce => "quiesce".to_owned(),
-                Action::ReadConfig => "read-config".to_owned(),
+                Action::ReadConfig { from, .. } => {
+                    self.reading = true;
+                    match from {
+                        ConfigSource::File => "read-config".to_owned(),
+                        ConfigSource::Kept(of) => format!("read-kept {of}"),
+                    }
+                }
+                Action::Commit { revision, .. } => {
+                    self.in_force = revision;
+                    format!("commit {revision}")
+                }
+                Action::Discard { revision } => format!("discard {revision}"),
                 Action::ReopenLogs => "reopen-logs".to_owned(),
                 Action::PoolGone { pool } => format!("gone {}", pool_name(pool.0)),
                 Action::Reply { id, outcome } => format!("{} {}", outcome_name(&outcome), id.0),
@@ -264,6 +306,7 @@ fn outcome_name(outcome: &Outcome) -> &'static str {
         Outcome::Done(_) => "done",
         Outcome::Failed(_) => "failed",
         Outcome::RolledBack(_) => "rolled-back",
+        Outcome::Invalid(_) => "invalid",
         Outcome::TimedOut(_) => "timed-out",
         Outcome::Refused(_) => "refused",
     }

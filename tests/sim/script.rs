@@ -204,7 +204,8 @@ impl Script {
             }
             15 => {
                 self.leaves = Some(rng.ms(10, 90_000));
-                self.life = rng.permille(500).then(|| rng.ms(2_000, 30_000));
+                self.life = rng.permille(500).then(|| rng.ms(20, 30_000));
+                self.ready_after = self.ready_after.filter(|_| rng.permille(700));
                 self.status = ExitStatus::Code(1);
                 "leaves-stragglers"
             }

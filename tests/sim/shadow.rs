@@ -1,12 +1,12 @@
 //! Owns the observer's own record of what has happened, kept from events and actions alone: the second opinion that the
 //! core is held against. It follows the design, not the code; where the design leaves a choice it keeps a range.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use poolmaster::supervisor::{
-    Command, CommandId, ExitWhen, MasterSpec, Phase, PoolId, PoolSpec, ReadyKind, Reason, ScaleChange, Time, TimeoutFrom,
-    WorkerId, WorkerState,
+    Command, CommandId, ConfigSource, ExitWhen, MasterSpec, Phase, PoolId, PoolSpec, ReadyKind, Reason, ScaleChange, Time,
+    TimeoutFrom, WorkerId, WorkerState,
 };
 
 /// A moment known only to lie within a range.
@@ -39,6 +39,8 @@ pub(crate) struct Stop {
     pub(crate) due: Range,
     /// The quick signal was sent: KILL is next.
     pub(crate) quick: bool,
+    /// KILL may come earlier, for too many generations are left.
+    pub(crate) hurried: bool,
 }
 
 /// The heartbeat of one worker.
@@ -47,7 +49,11 @@ pub(crate) struct Beats {
     pub(crate) shortest: Option<Duration>,
     pub(crate) longest: Option<Duration>,
     pub(crate) last: Option<Time>,
+    /// What it was told at its start.
+    pub(crate) told: Option<Duration>,
     /// The worker changed its own timeout.
+    pub(crate) chose: bool,
+    /// Its timeout is another one since.
     pub(crate) reset: Option<Time>,
     /// A beat came while it was ready, under the timeout in force: now it must be enforced.
     pub(crate) firm: bool,
@@ -57,6 +63,13 @@ pub(crate) struct Beats {
 #[derive(Clone, Debug)]
 pub(crate) struct Life {
     pub(crate) id: WorkerId,
+    /// What it lives by: the spec that it was started from, and what changed live since.
+    pub(crate) spec: PoolSpec,
+    pub(crate) edition: u32,
+    /// It was good when its settle time was made longer.
+    pub(crate) was_good: bool,
+    /// It tries a config that is not in force.
+    pub(crate) canary: bool,
     pub(crate) forked: Time,
     pub(crate) exec: Option<Time>,
     pub(crate) ready: Option<Time>,
@@ -105,18 +118,20 @@ impl Life {
                 | Reason::Parked
                 | Reason::PoolFailed
                 | Reason::Superseded
+                | Reason::Undone
                 | Reason::Shutdown,
             ) => true,
             Some(Reason::StartTimeout | Reason::HeartbeatLost | Reason::Trigger | Reason::Announced) | None => false,
         }
     }
 
-    pub(crate) fn good(&self, now: Time, settle: Duration) -> bool {
-        self.ready.is_some_and(|r| r + settle <= now)
+    pub(crate) fn good(&self, now: Time) -> bool {
+        self.was_good || self.ready.is_some_and(|r| r + self.spec.settle <= now)
     }
 
     /// The state in which the design sees it; `None` where more than one word fits.
-    pub(crate) fn state(&self, now: Time, settle: Duration) -> Option<WorkerState> {
+    pub(crate) fn state(&self, now: Time) -> Option<WorkerState> {
+        let settle = self.spec.settle;
         if self.meddled || self.said_stopping {
             return None;
         }
@@ -138,6 +153,7 @@ impl Life {
         match (self.exec, self.ready) {
             (None, _) => Some(WorkerState::Spawning),
             (Some(_), None) => Some(WorkerState::Starting),
+            (Some(_), Some(_)) if self.was_good => Some(WorkerState::Good),
             (Some(_), Some(r)) if now < r + settle => Some(WorkerState::Ready),
             (Some(_), Some(r)) if now > r + settle => Some(WorkerState::Good),
             (Some(_), Some(_)) => None,
@@ -157,6 +173,8 @@ pub(crate) struct SlotLife {
 #[derive(Clone, Debug)]
 pub(crate) struct PoolLife {
     pub(crate) spec: PoolSpec,
+    /// What its new workers are; those of another one are to be replaced.
+    pub(crate) edition: u32,
     pub(crate) in_config: bool,
     pub(crate) target: u32,
     pub(crate) operator: Option<u32>,
@@ -182,8 +200,9 @@ pub(crate) struct PoolLife {
 }
 
 impl PoolLife {
-    pub(crate) fn new(spec: PoolSpec) -> PoolLife {
+    pub(crate) fn new(spec: PoolSpec, edition: u32) -> PoolLife {
         PoolLife {
+            edition,
             target: spec.workers,
             operator: None,
             phase: if spec.autostart { Phase::Running } else { Phase::Stopped },
@@ -236,6 +255,32 @@ pub(crate) struct Ending {
     pub(crate) own: bool,
 }
 
+/// A config that is read and neither in force nor taken back.
+#[derive(Clone, Debug)]
+pub(crate) struct Proposed {
+    pub(crate) master: MasterSpec,
+    pub(crate) pools: BTreeMap<PoolId, Proposal>,
+}
+
+/// What it would make of a pool.
+#[derive(Clone, Debug)]
+pub(crate) struct Proposal {
+    pub(crate) spec: PoolSpec,
+    pub(crate) edition: u32,
+    /// It outdates no worker.
+    pub(crate) same: bool,
+    /// Running workers take it over.
+    pub(crate) live: bool,
+}
+
+/// A reading that was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    pub(crate) from: ConfigSource,
+    pub(crate) pools: Vec<PoolId>,
+    pub(crate) restart: bool,
+}
+
 /// Everything the observer knows.
 #[derive(Clone, Debug)]
 pub(crate) struct Shadow {
@@ -245,7 +290,13 @@ pub(crate) struct Shadow {
     pub(crate) commands: BTreeMap<CommandId, Asked>,
     pub(crate) master: MasterSpec,
     pub(crate) revision: u32,
-    pub(crate) reads: u32,
+    pub(crate) reading: Option<Reading>,
+    /// By revision. After each event there is at most one.
+    pub(crate) staged: BTreeMap<u32, Proposed>,
+    /// Editions of the pools under each config that was in force.
+    pub(crate) editions: BTreeMap<u32, BTreeMap<PoolId, u32>>,
+    /// Orders to replace the workers of a pool.
+    pub(crate) orders: u32,
     pub(crate) ending: Option<Ending>,
     pub(crate) exited: Option<(Time, i32)>,
     /// The master ended although the kernel would not let go of some processes.
@@ -256,6 +307,8 @@ pub(crate) struct Shadow {
     pub(crate) ticked: Time,
     /// The listeners let nobody in any more.
     pub(crate) quiesced: bool,
+    /// Pools whose oldest generations were hurried in this turn.
+    pub(crate) hurried: BTreeSet<PoolId>,
 }
 
 impl Shadow {
@@ -265,7 +318,7 @@ impl Shadow {
             graceful_timeout: Duration::ZERO,
             exit_when: ExitWhen::Never,
             winch_parks: false,
-            hup_restarts: false,
+            hup: Default::default(),
             linger: Duration::ZERO,
         };
         Shadow {
@@ -275,13 +328,17 @@ impl Shadow {
             commands: BTreeMap::new(),
             master,
             revision: 0,
-            reads: 0,
+            reading: None,
+            staged: BTreeMap::new(),
+            editions: BTreeMap::new(),
+            orders: 0,
             ending: None,
             exited: None,
             left_behind: false,
             late: None,
             replies: 0,
             quiesced: false,
+            hurried: BTreeSet::new(),
             ticked: Time(0),
         }
     }
@@ -311,8 +368,22 @@ impl Shadow {
     }
 
     pub(crate) fn state(&self, now: Time, w: WorkerId) -> Option<WorkerState> {
-        let settle = self.pools.get(&w.pool)?.spec.settle;
-        self.workers.get(&w)?.state(now, settle)
+        self.workers.get(&w)?.state(now)
+    }
+
+    /// It is of another edition than the pool's present one.
+    pub(crate) fn is_old(&self, life: &Life) -> bool {
+        self.pools.get(&life.id.pool).is_some_and(|p| p.edition != life.edition)
+    }
+
+    /// A worker that tries a config is there, of whichever one.
+    pub(crate) fn has_canary(&self, pool: PoolId) -> bool {
+        self.of_pool(pool).any(|l| l.canary)
+    }
+
+    /// What a config that is not in force would make of this pool.
+    pub(crate) fn proposal(&self, pool: PoolId) -> Option<&Proposal> {
+        self.staged.values().find_map(|p| p.pools.get(&pool))
     }
 
     /// When the next step of a stop must come, shutdown's own bound included.
@@ -328,7 +399,7 @@ impl Shadow {
     pub(crate) fn heartbeat_due(&self, life: &Life) -> Option<(Time, Option<Time>)> {
         let shortest = life.beats.shortest?;
         let longest = life.beats.longest?;
-        let from = self.pools.get(&life.id.pool)?.spec.timeout_from;
+        let from = life.spec.timeout_from;
         let base = match (from, life.ready, life.beats.last) {
             (TimeoutFrom::FirstBeat, _, last) => last?,
             (TimeoutFrom::Ready, ready, last) => ready?.max(last.unwrap_or_default()),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use poolmaster::supervisor::{
-    Backoff, Budget, ExitWhen, MasterSpec, OnBootFailure, PoolId, PoolSpec, ReadyKind, Remove, Restart, RestartPolicy, Rollout,
-    Share, StopStep, TimeoutFrom,
+    Backoff, Budget, ExitWhen, MasterSpec, OnBootFailure, OnHup, OnRollFailure, PoolId, PoolSpec, ReadyKind, Remove, Restart,
+    RestartPolicy, Rollout, Share, StopStep, TimeoutFrom,
 };
 
 use crate::rng::Rng;
@@ -64,7 +64,15 @@ pub(crate) fn pool(id: u32, workers: u32) -> PoolSpec {
             budget: Budget { failures: 5, within: secs(60) },
             give_up_after: 0,
         },
-        rollout: Rollout { max_surge: Share::Count(1), max_unavailable: Share::Count(0), failures: 3 },
+        rollout: Rollout {
+            max_surge: Share::Count(1),
+            max_unavailable: Share::Count(0),
+            canary: 1,
+            failures: 3,
+            on_failure: OnRollFailure::Rollback,
+            bake: Duration::ZERO,
+            max_old_generations: 2,
+        },
     }
 }
 
@@ -79,7 +87,7 @@ pub(crate) fn master() -> MasterSpec {
         graceful_timeout: secs(60),
         exit_when: ExitWhen::AllDown,
         winch_parks: true,
-        hup_restarts: true,
+        hup: OnHup::Restart,
         linger: Duration::ZERO,
     }
 }
@@ -147,6 +155,11 @@ pub(crate) fn random_pool(rng: &mut Rng, id: u32, after: &[PoolId]) -> PoolSpec 
         Share::Count(0) => rng.pick(&[Share::Count(1), Share::Percent(25)]),
         Share::Count(_) | Share::Percent(_) => rng.pick(&[Share::Count(0), Share::Count(0), Share::Count(1)]),
     };
+    spec.rollout.canary = rng.pick(&[0, 1, 1, 1, 1, 2, 3]);
+    spec.rollout.bake = rng.pick(&[Duration::ZERO, Duration::ZERO, Duration::ZERO, ms(400), secs(5)]);
+    spec.rollout.on_failure = rng.pick(&[OnRollFailure::Rollback, OnRollFailure::Rollback, OnRollFailure::Halt]);
+    spec.rollout.failures = rng.pick(&[1, 3, 3]);
+    spec.rollout.max_old_generations = rng.pick(&[1, 2, 2, 5]);
     spec
 }
 
@@ -157,7 +170,7 @@ pub(crate) fn random_master(rng: &mut Rng, pools: &[PoolSpec]) -> MasterSpec {
     spec.graceful_timeout = rng.pick(&[secs(3), secs(20), secs(60)]);
     spec.exit_when = rng.pick(&[ExitWhen::Never, ExitWhen::Never, ExitWhen::Never, ExitWhen::AllDown, ExitWhen::RequiredFailed]);
     spec.winch_parks = !rng.permille(200);
-    spec.hup_restarts = !rng.permille(150);
+    spec.hup = rng.pick(&[OnHup::Restart, OnHup::Restart, OnHup::Restart, OnHup::Reload, OnHup::Reload, OnHup::Ignore]);
     // Not one more draw: it would make all other runs other ones.
     spec.linger = match (spec.winch_parks, spec.graceful_timeout.as_secs()) {
         (true, 3) => ms(300),

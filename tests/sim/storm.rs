@@ -1,15 +1,16 @@
 //! Owns what the outside does: operators, signal senders, a config that changes. One stream of chance for each pool and one
 //! for the master, so that what happens to one pool never depends on another.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use poolmaster::supervisor::{
-    Command, CommandId, Condition, Event, ExitStatus, MasterSignal, Notification, PoolId, PoolSpec, ScaleChange, Sender, Target,
-    WorkerId,
+    Command, CommandId, Condition, ConfigSource, Event, ExitStatus, MasterSignal, MasterSpec, Notification, PoolId, PoolSpec,
+    ScaleChange, Sender, Target, WorkerId,
 };
 
 use crate::rng::Rng;
-use crate::shadow::Shadow;
+use crate::shadow::{Reading, Shadow};
 use crate::specs::{random_master, random_pool};
 
 /// The stream that belongs to the master.
@@ -145,50 +146,99 @@ impl Stream {
             58..66 => MasterSignal::Usr1,
             66..70 => MasterSignal::Usr2,
             70..76 => MasterSignal::Winch,
-            76..88 => return self.command(Command::Reload),
+            76..86 => {
+                let restart = self.rng.permille(300);
+                let some = self.rng.permille(200);
+                let pools = if some { vec![PoolId(self.rng.small(4))] } else { Vec::new() };
+                return self.command(Command::Reload { restart, pools });
+            }
+            86..90 => return self.command(Command::Rollback),
             _ => return self.command(Command::Reopen),
         };
         Event::Signal { signal, sender: OPERATOR }
     }
 }
 
-/// The config file, as somebody edits it.
+/// A config, as it is in the file.
+#[derive(Clone)]
+pub(crate) struct Text {
+    master: MasterSpec,
+    pools: Vec<PoolSpec>,
+    /// What is no concern of the core and can change: another number is another command.
+    launch: BTreeMap<PoolId, u32>,
+}
+
+/// The config file, as somebody edits it, and the configs that were read from it.
 pub(crate) struct File {
     rng: Rng,
     pub(crate) pools: Vec<PoolSpec>,
+    launch: BTreeMap<PoolId, u32>,
     /// Pools taken out of the file, which may come back under their old name.
     out: Vec<PoolSpec>,
     revision: u32,
     next_id: u32,
+    read: BTreeMap<u32, Text>,
 }
 
 impl File {
     pub(crate) fn new(seed: u64, pools: Vec<PoolSpec>) -> File {
         let next_id = pools.iter().map(|p| p.id.0 + 1).max().unwrap_or(0);
-        File { rng: Rng::keyed(seed, 0xF11E), pools, out: Vec::new(), revision: 0, next_id }
+        let rng = Rng::keyed(seed, 0xF11E);
+        File { rng, pools, launch: BTreeMap::new(), out: Vec::new(), revision: 0, next_id, read: BTreeMap::new() }
     }
 
     /// The first config of a master.
-    pub(crate) fn first(&mut self, master: poolmaster::supervisor::MasterSpec) -> Event {
+    pub(crate) fn first(&mut self, master: MasterSpec) -> Event {
         self.revision += 1;
-        Event::Configure { revision: self.revision, master, pools: self.pools.clone() }
+        let text = Text { master: master.clone(), pools: self.pools.clone(), launch: self.launch.clone() };
+        self.read.insert(self.revision, text);
+        Event::Configure { revision: self.revision, base: 0, master, pools: self.pools.clone(), roll: Vec::new() }
     }
 
     /// The answer to `ReadConfig`: rejected, unchanged, or with pools added, dropped and changed.
-    pub(crate) fn read(&mut self) -> Event {
-        if self.rng.permille(150) {
-            return Event::ConfigRejected { reason: "pools.toml:3:1: unknown key".to_owned() };
+    pub(crate) fn read(&mut self, reading: &Reading, base: Option<u32>, present: u32) -> Event {
+        let base = base.unwrap_or(present);
+        let text = match reading.from {
+            ConfigSource::Kept(of) => self.read.get(&of).cloned(),
+            ConfigSource::File => {
+                if self.rng.permille(100) {
+                    return Event::ConfigRejected { reason: "pools.toml:3:1: unknown key".to_owned(), invalid: true };
+                }
+                if self.rng.permille(50) {
+                    return Event::ConfigRejected { reason: "cannot listen on :80: in use".to_owned(), invalid: false };
+                }
+                if self.rng.permille(500) {
+                    self.edit();
+                }
+                let master = random_master(&mut self.rng, &self.pools);
+                Some(Text { master, pools: self.pools.clone(), launch: self.launch.clone() })
+            }
+        };
+        let missing = || Event::ConfigRejected { reason: "the config is not kept any more".to_owned(), invalid: false };
+        let Some(text) = text else { return missing() };
+        let Some(before) = self.read.get(&base).cloned() else { return missing() };
+        let text = if reading.pools.is_empty() { text } else { only(before.clone(), text, &reading.pools) };
+        let known: Vec<PoolId> = text.pools.iter().map(|p| p.id).collect();
+        if known.is_empty() || text.pools.iter().any(|p| p.after.iter().any(|id| !known.contains(id))) {
+            return Event::ConfigRejected { reason: "a pool is to start after one that is not there".to_owned(), invalid: false };
         }
-        if self.rng.permille(400) {
-            self.edit();
-        }
-        let master = random_master(&mut self.rng, &self.pools);
-        self.first(master)
+        self.revision += 1;
+        let launch = |text: &Text, id: PoolId| text.launch.get(&id).copied().unwrap_or(0);
+        let roll = known.iter().copied().filter(|id| before.pools.iter().any(|p| p.id == *id));
+        let roll = roll.filter(|id| launch(&before, *id) != launch(&text, *id)).collect();
+        let (master, pools) = (text.master.clone(), text.pools.clone());
+        self.read.insert(self.revision, text);
+        Event::Configure { revision: self.revision, base, master, pools, roll }
+    }
+
+    /// The core has decided for one: of the others it wants to keep this one only.
+    pub(crate) fn commit(&mut self, revision: u32, keep: Option<u32>) {
+        self.read.retain(|of, _| *of >= revision || Some(*of) == keep);
     }
 
     fn edit(&mut self) {
         let rng = &mut self.rng;
-        match rng.below(5) {
+        match rng.below(9) {
             0 if self.pools.len() > 1 => {
                 let at = rng.below(self.pools.len() as u64) as usize;
                 let gone = self.pools.remove(at);
@@ -201,6 +251,27 @@ impl File {
                 self.pools.push(random_pool(rng, self.next_id, &after));
                 self.next_id += 1;
             }
+            3..6 if !self.pools.is_empty() => {
+                let id = rng.pick(&self.pools).id;
+                *self.launch.entry(id).or_default() += 1;
+            }
+            // Whatever running workers can take over.
+            6..8 if !self.pools.is_empty() => {
+                let at = rng.below(self.pools.len() as u64) as usize;
+                let p = &mut self.pools[at];
+                let other = random_pool(rng, p.id.0, &[]);
+                p.start_timeout = other.start_timeout;
+                p.settle = other.settle;
+                p.timeout = other.timeout;
+                p.stop = other.stop;
+                p.quick_signal = other.quick_signal;
+                p.quick_timeout = other.quick_timeout;
+                p.abort_grace = other.abort_grace;
+                p.restart = other.restart;
+                p.rollout = other.rollout;
+                p.max_starting = other.max_starting;
+                p.spawn_interval = other.spawn_interval;
+            }
             _ if !self.pools.is_empty() => {
                 let at = rng.below(self.pools.len() as u64) as usize;
                 let p = &mut self.pools[at];
@@ -209,4 +280,23 @@ impl File {
             _ => {}
         }
     }
+}
+
+/// A config with these pools as another one has them.
+fn only(before: Text, after: Text, pools: &[PoolId]) -> Text {
+    let mut text = before;
+    for id in pools {
+        let new = after.pools.iter().find(|p| p.id == *id);
+        match (text.pools.iter().position(|p| p.id == *id), new) {
+            (Some(at), Some(new)) => text.pools[at] = new.clone(),
+            (None, Some(new)) => text.pools.push(new.clone()),
+            (Some(at), None) => drop(text.pools.remove(at)),
+            (None, None) => {}
+        }
+        match after.launch.get(id) {
+            Some(launch) => text.launch.insert(*id, *launch),
+            None => text.launch.remove(id),
+        };
+    }
+    text
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use poolmaster::supervisor::{Action, Event, MasterSpec, Phase, PoolId, PoolSpec, Supervisor, Time};
+use poolmaster::supervisor::{Action, Command, Event, MasterSpec, Phase, PoolId, PoolSpec, Supervisor, Time};
 
 use crate::coverage::Coverage;
 use crate::invariants::{Verdict, must, nothing_overdue};
@@ -13,7 +13,7 @@ use crate::kernel::Kernel;
 use crate::queue::{Item, Queue};
 use crate::rng::Rng;
 use crate::script::Weather;
-use crate::shadow::Shadow;
+use crate::shadow::{Asked, Reading, Shadow};
 use crate::storm::{Climate, File, MASTER, OPERATOR, Stream};
 
 /// Most ticks in a row at one instant before it counts as a busy loop.
@@ -166,8 +166,8 @@ impl World {
                 }
                 facts.into_iter().try_for_each(|fact| self.deliver(fact))
             }
-            Item::ConfigRead => {
-                let answer = self.file.read();
+            Item::ConfigRead { reading, base } => {
+                let answer = self.file.read(&reading, base, self.shadow.revision);
                 for p in &self.file.pools {
                     if !self.streams.iter().any(|s| s.id == p.id.0) {
                         let mut stream = Stream::new(self.setting.seed, p.id.0);
@@ -219,8 +219,8 @@ impl World {
     fn act(&mut self, action: &Action) {
         match action {
             Action::Spawn { worker, .. } => {
-                if let Some(p) = self.shadow.pools.get(&worker.pool) {
-                    self.kernel.spawn(self.now, *worker, &p.spec, &mut self.queue);
+                if let Some(life) = self.shadow.workers.get(worker) {
+                    self.kernel.spawn(self.now, *worker, &life.spec, &mut self.queue);
                 }
             }
             Action::Look { worker } => {
@@ -241,11 +241,20 @@ impl World {
                     self.queue.at(self.now + Duration::from_millis(after), Item::Fact(Event::Quiet));
                 }
             }
-            Action::ReadConfig => {
+            Action::ReadConfig { from, pools, restart } => {
                 let after = self.rng.ms(0, 200);
-                self.queue.at(self.now + after, Item::ConfigRead);
+                let reading = Reading { from: *from, pools: pools.clone(), restart: *restart };
+                // What is compared with may be another one when the answer comes.
+                let base = self.rng.permille(300).then_some(self.shadow.revision);
+                self.queue.at(self.now + after, Item::ConfigRead { reading, base });
             }
-            Action::ReopenLogs | Action::PoolGone { .. } | Action::Reply { .. } | Action::Note(_) | Action::Exit { .. } => {}
+            Action::Commit { revision, keep } => self.file.commit(*revision, *keep),
+            Action::Discard { .. }
+            | Action::ReopenLogs
+            | Action::PoolGone { .. }
+            | Action::Reply { .. }
+            | Action::Note(_)
+            | Action::Exit { .. } => {}
         }
     }
 
@@ -258,14 +267,17 @@ impl World {
 
     /// Every running pool has exactly the wanted workers, all of them good, and nobody else is left.
     pub(crate) fn converged(&self) -> Verdict {
+        must(self.core.reload_progress().is_none(), || format!("a reload has no end: {:?}", self.core.reload_progress()))?;
+        let waits = |a: &&Asked| matches!(a.command, Command::Reload { .. } | Command::Rollback) && a.timeout.is_none();
+        let unanswered = self.shadow.commands.values().find(waits);
+        must(unanswered.is_none(), || format!("{unanswered:?} has no answer"))?;
         for view in self.core.pools() {
             let id = view.spec.id;
             let name = &view.spec.name;
             let all = self.shadow.of_pool(id).count() as u32;
             match view.phase {
                 Phase::Running => {
-                    let good =
-                        self.shadow.of_pool(id).filter(|l| l.staying() && l.good(self.now, view.spec.settle)).count() as u32;
+                    let good = self.shadow.of_pool(id).filter(|l| l.staying() && l.good(self.now)).count() as u32;
                     let finite = view.spec.restart.policy != poolmaster::supervisor::RestartPolicy::Always;
                     let enough = good == view.target || finite && good <= view.target;
                     must(enough && all == good, || {
@@ -292,11 +304,13 @@ impl World {
     /// `next_deadline() == None` means that nothing can change by waiting, and so the other way round.
     fn none_means_nothing(&self) -> Verdict {
         let waits = self.shadow.workers.values().any(|l| {
-            l.state(self.now, self.shadow.pools.get(&l.id.pool).map_or(Duration::ZERO, |p| p.spec.settle))
-                != Some(poolmaster::supervisor::WorkerState::Good)
-                || self.shadow.heartbeat_due(l).is_some()
+            l.state(self.now) != Some(poolmaster::supervisor::WorkerState::Good) || self.shadow.heartbeat_due(l).is_some()
         });
-        if waits || self.shadow.ending.is_some() || self.shadow.commands.values().any(|a| a.timeout.is_some()) {
+        if waits
+            || self.core.reload_progress().is_some()
+            || self.shadow.ending.is_some()
+            || self.shadow.commands.values().any(|a| a.timeout.is_some())
+        {
             return Ok(());
         }
         let full = |p: &crate::shadow::PoolLife| {

@@ -144,6 +144,10 @@ impl<'a> Server<'a> {
                 }
             }
             Life::Booting(_) => {}
+            Life::Serving if self.args.serving.max_requests.is_some_and(|most| self.site.answered >= most) => {
+                self.stop();
+                return self.tend();
+            }
             Life::Serving => self.arm_listeners(),
             Life::Draining(until) => {
                 if is_due(until, now) {

@@ -17,6 +17,7 @@ pub(super) fn of_master(r: &Reader<'_>, diags: &mut Diagnostics) -> MasterHooks 
     MasterHooks {
         starting: command("starting"),
         ready: command("ready"),
+        reload: command("reload"),
         exit: command("exit"),
         timeout: r.duration("hooks.timeout"),
     }

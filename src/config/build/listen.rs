@@ -29,8 +29,7 @@ pub(super) fn build(r: &Reader<'_>, diags: &mut Diagnostics) -> Listeners {
             return out;
         };
         for (at, address) in addresses.into_iter().enumerate() {
-            let name = if at == 0 { "main".to_owned() } else { format!("main-{}", at + 1) };
-            out.add(r, name, Some(address), None, r.item_place("listen", at));
+            out.add(r, name(at), Some(address), None, r.item_place("listen", at));
         }
         return out;
     }
@@ -61,6 +60,11 @@ pub(super) fn build(r: &Reader<'_>, diags: &mut Diagnostics) -> Listeners {
         out.add(r, name.clone(), address, options, place);
     }
     out
+}
+
+/// The name of the listener at this place of a list, from 0.
+pub(in super::super) fn name(at: usize) -> String {
+    if at == 0 { "main".to_owned() } else { format!("main-{}", at + 1) }
 }
 
 impl Listeners {

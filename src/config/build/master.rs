@@ -9,7 +9,7 @@ use super::super::value::address::SUN_PATH_MAX;
 use super::super::value::scalar::sanitized_name;
 use super::hooks;
 use super::reader::Reader;
-use crate::supervisor::{ExitWhen, MasterSpec};
+use crate::supervisor::{ExitWhen, MasterSpec, OnHup};
 
 pub(super) fn build(r: &Reader<'_>, config: Option<&Path>, facts: &Facts, diags: &mut Diagnostics) -> Master {
     let name = Some(r.text("name")).filter(|name| !name.is_empty()).unwrap_or_else(|| default_name(config, facts));
@@ -41,7 +41,11 @@ pub(super) fn build(r: &Reader<'_>, config: Option<&Path>, facts: &Facts, diags:
                 _ => ExitWhen::AllDown,
             },
             winch_parks: r.text("signals.winch") != "ignore",
-            hup_restarts: r.text("signals.hup") != "ignore",
+            hup: match r.text("signals.hup").as_str() {
+                "ignore" => OnHup::Ignore,
+                "reload" => OnHup::Reload,
+                _ => OnHup::Restart,
+            },
             linger: r.duration("linger"),
         },
         runtime_dir,

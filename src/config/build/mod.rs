@@ -23,6 +23,7 @@ use super::node::{Node, Place, Raw};
 use super::spec::{Config, Master};
 use super::{Facts, keys};
 use crate::supervisor::PoolId;
+pub(super) use listen::name as listener_name;
 use reader::Reader;
 pub(super) use reader::default_node;
 
@@ -64,7 +65,7 @@ pub(super) fn config(path: Option<PathBuf>, trees: &Trees, facts: &Facts, around
     share::resolve(&mut pools, diags);
     cross::check(&mut master, &master_reader, &pools, diags);
     let pools = pools.into_iter().map(|(built, _)| built.pool).collect();
-    Config { path, master, pools, warnings: Vec::new(), not_yet: Vec::new(), shown: String::new() }
+    Config { path, master, pools, warnings: Vec::new(), not_yet: Vec::new(), shown: String::new(), settings: Default::default() }
 }
 
 /// The master's own settings alone, errors let be.

@@ -13,8 +13,8 @@ use super::reader::Reader;
 use super::share::Shared;
 use super::{hooks, identity, known_names, launch, listen, protocols, times};
 use crate::supervisor::{
-    Backoff, Budget, OnBootFailure, PoolId, PoolSpec, ReadyKind, Remove, Restart, RestartPolicy, Rollout, Share, StopStep,
-    TimeoutFrom,
+    Backoff, Budget, OnBootFailure, OnRollFailure, PoolId, PoolSpec, ReadyKind, Remove, Restart, RestartPolicy, Rollout, Share,
+    StopStep, TimeoutFrom,
 };
 
 /// A pool, and the places that checks across pools point to.
@@ -226,7 +226,11 @@ fn rollout(r: &Reader<'_>, own_ports: bool, diags: &mut Diagnostics) -> Rollout 
     let rollout = Rollout {
         max_surge: r.share("rollout.max_surge"),
         max_unavailable: r.share("rollout.max_unavailable"),
+        canary: r.count("rollout.canary").unwrap_or(1),
         failures: r.count("rollout.failures").unwrap_or(3),
+        on_failure: if r.text("rollout.on_failure") == "halt" { OnRollFailure::Halt } else { OnRollFailure::Rollback },
+        bake: r.duration("rollout.bake"),
+        max_old_generations: r.count("rollout.max_old_generations").unwrap_or(2),
     };
     let sound = r.sound("rollout.max_surge") && r.sound("rollout.max_unavailable");
     if sound && none(rollout.max_surge) && none(rollout.max_unavailable) {

@@ -8,6 +8,10 @@ mod pool;
 mod samples;
 mod tables;
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use super::diff::Class;
 pub use super::kind::{Kind, When};
 use index::INDEX;
 pub(super) use meant::meant;
@@ -25,29 +29,37 @@ pub struct Key {
     pub default: &'static str,
     /// Whether this version has it.
     pub when: When,
+    /// What its change costs at a reload.
+    pub class: Class,
     /// What it means, with its unit.
     pub about: &'static str,
 }
 
-const fn now(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
-    Key { path, kind, default, when: When::Now, about }
+const fn now(path: &'static str, class: Class, kind: Kind, default: &'static str, about: &'static str) -> Key {
+    Key { path, kind, default, when: When::Now, class, about }
 }
 
-const fn later(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
-    Key { path, kind, default, when: When::Later, about }
+const fn later(path: &'static str, class: Class, kind: Kind, default: &'static str, about: &'static str) -> Key {
+    Key { path, kind, default, when: When::Later, class, about }
 }
 
-/// For keys whose default promises something that this version does not do.
-const fn later_even_default(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
-    Key { path, kind, default, when: When::LaterEvenDefault, about }
-}
-
-const INCLUDE: Key =
-    now("include", Kind::Strings, "[]", "more config files, relative to this one's folder; * and ? in the last part of the path");
+const INCLUDE: Key = now(
+    "include",
+    Class::None,
+    Kind::Strings,
+    "[]",
+    "more config files, relative to this one's folder; * and ? in the last part of the path",
+);
 
 /// All keys, in the order of the manual.
 pub fn all() -> impl Iterator<Item = &'static Key> {
     std::iter::once(&INCLUDE).chain(master::KEYS).chain(pool::KEYS)
+}
+
+/// The place of a key in that order.
+pub(super) fn position(key: &Key) -> usize {
+    static PLACES: LazyLock<BTreeMap<&'static str, usize>> = LazyLock::new(|| all().map(|key| key.path).zip(0..).collect());
+    PLACES.get(key.path).copied().unwrap_or(usize::MAX)
 }
 
 /// What a path leads to.
@@ -111,8 +123,6 @@ pub(super) fn below(path: &[&str]) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::super::kind::Around;
     use super::super::node::{Node, Place};
     use super::super::toml_text;

@@ -21,8 +21,6 @@ pub enum When {
     Now,
     /// In a later one: `check` accepts it, `run` refuses it, unless it says what holds anyway (the default).
     Later,
-    /// In a later one, its default too: `run` refuses it whatever its value.
-    LaterEvenDefault,
 }
 
 /// The type of a key.

@@ -92,10 +92,12 @@ fn described(key: &Key, schema: Value) -> Value {
     }
     text.push_str(&format!(" Allowed: {}.", key.kind.allowed()));
     match (key.when, key.kind.words_to_come().join(", ")) {
-        (When::Later | When::LaterEvenDefault, _) => text.push_str(" Not in this version yet: `run` refuses it."),
+        (When::Later, _) => text.push_str(" Not in this version yet: `run` refuses it."),
         (When::Now, words) if !words.is_empty() => text.push_str(&format!(" Not in this version yet: {words}.")),
         (When::Now, _) => {}
     }
+    text.push_str(&format!(" Change: {}.", key.class));
+    map.insert("x-change".to_owned(), json!(key.class.word()));
     map.insert("description".to_owned(), json!(text));
     if let Some(default) = from_toml(key.default) {
         map.insert("default".to_owned(), default);

@@ -3,6 +3,9 @@
 use std::ffi::{CString, c_char};
 use std::ptr;
 
+use crate::os::attributes::Cpus;
+use crate::os::process;
+
 /// Numbers of the resources that setrlimit(2) bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
@@ -27,8 +30,9 @@ pub enum Resource {
 }
 
 impl Resource {
-    fn number(self) -> usize {
-        let number = match self {
+    /// The kernel's number for it.
+    pub(in crate::os) fn kernels(self) -> process::Resource {
+        match self {
             Resource::Core => libc::RLIMIT_CORE,
             Resource::Cpu => libc::RLIMIT_CPU,
             Resource::FileSize => libc::RLIMIT_FSIZE,
@@ -38,8 +42,7 @@ impl Resource {
             Resource::Signals => libc::RLIMIT_SIGPENDING,
             Resource::Stack => libc::RLIMIT_STACK,
             Resource::AddressSpace => libc::RLIMIT_AS,
-        };
-        number as usize
+        }
     }
 }
 
@@ -82,9 +85,6 @@ impl Identity {
     }
 }
 
-/// Words of the kernel's CPU mask: room for 8,192 CPUs, the most a kernel is built for.
-const CPU_WORDS: usize = 128;
-
 /// The same, laid out for the child: it computes nothing.
 #[derive(Debug)]
 pub(super) struct Persona {
@@ -109,12 +109,7 @@ pub(super) struct Persona {
 impl Persona {
     /// `chroot` points into the image.
     pub(super) fn new(identity: &Identity, chroot: Option<*const c_char>) -> Persona {
-        let mut cpus = if identity.cpus.is_empty() { Vec::new() } else { vec![0_u64; CPU_WORDS] };
-        for cpu in &identity.cpus {
-            if let Some(word) = cpus.get_mut(*cpu as usize / 64) {
-                *word |= 1 << (cpu % 64);
-            }
-        }
+        let cpus = if identity.cpus.is_empty() { Vec::new() } else { Cpus::of(&identity.cpus).into_words() };
         let bit = |bits: u64, number: &u8| bits | 1_u64.checked_shl(u32::from(*number)).unwrap_or(0);
         Persona {
             uid: identity.uid,
@@ -127,7 +122,7 @@ impl Persona {
             cpus,
             no_new_privileges: identity.no_new_privileges,
             capabilities: identity.capabilities.as_ref().map(|list| list.iter().fold(0, bit)),
-            limits: identity.limits.iter().map(|(r, soft, hard)| (r.number(), [*soft, *hard])).collect(),
+            limits: identity.limits.iter().map(|(r, soft, hard)| (r.kernels() as usize, [*soft, *hard])).collect(),
         }
     }
 }

@@ -43,6 +43,30 @@ fn the_path_is_taken_only_when_nobody_uses_it() {
 }
 
 #[test]
+fn the_mode_is_changed_of_our_own_file_alone() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("control");
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let listener = ControlListener::bind(&path, 0o600).unwrap();
+    listener.set_mode(0o666).unwrap();
+    assert_eq!(mode(&path), 0o666, "whatever the umask");
+    listener.set_mode(0o640).unwrap();
+    assert_eq!(mode(&path), 0o640);
+    // Another file at the path, a link to another, nothing.
+    let other = temp.path().join("other");
+    std::fs::write(&other, "").unwrap();
+    std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o604)).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let refused = || listener.set_mode(0o666).unwrap_err().to_string();
+    assert!(refused().contains("removed or replaced"));
+    std::os::unix::fs::symlink(&other, &path).unwrap();
+    assert!(refused().contains("removed or replaced"));
+    std::fs::rename(&other, &path).unwrap();
+    assert!(refused().contains("removed or replaced"));
+    assert_eq!(mode(&path), 0o604);
+}
+
+#[test]
 fn promotion_renames_over_the_old_one() {
     let temp = tempfile::tempdir().unwrap();
     let (old, new) = (temp.path().join("name"), temp.path().join("name.2"));

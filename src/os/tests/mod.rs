@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod accepting;
+mod attributes;
 mod control;
 mod group;
 mod identity;

@@ -62,7 +62,7 @@ impl What {
             Moment::PreStop => &hooks.pre_stop,
             Moment::WorkerExit => &hooks.worker_exit,
             Moment::Scaled => &hooks.scaled,
-            Moment::Starting | Moment::MasterReady | Moment::Exit => &Vec::new(),
+            Moment::Starting | Moment::MasterReady | Moment::Reload | Moment::Exit => &Vec::new(),
         };
         let id = worker.unwrap_or(WorkerId { pool: run.config.spec.id, slot: 0, generation: 0 });
         let mut out = What {
@@ -90,12 +90,18 @@ impl What {
     }
 
     /// Of the master itself.
-    pub(super) fn of_master(moment: Moment, hooks: &MasterHooks, master: &[(OsString, OsString)], instance: &str) -> What {
+    pub(super) fn of_master(
+        moment: Moment,
+        hooks: &MasterHooks,
+        facts: &Facts,
+        master: &[(OsString, OsString)],
+        instance: &str,
+    ) -> What {
         let kept = |name: &[u8]| !environment::is_scrubbed(name);
         let entry = |(name, value): &(OsString, OsString)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok();
         let mut env: Vec<CString> = master.iter().filter(|(name, _)| kept(name.as_bytes())).filter_map(entry).collect();
         env.extend(CString::new(format!("POOLMASTER_INSTANCE={instance}")));
-        env.extend(env::variables(moment, None, None, &Facts::default()));
+        env.extend(env::variables(moment, None, None, facts));
         What {
             moment,
             pool: None,

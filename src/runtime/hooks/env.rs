@@ -12,6 +12,8 @@ pub(in super::super) struct Facts {
     pub(in super::super) pid: Option<i32>,
     /// How it ended.
     pub(super) status: Option<ExitStatus>,
+    /// It went well.
+    pub(super) done: Option<bool>,
     /// Why.
     pub(super) reason: Option<String>,
     /// The number of workers before and after.
@@ -36,6 +38,7 @@ pub(super) fn variables(moment: Moment, pool: Option<&str>, worker: Option<Worke
     };
     set("_EXIT_CODE", code);
     set("_SIGNAL", signal);
+    set("_RESULT", facts.done.map(|done| if done { "done" } else { "failed" }.to_owned()));
     set("_REASON", facts.reason.clone());
     set("_OLD", facts.counts.map(|(old, _)| old.to_string()));
     set("_NEW", facts.counts.map(|(_, new)| new.to_string()));
@@ -50,7 +53,7 @@ mod tests {
     #[test]
     fn what_is_known_is_told_and_nothing_else() {
         let id = WorkerId { pool: PoolId(0), slot: 2, generation: 7 };
-        let facts = Facts { pid: Some(12), status: Some(ExitStatus::Code(3)), reason: None, counts: None };
+        let facts = Facts { pid: Some(12), status: Some(ExitStatus::Code(3)), ..Facts::default() };
         let told: Vec<String> =
             variables(Moment::WorkerExit, Some("web"), Some(id), &facts).into_iter().map(|v| v.into_string().unwrap()).collect();
         let want = [

@@ -195,7 +195,13 @@ impl Master {
                 self.preparing.stops.remove(&worker);
                 self.send_signal(worker, signal, scope);
             }
-            Moment::MasterReady | Moment::Exit | Moment::PostSpawn | Moment::Ready | Moment::WorkerExit | Moment::Scaled => {}
+            Moment::MasterReady
+            | Moment::Reload
+            | Moment::Exit
+            | Moment::PostSpawn
+            | Moment::Ready
+            | Moment::WorkerExit
+            | Moment::Scaled => {}
         }
     }
 
@@ -210,8 +216,13 @@ impl Master {
             .filter(|(id, (_, hook))| id.pool == pool && hook.is_none())
             .map(|(id, (revision, _))| (*id, *revision))
             .collect();
-        // Of an earlier config, it says nothing about this one's start: they come to its own gate.
-        let outcome = if self.runs.get(&pool).is_some_and(|now| Rc::ptr_eq(now, &run)) { outcome } else { Ok(()) };
+        // Of another config, it says nothing about their start: they come to the gate of their own.
+        let of_it = |revision: u32| self.run_under(pool, revision).is_some_and(|now| Rc::ptr_eq(&now.prepared, &run.prepared));
+        let (waiting, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, revision)| of_it(*revision));
+        for (worker, revision) in others {
+            self.preparing.starts.remove(&worker);
+            self.actions.push_back(Action::Spawn { worker, revision });
+        }
         match outcome {
             // In their order: the last one pushed is the first one done.
             Ok(()) => {

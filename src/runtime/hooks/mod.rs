@@ -32,6 +32,7 @@ const LAST: Duration = Duration::from_secs(5);
 pub(super) enum Moment {
     Starting,
     MasterReady,
+    Reload,
     Exit,
     PreStart,
     PreSpawn,
@@ -48,6 +49,7 @@ impl Moment {
         match self {
             Moment::Starting => "starting",
             Moment::MasterReady | Moment::Ready => "ready",
+            Moment::Reload => "reload",
             Moment::Exit => "exit",
             Moment::PreStart => "pre_start",
             Moment::PreSpawn => "pre_spawn",
@@ -62,7 +64,9 @@ impl Moment {
     fn holds_back(self) -> bool {
         match self {
             Moment::Starting | Moment::Exit | Moment::PreStart | Moment::PreSpawn | Moment::PreStop => true,
-            Moment::MasterReady | Moment::PostSpawn | Moment::Ready | Moment::WorkerExit | Moment::Scaled => false,
+            Moment::MasterReady | Moment::Reload | Moment::PostSpawn | Moment::Ready | Moment::WorkerExit | Moment::Scaled => {
+                false
+            }
         }
     }
 }
@@ -217,7 +221,9 @@ impl Master {
             What::Scaled { from, to, by } => {
                 (Moment::Scaled, None, Facts { counts: Some((*from, *to)), reason: Some(by.clone()), ..Facts::default() })
             }
-            What::AllReady { .. } => return self.master_hook(Moment::MasterReady),
+            What::AllReady { .. } => return self.master_hook(Moment::MasterReady, &Facts::default()),
+            What::Reloaded { summary } => return self.reload_hook(true, summary),
+            What::ReloadFailed { reason } | What::ConfigRejected { reason } => return self.reload_hook(false, reason),
             _ => return,
         };
         let Some(run) = note.pool.and_then(|pool| self.runs.get(&pool)).cloned() else { return };
@@ -236,15 +242,21 @@ impl Master {
         }
     }
 
+    /// A reload has ended.
+    fn reload_hook(&mut self, done: bool, words: &str) {
+        let facts = Facts { done: Some(done), reason: Some(words.to_owned()), ..Facts::default() };
+        self.master_hook(Moment::Reload, &facts);
+    }
+
     /// A hook of the master's own.
-    fn master_hook(&mut self, moment: Moment) {
-        let job = Job::of_master(moment, &self.config.hooks, &self.environment, &self.config.name);
+    fn master_hook(&mut self, moment: Moment, facts: &Facts) {
+        let job = Job::of_master(moment, &self.config.hooks, facts, &self.environment, &self.config.name);
         self.run_hook(job);
     }
 
     /// Runs the hook before the first config is put in force. True: wait for [`Master::started`].
     pub(super) fn hook_starting(&mut self) -> bool {
-        let job = Job::of_master(Moment::Starting, &self.config.hooks, &self.environment, &self.config.name);
+        let job = Job::of_master(Moment::Starting, &self.config.hooks, &Facts::default(), &self.environment, &self.config.name);
         self.run_hook(job).is_some()
     }
 
@@ -264,7 +276,7 @@ impl Master {
             }
         }
         if self.hooks.running.is_empty() && !std::mem::replace(&mut self.hooks.exit_begun, true) {
-            self.master_hook(Moment::Exit);
+            self.master_hook(Moment::Exit, &Facts::default());
         }
         self.hooks.running.is_empty()
     }
@@ -275,6 +287,7 @@ fn of_master(hooks: &MasterHooks, moment: Moment) -> &[String] {
     match moment {
         Moment::Starting => &hooks.starting,
         Moment::MasterReady => &hooks.ready,
+        Moment::Reload => &hooks.reload,
         Moment::Exit => &hooks.exit,
         Moment::PreStart
         | Moment::PreSpawn

@@ -31,7 +31,7 @@ impl Pool {
             | WorkerState::Stopping
             | WorkerState::Aborting
             | WorkerState::Killed => {
-                if stragglers && self.spec.signal_group {
+                if stragglers && worker.spec.signal_group {
                     self.linger(cx, id);
                 }
                 self.ended(cx, id, Death::Exit(status));
@@ -43,7 +43,7 @@ impl Pool {
     /// are killed before anything new is started in their place.
     fn linger(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
         let now = cx.now;
-        let settle = self.spec.settle;
+        let settle = self.spec_for(id).settle;
         let patient = self.worker(id).is_some_and(|w| w.state == WorkerState::Stopping);
         self.edit(cx, id, |w| {
             w.was_good = w.has_settled(now, settle);
@@ -71,13 +71,15 @@ impl Pool {
         let facts = Facts {
             leaving: worker.leaving,
             ordered: worker.ordered,
-            early: !worker.has_settled(cx.now, self.spec.settle),
+            early: !worker.has_settled(cx.now, worker.spec.settle),
             probe: worker.probe,
+            canary: worker.tried,
+            present: worker.edition == self.edition,
             healthy: worker.ready_at.is_some_and(|at| cx.now - at >= self.spec.restart.backoff.reset_after),
             age: cx.now - worker.started,
         };
         let lingers = worker.state == WorkerState::Lingering;
-        self.ever_good |= !facts.early;
+        self.ever_good |= !facts.early && !facts.canary;
         let was_incoming = self.slots.get(&id.slot).is_some_and(|s| s.incoming == Some(id.generation));
         let was_current = self.vacate(id);
         if !lingers {
@@ -91,7 +93,14 @@ impl Pool {
         // Its own word (STOPPING) and our own verdicts (no heartbeat, no readiness) are no requests.
         let asked = facts.leaving.filter(|r| r.was_asked());
         let at = cx.out.len();
-        let next = if asked.is_some() {
+        if asked.is_none() && facts.present && !self.is_success(&death) {
+            self.crashed = Some((cx.now, format!("slot {}: {}", id.slot, death.words())));
+        }
+        let next = if facts.canary {
+            // Whoever asked for it: without it nothing is known of its config.
+            self.canary_failed(id, &death.words());
+            Next::CanaryFailed
+        } else if asked.is_some() {
             Next::Nothing
         } else if was_incoming {
             self.incoming_died(cx, id)
@@ -175,6 +184,10 @@ impl Pool {
 
     /// The replacement that stood beside a worker takes its place.
     pub(super) fn promote(&mut self, cx: &mut Cx<'_>, number: u32) -> bool {
+        if self.is_tried(number) {
+            // A canary stands beside others until the commit.
+            return false;
+        }
         let Some(slot) = self.slots.get_mut(&number) else { return false };
         let Some(generation) = slot.incoming.take() else { return false };
         slot.current = Some(generation);
@@ -202,7 +215,7 @@ impl Pool {
                     Next::Restart => Some(std::time::Duration::ZERO),
                     Next::RestartIn(d) => Some(d),
                     Next::AwaitProbe => self.probe_at.map(|at| at - cx.now),
-                    Next::Replaced | Next::Nothing | Next::PoolFailed | Next::RollHalted => None,
+                    Next::Replaced | Next::Nothing | Next::PoolFailed | Next::RollHalted | Next::CanaryFailed => None,
                 };
                 let level = if asked.is_some_and(Reason::was_asked) { Level::Info } else { Level::Error };
                 cx.note(level, Some(id.pool), Some(id), What::SpawnFailed { error, retry_in });
@@ -228,6 +241,10 @@ struct Facts {
     /// It was never good.
     early: bool,
     probe: bool,
+    /// It tried a config that is not in force.
+    canary: bool,
+    /// It is of the edition that is in force.
+    present: bool,
     /// It was ready long enough to clear its slot's count.
     healthy: bool,
     age: std::time::Duration,

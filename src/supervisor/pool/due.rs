@@ -41,18 +41,25 @@ impl Pool {
     /// `start_timeout` is over. With `auto` a living worker is taken as ready: it may serve in a way the kernel does not show.
     fn start_timeout(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
         let state = self.worker(id).map(|w| w.state);
-        if self.spec.ready == ReadyKind::NotifyOrAccepting && state == Some(WorkerState::Starting) {
+        let (ready, timeout) = (self.spec_for(id).ready, self.spec_for(id).start_timeout);
+        let waited = self.worker(id).is_some_and(|w| w.look_at.is_some_and(|at| at <= cx.now));
+        if matches!(ready, ReadyKind::Delay(_)) && waited {
+            // It was ready before, and nobody was awake to see it.
+            return self.look(cx, id);
+        }
+        if ready == ReadyKind::NotifyOrAccepting && state == Some(WorkerState::Starting) {
             cx.note(Level::Warn, Some(id.pool), Some(id), What::AssumedReady);
             self.becomes_ready(cx, id);
             return;
         }
-        cx.note(Level::Error, Some(id.pool), Some(id), What::StartTimeout { timeout: self.spec.start_timeout });
+        cx.note(Level::Error, Some(id.pool), Some(id), What::StartTimeout { timeout });
+        self.canary_failed(id, &format!("was not ready within start_timeout ({})", super::super::human(timeout)));
         self.stop_worker(cx, id, Reason::StartTimeout);
     }
 
     fn look(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
         self.edit(cx, id, |w| w.look_at = None);
-        match self.spec.ready {
+        match self.spec_for(id).ready {
             ReadyKind::Delay(_) => self.becomes_ready(cx, id),
             ReadyKind::Accepting | ReadyKind::NotifyOrAccepting => cx.out.push(Action::Look { worker: id }),
             // The kind was changed while the worker was starting: it counts as ready by the new one when it says so.

@@ -18,7 +18,7 @@ impl Pool {
         let Some(worker) = self.worker(id) else { return self.stale(cx, id, "exec") };
         match worker.state {
             WorkerState::Spawning => {
-                let (now, kind, deadline) = (cx.now, self.spec.ready, worker.deadline);
+                let (now, kind, deadline) = (cx.now, worker.spec.ready, worker.deadline);
                 self.resources_are_back();
                 self.edit(cx, id, |w| {
                     w.enter(WorkerState::Starting, now, deadline);
@@ -80,10 +80,11 @@ impl Pool {
     /// The worker said something.
     pub(in super::super) fn notified(&mut self, cx: &mut Cx<'_>, id: WorkerId, message: Notification) {
         let Some(worker) = self.worker(id) else { return self.stale(cx, id, "a notification") };
-        let (now, from, state) = (cx.now, self.spec.timeout_from, worker.state);
+        let spec = &worker.spec;
+        let (now, from, state, listens) = (cx.now, spec.timeout_from, worker.state, spec.ready.listens());
         let running = !worker.is_stopping();
         match message {
-            Notification::Ready if state == WorkerState::Starting && self.listens_to_ready() => {
+            Notification::Ready if state == WorkerState::Starting && listens => {
                 self.becomes_ready(cx, id);
                 self.fill(cx);
             }
@@ -102,12 +103,14 @@ impl Pool {
             Notification::Trigger => {}
             Notification::Timeout(timeout) => self.edit(cx, id, |w| {
                 w.timeout = Some(timeout).filter(|t| !t.is_zero());
+                w.chose = true;
                 w.arm_heartbeat(now, from);
             }),
             Notification::Extend(by) => self.edit(cx, id, |w| {
                 // Only the phases with an end can be made longer, and never a quick stop.
                 let extends = w.is_starting() || (w.state == WorkerState::Stopping && !w.quick);
                 if extends {
+                    w.extended = true;
                     w.deadline = w.deadline.map(|at| at.max(now + by));
                 }
             }),
@@ -115,21 +118,14 @@ impl Pool {
         }
     }
 
-    /// READY=1 counts for each kind but a fixed delay and exec, which is ready by then anyhow; `accepting` is proof by the kernel only.
-    fn listens_to_ready(&self) -> bool {
-        match self.spec.ready {
-            ReadyKind::Notify | ReadyKind::NotifyOrAccepting => true,
-            ReadyKind::Exec | ReadyKind::Accepting | ReadyKind::Delay(_) => false,
-        }
-    }
-
     /// STOPPING=1: it goes by itself. A worker that was good may be replaced before it is gone; from an earlier one it is only the
     /// first half of an early death.
     fn announced(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
         let now = cx.now;
-        let bound: std::time::Duration = self.spec.stop.iter().map(|s| s.wait).sum();
-        let last = self.spec.stop.len();
-        let settle = self.spec.settle;
+        let spec = self.spec_for(id);
+        let bound: std::time::Duration = spec.stop.iter().map(|s| s.wait).sum();
+        let settle = spec.settle;
+        self.canary_failed(id, "announced its own stop");
         let good = self.worker(id).is_some_and(|w| w.has_settled(now, settle));
         let replace = good && self.restarts_always();
         cx.note(Level::Info, Some(id.pool), Some(id), What::Announced);
@@ -137,7 +133,7 @@ impl Pool {
             w.leave(Reason::Announced);
             w.was_good = good;
             // It is on its way: no signal is sent but KILL, in the end.
-            w.stop_step = last;
+            w.stop_steps.clear();
             w.enter(WorkerState::Stopping, now, Some(now + bound));
         });
         if replace {
@@ -153,8 +149,11 @@ impl Pool {
     /// The worker is ready.
     pub(super) fn becomes_ready(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
         let Some(worker) = self.worker(id) else { return };
-        let (now, from, settle) = (cx.now, self.spec.timeout_from, self.spec.settle);
+        let spec = &worker.spec;
+        let (now, from, settle) = (cx.now, spec.timeout_from, spec.settle);
         let after = now - worker.started;
+        // An average that follows: three parts of what was, one of what is.
+        self.start_takes = Some(self.start_takes.map_or(after, |was| (was * 3 + after) / 4));
         self.edit(cx, id, |w| {
             w.enter(WorkerState::Ready, now, Some(now + settle));
             w.look_at = None;
@@ -174,9 +173,11 @@ impl Pool {
             w.enter(WorkerState::Good, now, None);
             w.was_good = true;
         });
-        self.ever_good = true;
-        self.close_breaker(cx, true);
-        self.roll_good(cx, id);
+        if !self.canary_good(cx, id) {
+            self.ever_good = true;
+            self.close_breaker(cx, true);
+            self.roll_good(cx, id);
+        }
         self.fill(cx);
     }
 }

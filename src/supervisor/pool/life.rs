@@ -1,5 +1,7 @@
 //! Owns the phases of a pool: started, stopped, parked, failed, completed, removed; and the count that was asked for.
 
+use std::rc::Rc;
+
 use super::super::worker::Worker;
 use super::super::{Action, Level, Phase, PoolSpec, Reason, RestartPolicy, Scope, Time, What, WorkerId, WorkerState};
 use super::{Cx, Pool};
@@ -36,6 +38,7 @@ impl Pool {
         self.probe_at = None;
         self.resources_at = None;
         self.enter(cx, phase, reason);
+        self.end_trial(cx, reason);
         self.resize(cx, reason);
         self.fill(cx);
     }
@@ -43,7 +46,8 @@ impl Pool {
     /// A job pool whose slots are all done is completed, or failed when some ended badly.
     pub(super) fn settle_jobs(&mut self, cx: &mut Cx<'_>) {
         let active = u32::try_from(self.active.len()).unwrap_or(u32::MAX);
-        if !self.may_roll() || active == 0 || self.finished < active {
+        // A canary is a job that is not done.
+        if !self.may_roll() || self.is_trying() || active == 0 || self.finished < active {
             return;
         }
         if self.finished_badly == 0 {
@@ -77,15 +81,75 @@ impl Pool {
         self.fill(cx);
     }
 
-    /// Takes over a new spec. The operator's number stands unless the config's own number changed.
-    pub(in super::super) fn reconfigure(&mut self, cx: &mut Cx<'_>, spec: PoolSpec, revision: u32) {
+    /// Takes over the spec of a config that is in force from now on. The operator's number stands unless the config's own number changed.
+    /// Workers of another edition than this one keep the spec that they were started by; the others live by the new one at once.
+    /// `live`: nothing differs but what running workers can take over, whatever else becomes of them.
+    pub(in super::super) fn adopt(&mut self, cx: &mut Cx<'_>, spec: PoolSpec, (edition, live): (u32, bool), revision: u32) {
         if spec.workers != self.spec.workers || self.operator.is_some_and(|n| spec.max.is_some_and(|max| n > max)) {
             self.operator = None;
         }
-        self.spec = spec;
+        let (tried, spec) = (self.trial.is_some(), Rc::new(spec));
+        if live || edition == self.edition {
+            self.live_by(cx, self.edition, &spec);
+        }
+        if edition != self.edition {
+            self.live_by(cx, edition, &spec);
+        }
+        self.renew(edition, spec);
         self.revision = revision;
-        // The order of removal may have changed with the spec; the indexes have not.
-        self.resize(cx, Reason::ScaleDown);
+        self.accept_trial(cx);
+        if self.restarts_always() && self.may_roll() {
+            // A job is done by the policy that was; by this one its slot is empty.
+            for number in self.active.clone() {
+                if self.slots.get_mut(&number).and_then(|slot| slot.finished.take()).is_some() {
+                    self.index(number);
+                }
+            }
+        }
+        // A pool that is about to be started keeps the canaries that it has.
+        if !tried || self.may_roll() {
+            self.resize(cx, Reason::ScaleDown);
+        }
+        self.fill(cx);
+    }
+
+    /// The workers of an edition live by this spec from now on: deadlines that run are its. One that is stopping goes on as it began.
+    fn live_by(&mut self, cx: &mut Cx<'_>, edition: u32, spec: &Rc<PoolSpec>) {
+        let now = cx.now;
+        let of_it = |w: &&Worker| w.edition == edition;
+        let ids: Vec<WorkerId> = self.workers.values().filter(of_it).map(|w| w.id).collect();
+        for id in ids {
+            self.edit(cx, id, |w| {
+                w.spec = Rc::clone(spec);
+                match w.state {
+                    WorkerState::Spawning | WorkerState::Starting => {
+                        let by = w.started + spec.start_timeout;
+                        w.deadline = if w.extended { w.deadline.map(|at| at.max(by)) } else { Some(by) };
+                    }
+                    WorkerState::Ready => w.deadline = w.ready_at.map(|at| at + spec.settle),
+                    WorkerState::Good
+                    | WorkerState::Stopping
+                    | WorkerState::Aborting
+                    | WorkerState::Killed
+                    | WorkerState::Lingering => {}
+                }
+                if !w.is_stopping() {
+                    w.watch_by(now, spec.timeout, spec.timeout_from);
+                }
+            });
+        }
+    }
+
+    /// A new pool that starts with its canary.
+    pub(in super::super) fn wait_for_canary(&mut self, revision: u32) {
+        self.phase = Phase::Waiting;
+        self.operator = None;
+        self.why = Some(format!("waits for its canary (reload to config {revision})"));
+    }
+
+    /// Each wanted worker is good (or its job is done).
+    pub(in super::super) fn is_settled(&self) -> bool {
+        self.unsettled == 0 && self.all_ready()
     }
 
     /// An operator wants the next try now.

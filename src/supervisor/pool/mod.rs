@@ -10,12 +10,16 @@ mod roll;
 mod slots;
 mod spawn;
 mod stop;
+mod trial;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 
 use self::roll::Roll;
 use self::slots::Slot;
 pub(super) use self::stop::UNKILLABLE_AFTER;
+pub(super) use self::trial::Finding;
+use self::trial::Trial;
 use super::timers::{Key, Timers};
 use super::worker::Worker;
 use super::{Action, Level, Note, Phase, PoolId, PoolSpec, PoolView, Time, What, WorkerId, WorkerState, WorkerView};
@@ -39,9 +43,19 @@ impl Cx<'_> {
 /// One pool.
 #[derive(Debug)]
 pub(super) struct Pool {
-    pub(super) spec: PoolSpec,
+    pub(super) spec: Rc<PoolSpec>,
     /// The config revision that new workers are started from.
     pub(super) revision: u32,
+    /// What new workers are: one of another edition is to be replaced.
+    pub(super) edition: u32,
+    /// Workers of each edition.
+    editions: BTreeMap<u32, u32>,
+    /// A config that is tried and not in force.
+    trial: Option<Trial>,
+    /// The last worker of the present edition that ended badly, unasked.
+    pub(super) crashed: Option<(Time, String)>,
+    /// How long workers take to get ready, on average.
+    pub(super) start_takes: Option<std::time::Duration>,
     pub(super) phase: Phase,
     /// Why it is where it is, when that is not normal life.
     pub(super) why: Option<String>,
@@ -94,18 +108,23 @@ pub(super) struct Pool {
     failed_probes: u32,
     probe_at: Option<Time>,
     closed_at: Option<Time>,
-    next_spawn_at: Time,
+    spawned_at: Option<Time>,
     resources_at: Option<Time>,
     resource_tries: u32,
     armed: Option<Time>,
 }
 
 impl Pool {
-    pub(super) fn new(spec: PoolSpec, revision: u32, floor: u32) -> Pool {
+    pub(super) fn new(spec: PoolSpec, revision: u32, edition: u32, floor: u32) -> Pool {
         Pool {
-            spec,
+            spec: Rc::new(spec),
             floor,
             revision,
+            edition,
+            editions: BTreeMap::new(),
+            trial: None,
+            crashed: None,
+            start_takes: None,
             phase: Phase::Stopped,
             why: None,
             operator: None,
@@ -136,7 +155,7 @@ impl Pool {
             failed_probes: 0,
             probe_at: None,
             closed_at: None,
-            next_spawn_at: Time(0),
+            spawned_at: None,
             resources_at: None,
             resource_tries: 0,
             armed: None,
@@ -161,8 +180,15 @@ impl Pool {
     pub(super) fn wanted(&self) -> u32 {
         match self.phase {
             Phase::Running | Phase::BackingOff => self.target(),
-            Phase::Waiting | Phase::Stopped | Phase::Parked | Phase::Failed | Phase::Completed | Phase::Removed => 0,
+            Phase::Waiting | Phase::Stopped | Phase::Parked | Phase::Failed | Phase::Completed | Phase::Removed => {
+                self.trial.as_ref().map_or(0, Trial::count)
+            }
         }
+    }
+
+    /// The spec that a worker lives by: that of its start, and what came live since.
+    fn spec_for(&self, id: WorkerId) -> &PoolSpec {
+        self.worker(id).map_or(&self.spec, |w| &w.spec)
     }
 
     /// No process of it is left.
@@ -224,6 +250,12 @@ impl Pool {
         let Some(mut worker) = self.workers.remove(&(id.slot, id.generation)) else { return };
         self.tally(&worker, false);
         cx.timers.arm(Key::Worker(id), &mut worker.armed, None);
+        if let Some(left) = self.editions.get_mut(&worker.edition) {
+            *left -= 1;
+            if *left == 0 {
+                self.editions.remove(&worker.edition);
+            }
+        }
         self.index(id.slot);
     }
 
@@ -259,8 +291,36 @@ impl Pool {
             live: u32::try_from(self.workers.len()).unwrap_or(u32::MAX),
             restarts: self.restarts,
             rolling: self.roll.as_ref().map_or(0, Roll::left),
+            start_takes: self.start_takes,
             retry_at: [held_back, slots].into_iter().flatten().min(),
             why: self.why.as_deref().or(self.roll_halted.as_deref()),
+        }
+    }
+
+    /// Workers that were replaced, or are not wanted any more, are still there.
+    pub(super) fn is_draining(&self) -> bool {
+        use super::Reason::{Replaced, ScaleDown, Superseded, Undone};
+        self.has_leaving(|reason| matches!(reason, Replaced | Superseded | Undone | ScaleDown))
+    }
+
+    /// How far its workers are those of the present edition; the stage is for whoever asks.
+    pub(super) fn progress(&self) -> super::PoolProgress {
+        let present = self.trial.as_ref().map_or(self.edition, |t| t.edition);
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let new = |w: &&Worker| w.edition == present && !w.is_stopping();
+        let good = |w: &&Worker| w.state == WorkerState::Good;
+        // A roll of single slots is of the same edition.
+        let (replaced, total) = match self.roll.as_ref().filter(|_| self.editions.keys().all(|edition| *edition == present)) {
+            Some(roll) => (roll.total() - roll.left(), roll.total()),
+            None => (count(self.workers.values().filter(new).filter(good).count()), count(self.active.len())),
+        };
+        super::PoolProgress {
+            pool: self.spec.id,
+            stage: super::ReloadStage::Rolling,
+            replaced: replaced.min(total),
+            total,
+            starting: count(self.workers.values().filter(new).filter(|w| w.state != WorkerState::Good).count()),
+            draining: count(self.workers.values().filter(|w| w.edition != present && w.is_stopping()).count()),
         }
     }
 

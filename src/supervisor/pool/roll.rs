@@ -1,10 +1,11 @@
 //! Owns the rolling replacement of workers: new ones good before old ones stop, within `max_surge` and `max_unavailable`.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
 
 use super::super::action::Next;
 use super::super::chance::draw_for;
-use super::super::{Level, Phase, Reason, What, WorkerId};
+use super::super::{Level, Phase, PoolSpec, Reason, What, WorkerId};
 use super::{Cx, Pool};
 
 /// A roll under way.
@@ -16,6 +17,8 @@ pub(in super::super) struct Roll {
     in_flight: BTreeSet<u32>,
     /// New workers in a row that did not get good.
     failures: u32,
+    /// Workers that were to be replaced when it began.
+    total: u32,
 }
 
 /// What a roll would do next.
@@ -34,41 +37,84 @@ impl Roll {
     pub(super) fn left(&self) -> u32 {
         u32::try_from(self.queue.len() + self.in_flight.len()).unwrap_or(u32::MAX)
     }
+
+    pub(super) fn total(&self) -> u32 {
+        self.total
+    }
 }
 
 impl Pool {
-    /// Begins to replace the workers of these slots (all when `None`). Of a roll that runs, the plan is made anew from the workers as
-    /// they are.
-    pub(in super::super) fn roll_start(&mut self, cx: &mut Cx<'_>, only: Option<&BTreeSet<u32>>) {
+    /// Begins to replace the workers of these slots. Of a roll that runs, the plan is made anew from the workers as they are.
+    pub(in super::super) fn roll_slots(&mut self, cx: &mut Cx<'_>, only: &BTreeSet<u32>) {
+        let slots = only.intersection(&self.active).copied().collect();
+        self.roll_over(cx, slots, only);
+    }
+
+    /// Begins to replace all workers: those there are now are of an old edition from now on.
+    pub(in super::super) fn roll_all(&mut self, cx: &mut Cx<'_>, edition: u32) {
+        self.renew(edition, Rc::clone(&self.spec));
+        self.roll_outdated(cx);
+    }
+
+    /// From now on this spec and edition are the present ones.
+    pub(super) fn renew(&mut self, edition: u32, spec: Rc<PoolSpec>) {
+        self.spec = spec;
+        self.edition = edition;
+        self.crashed = None;
+    }
+
+    /// Begins to replace the workers of other editions than the present one, the oldest first.
+    pub(in super::super) fn roll_outdated(&mut self, cx: &mut Cx<'_>) {
+        let mut slots: Vec<(u32, u32)> = self.outdated().collect();
+        slots.sort_unstable();
+        self.roll_over(cx, slots.into_iter().map(|(_, number)| number).collect(), &BTreeSet::new());
+    }
+
+    /// Replaces the workers of these slots, and those that an earlier roll has left. A replacement that is not good yet goes, if it is in one
+    /// of `anew` or of an old edition: another one comes.
+    fn roll_over(&mut self, cx: &mut Cx<'_>, mut wanted: Vec<u32>, anew: &BTreeSet<u32>) {
         self.roll_halted = None;
-        let mut wanted: BTreeSet<u32> = match only {
-            Some(slots) => slots.intersection(&self.active).copied().collect(),
-            None => self.active.clone(),
-        };
+        let mut in_flight = BTreeSet::new();
         if let Some(old) = self.roll.take() {
-            wanted.extend(old.queue.iter().map(|id| id.slot));
+            // Whatever is in the place of one that went meanwhile is new already.
+            let there = |id: &&WorkerId| self.slots.get(&id.slot).is_some_and(|slot| slot.current == Some(id.generation));
+            wanted.extend(old.queue.iter().filter(there).map(|id| id.slot));
             for number in old.in_flight {
-                // A replacement that is not good yet is of the old plan: it goes, and another one comes.
-                wanted.insert(number);
-                self.dismiss_incoming(cx, number);
+                let slot = self.slots.get(&number);
+                let coming = slot.and_then(|s| s.incoming.or(s.current)).and_then(|g| self.workers.get(&(number, g)));
+                let present = coming.is_some_and(|w| w.edition == self.edition && !w.is_stopping());
+                if present && !anew.contains(&number) {
+                    in_flight.insert(number);
+                } else {
+                    wanted.push(number);
+                    self.dismiss_incoming(cx, number);
+                }
             }
         }
+        let mut seen = BTreeSet::new();
         let current = |slot: u32| {
             let generation = self.slots.get(&slot)?.current?;
             // One that this very order has started is new already.
-            let old = self.workers.get(&(slot, generation)).is_some_and(|w| w.started < cx.now);
+            let old = self.workers.get(&(slot, generation)).is_some_and(|w| w.started < cx.now || w.edition != self.edition);
             old.then_some(WorkerId { pool: self.spec.id, slot, generation })
         };
+        wanted.retain(|slot| !in_flight.contains(slot) && seen.insert(*slot));
         let queue: VecDeque<WorkerId> = wanted.into_iter().filter_map(current).collect();
-        if !queue.is_empty() {
-            self.note(cx, Level::Info, What::RollStarted { workers: u32::try_from(queue.len()).unwrap_or(u32::MAX) });
-            self.roll = Some(Roll { queue, in_flight: BTreeSet::new(), failures: 0 });
+        if !queue.is_empty() || !in_flight.is_empty() {
+            let total = u32::try_from(queue.len() + in_flight.len()).unwrap_or(u32::MAX);
+            self.note(cx, Level::Info, What::RollStarted { workers: total });
+            self.roll = Some(Roll { queue, in_flight, failures: 0, total });
         }
         self.fill(cx);
+        self.bound_generations(cx);
     }
 
     /// What the roll would do next, if anything; ends it when all is done.
     pub(super) fn roll_step(&mut self, cx: &mut Cx<'_>) -> Option<Step> {
+        if self.trial.is_some() {
+            // It may turn out that other workers are wanted.
+            return None;
+        }
         loop {
             let target = self.target();
             let surge = self.spec.rollout.max_surge.of(target);
@@ -128,6 +174,30 @@ impl Pool {
             && roll.in_flight.remove(&id.slot)
         {
             roll.failures = 0;
+        }
+        self.bound_generations(cx);
+    }
+
+    /// Old generations beyond the bound are stopped the quick way, the oldest first.
+    fn bound_generations(&mut self, cx: &mut Cx<'_>) {
+        let most = self.spec.rollout.max_old_generations;
+        let old = self.editions.keys().filter(|e| **e != self.edition).count();
+        let Some(beyond) = old.checked_sub(most as usize).filter(|n| *n > 0) else { return };
+        // By age, which a rollback makes another order than that of the numbers.
+        let mut ages: Vec<(super::Time, u32)> = Vec::new();
+        for edition in self.editions.keys().copied().filter(|e| *e != self.edition) {
+            let last = self.workers.values().filter(|w| w.edition == edition).map(|w| w.started).max();
+            ages.extend(last.map(|at| (at, edition)));
+        }
+        ages.sort_unstable();
+        let doomed: BTreeSet<u32> = ages.into_iter().take(beyond).map(|(_, edition)| edition).collect();
+        let slow = |w: &&super::Worker| doomed.contains(&w.edition) && w.leaving.is_some() && !w.quick;
+        let ids: Vec<WorkerId> = self.workers.values().filter(slow).map(|w| w.id).collect();
+        if !ids.is_empty() {
+            self.note(cx, Level::Warn, What::TooManyGenerations { most });
+        }
+        for id in ids {
+            self.quicken_worker(cx, id, Reason::Superseded);
         }
     }
 
@@ -195,11 +265,35 @@ impl Pool {
         }
     }
 
+    /// A config is to be tried: replacements that are not good yet go, for the canaries, and their turn comes again.
+    pub(super) fn roll_recall(&mut self, cx: &mut Cx<'_>) {
+        let beside = |number: &u32| self.slots.get(number).is_some_and(|slot| slot.incoming.is_some());
+        let coming: Vec<u32> = self.roll.iter().flat_map(|roll| &roll.in_flight).copied().filter(beside).collect();
+        for number in coming {
+            self.roll_retry(number);
+            self.dismiss_incoming(cx, number);
+        }
+    }
+
     fn dismiss_incoming(&mut self, cx: &mut Cx<'_>, number: u32) {
         let Some(slot) = self.slots.get_mut(&number) else { return };
         let Some(generation) = slot.incoming.take() else { return };
         self.index(number);
         self.stop_worker(cx, WorkerId { pool: self.spec.id, slot: number, generation }, Reason::Superseded);
+    }
+
+    /// A roll that stopped halfway, or never began, left workers of an older edition.
+    pub(in super::super) fn has_outdated(&self) -> bool {
+        self.editions.keys().any(|edition| *edition != self.edition) && self.outdated().next().is_some()
+    }
+
+    /// Editions and slots of the workers of other editions than the present one. What stops already is none: its slot is filled anew.
+    fn outdated(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.active.iter().filter_map(|number| {
+            let generation = self.slots.get(number)?.current?;
+            let worker = self.workers.get(&(*number, generation))?;
+            (worker.edition != self.edition && !worker.is_stopping()).then_some((worker.edition, *number))
+        })
     }
 
     /// A roll runs.

@@ -41,15 +41,25 @@ impl Pool {
             self.slots.entry(slot).or_insert_with(|| Slot { generation: floor, ..Slot::default() });
             self.index(slot);
         }
+        self.choose_canaries(cx);
     }
 
     /// Slots without a live worker first, then those whose worker is going anyway, then by the pool's rule.
     fn next_to_remove(&self) -> Option<u32> {
-        self.empty.last().or(self.leaving.last()).copied().or_else(|| match self.spec.remove {
-            Remove::Oldest => self.by_age.first().map(|(_, slot)| *slot),
-            Remove::Newest => self.by_age.last().map(|(_, slot)| *slot),
-            Remove::HighestSlot => self.active.last().copied(),
-        })
+        // Those of canaries last of all: they decide more than the others.
+        let tried = |slot: &u32| self.trial.as_ref().is_some_and(|t| t.has_slot(*slot));
+        let plain = |slot: &&u32| !tried(slot);
+        let idle = self.empty.iter().rev().find(plain).or_else(|| self.leaving.iter().rev().find(plain)).copied();
+        let by_age = |first: bool| {
+            let mut ages = self.by_age.iter().map(|(_, slot)| *slot).filter(|slot| !tried(slot));
+            if first { ages.next() } else { ages.next_back() }
+        };
+        let chosen = idle.or_else(|| match self.spec.remove {
+            Remove::Oldest => by_age(true),
+            Remove::Newest => by_age(false),
+            Remove::HighestSlot => self.active.iter().rev().find(plain).copied(),
+        });
+        chosen.or_else(|| self.active.last().copied())
     }
 
     fn deactivate(&mut self, cx: &mut Cx<'_>, number: u32, reason: Reason) {
@@ -65,6 +75,7 @@ impl Pool {
             self.stop_worker(cx, WorkerId { pool: id, slot: number, generation }, reason);
         }
         self.roll_forget(number);
+        self.canary_forget(number);
     }
 
     /// Brings the indexes over the slots in line with one slot. To be called after each change of a slot or its workers.

@@ -43,50 +43,62 @@ impl Pool {
         if !cx.may_spawn {
             return Err(Held::Idle);
         }
-        let start = match self.phase {
-            Phase::Running => self.next_wanted(cx).ok_or(Held::Idle)?,
-            Phase::BackingOff => {
-                if self.unsettled > 0 {
-                    // One at a time: its end or its good health decides.
-                    return Err(Held::Idle);
-                }
-                let Some(slot) = self.vacant.first().copied() else {
-                    // Nothing is missing any more: there is nothing to probe with, and no need to.
-                    self.close_breaker(cx, false);
-                    return self.next_start(cx);
-                };
-                if let Some(at) = self.probe_at.filter(|at| *at > cx.now) {
-                    return Err(Held::Until(at));
-                }
-                Start { slot, incoming: false, probe: true }
-            }
-            Phase::Waiting | Phase::Stopped | Phase::Parked | Phase::Failed | Phase::Completed | Phase::Removed => {
-                return Err(Held::Idle);
-            }
-        };
+        let start = if let Some(canary) = self.next_canary(cx) { canary } else { self.next_of_config(cx)? };
         if self.spawning >= SPAWNING_AT_ONCE || self.spec.max_starting.is_some_and(|most| self.starting >= most.max(1)) {
             return Err(Held::Idle);
         }
         if let Some(at) = self.resources_at.filter(|at| *at > cx.now) {
             return Err(Held::Until(at));
         }
-        if self.next_spawn_at > cx.now {
-            return Err(Held::Until(self.next_spawn_at));
+        let from = self.spawned_at.map_or(cx.now, |at| at + self.spec.spawn_interval);
+        if from > cx.now {
+            return Err(Held::Until(from));
         }
-        if start.incoming {
+        if start.incoming && !start.canary {
             self.roll_take(start.slot);
         }
         Ok(start)
     }
 
+    /// The next worker of the config that is in force.
+    fn next_of_config(&mut self, cx: &mut Cx<'_>) -> Result<Start, Held> {
+        Ok(match self.phase {
+            Phase::Running => self.next_wanted(cx).ok_or(Held::Idle)?,
+            Phase::BackingOff => {
+                if self.unsettled > 0 {
+                    // One at a time: its end or its good health decides.
+                    return Err(Held::Idle);
+                }
+                if self.trial.is_some() {
+                    // The canary is the probe.
+                    return Err(Held::Idle);
+                }
+                let Some(slot) = self.vacant.first().copied() else {
+                    // Nothing is missing any more: there is nothing to probe with, and no need to.
+                    self.close_breaker(cx, false);
+                    return self.next_of_config(cx);
+                };
+                if let Some(at) = self.probe_at.filter(|at| *at > cx.now) {
+                    return Err(Held::Until(at));
+                }
+                Start { slot, incoming: false, probe: true, canary: false }
+            }
+            Phase::Waiting | Phase::Stopped | Phase::Parked | Phase::Failed | Phase::Completed | Phase::Removed => {
+                return Err(Held::Idle);
+            }
+        })
+    }
+
     /// Empty slots first; then what a roll wants to start beside an old worker.
     fn next_wanted(&mut self, cx: &mut Cx<'_>) -> Option<Start> {
         loop {
-            if let Some(slot) = self.vacant.first() {
-                return Some(Start { slot: *slot, incoming: false, probe: false });
+            // Slots that a canary is to have wait for it.
+            let kept = |slot: &&u32| self.trial.as_ref().is_some_and(|t| t.keeps(**slot));
+            if let Some(slot) = self.vacant.iter().find(|slot| !kept(slot)) {
+                return Some(Start { slot: *slot, incoming: false, probe: false, canary: false });
             }
             match self.roll_step(cx)? {
-                Step::Beside(slot) => return Some(Start { slot, incoming: true, probe: false }),
+                Step::Beside(slot) => return Some(Start { slot, incoming: true, probe: false, canary: false }),
                 Step::StopFirst(id) => {
                     self.roll_take(id.slot);
                     self.stop_worker(cx, id, Reason::Replaced);
@@ -107,23 +119,29 @@ impl Pool {
         if start.probe {
             self.probe_at = None;
         }
-        if !self.spec.spawn_interval.is_zero() {
-            self.next_spawn_at = cx.now + self.spec.spawn_interval;
-        }
-        let mut worker = Worker::new(id, self.revision, cx.now, &self.spec);
+        self.spawned_at = Some(cx.now);
+        let tried = self.trial.as_ref().filter(|_| start.canary).map(|t| (t.revision, t.edition, &t.spec));
+        let (revision, edition, spec) = tried.unwrap_or((self.revision, self.edition, &self.spec));
+        let mut worker = Worker::new(id, (revision, edition), cx.now, spec);
+        *self.editions.entry(edition).or_insert(0) += 1;
         worker.incoming = start.incoming;
         worker.probe = start.probe;
+        worker.tried = start.canary;
         self.tally(&worker, true);
         let next = worker.next_deadline();
         cx.timers.arm(Key::Worker(id), &mut worker.armed, next);
         self.workers.insert((id.slot, id.generation), worker);
+        if start.canary {
+            self.canary_started(id);
+        }
         self.index(id.slot);
-        cx.out.push(Action::Spawn { worker: id, revision: self.revision });
+        cx.out.push(Action::Spawn { worker: id, revision });
     }
 
     /// The host could not start a worker: no fault of the pool, tried again later and later.
     pub(super) fn lack_of_resources(&mut self, cx: &mut Cx<'_>, id: WorkerId, error: SpawnError) {
         let was_probe = self.worker(id).is_some_and(|w| w.probe);
+        self.canary_lacks(id, &error.message);
         self.forget(cx, id);
         if let Some(slot) = self.slots.get_mut(&id.slot) {
             slot.current = slot.current.filter(|g| *g != id.generation);
@@ -154,8 +172,11 @@ impl Pool {
 }
 
 /// Where the next worker is started.
-struct Start {
-    slot: u32,
-    incoming: bool,
-    probe: bool,
+pub(super) struct Start {
+    pub(super) slot: u32,
+    /// Beside the worker of that slot.
+    pub(super) incoming: bool,
+    pub(super) probe: bool,
+    /// By the config that is tried.
+    pub(super) canary: bool,
 }

@@ -9,12 +9,9 @@ use super::{Cx, Pool};
 pub(in super::super) const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
 
 impl Pool {
-    fn scope(&self) -> Scope {
-        if self.spec.signal_group { Scope::Group } else { Scope::Leader }
-    }
-
     fn signal(&self, cx: &mut Cx<'_>, worker: WorkerId, signal: i32) {
-        cx.out.push(Action::Signal { worker, signal, scope: self.scope() });
+        let scope = if self.spec_for(worker).signal_group { Scope::Group } else { Scope::Leader };
+        cx.out.push(Action::Signal { worker, signal, scope });
     }
 
     /// Asks a worker to stop. One that is stopping already is left to its deadline, never signalled twice.
@@ -22,9 +19,12 @@ impl Pool {
         let Some(worker) = self.worker(id) else { return };
         match worker.state {
             WorkerState::Spawning | WorkerState::Starting | WorkerState::Ready | WorkerState::Good => {
-                let Some(step) = self.spec.stop.first().copied() else { return };
-                let (now, settle) = (cx.now, self.spec.settle);
+                let spec = &worker.spec;
+                let Some(step) = spec.stop.first().copied() else { return };
+                let (now, settle) = (cx.now, spec.settle);
+                let further = spec.stop.iter().skip(1).copied().collect();
                 self.edit(cx, id, |w| {
+                    w.stop_steps = further;
                     w.was_good = w.has_settled(now, settle);
                     w.leave(reason);
                     w.mark_sent(step.signal);
@@ -40,19 +40,19 @@ impl Pool {
     }
 
     /// The quick way for one worker: the quick signal unless it was sent that one before, and KILL after `quick_timeout`.
-    fn quicken_worker(&mut self, cx: &mut Cx<'_>, id: WorkerId, reason: Reason) {
+    pub(super) fn quicken_worker(&mut self, cx: &mut Cx<'_>, id: WorkerId, reason: Reason) {
         let Some(worker) = self.worker(id) else { return };
         let now = cx.now;
-        let (signal, by) = (self.spec.quick_signal, now + self.spec.quick_timeout);
+        let spec = &worker.spec;
+        let (signal, by) = (spec.quick_signal, now + spec.quick_timeout);
         match worker.state {
             WorkerState::Spawning | WorkerState::Starting | WorkerState::Ready | WorkerState::Good | WorkerState::Stopping => {
-                let last = self.spec.stop.len();
                 let mut first = false;
                 self.edit(cx, id, |w| {
                     let deadline = w.deadline.filter(|_| w.state == WorkerState::Stopping).map_or(by, |at| at.min(by));
                     w.leave(reason);
                     w.quick = true;
-                    w.stop_step = last;
+                    w.stop_steps.clear();
                     first = w.mark_sent(signal);
                     if w.state != WorkerState::Stopping {
                         w.enter(WorkerState::Stopping, now, None);
@@ -118,21 +118,18 @@ impl Pool {
         let now = cx.now;
         let waited = now - worker.since;
         match worker.state {
-            WorkerState::Stopping => {
-                let next = worker.stop_step + 1;
-                match self.spec.stop.get(next).copied() {
-                    Some(step) => {
-                        self.edit(cx, id, |w| {
-                            w.stop_step = next;
-                            w.mark_sent(step.signal);
-                            w.deadline = Some(now + step.wait);
-                        });
-                        cx.note(Level::Warn, Some(id.pool), Some(id), What::Escalated { signal: step.signal, waited });
-                        self.signal(cx, id, step.signal);
-                    }
-                    None => self.kill_worker(cx, id, Reason::Shutdown),
+            WorkerState::Stopping => match worker.stop_steps.front().copied() {
+                Some(step) => {
+                    self.edit(cx, id, |w| {
+                        w.stop_steps.pop_front();
+                        w.mark_sent(step.signal);
+                        w.deadline = Some(now + step.wait);
+                    });
+                    cx.note(Level::Warn, Some(id.pool), Some(id), What::Escalated { signal: step.signal, waited });
+                    self.signal(cx, id, step.signal);
                 }
-            }
+                None => self.kill_worker(cx, id, Reason::Shutdown),
+            },
             WorkerState::Aborting => self.kill_worker(cx, id, Reason::HeartbeatLost),
             WorkerState::Killed => {
                 self.edit(cx, id, |w| w.deadline = None);
@@ -149,7 +146,9 @@ impl Pool {
 
     /// A worker that is sick by its own silence or word: ABRT, so that it leaves a trace, then KILL.
     pub(super) fn abort_worker(&mut self, cx: &mut Cx<'_>, id: WorkerId, reason: Reason) {
-        let (now, grace, settle) = (cx.now, self.spec.abort_grace, self.spec.settle);
+        let spec = self.spec_for(id);
+        let (now, grace, settle) = (cx.now, spec.abort_grace, spec.settle);
+        self.canary_failed(id, reason.verdict());
         self.edit(cx, id, |w| {
             w.was_good = w.has_settled(now, settle);
             w.leave(reason);

@@ -7,6 +7,7 @@ mod ending;
 mod health;
 mod jobs;
 mod readiness;
+mod reload;
 mod rolling;
 mod scaling;
 mod stopping;

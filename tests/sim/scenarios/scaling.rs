@@ -151,5 +151,7 @@ fn winch_parks_and_start_ttin_and_hup_unpark() {
     parked().ask(Command::Start { pools: vec![A] }).expect("50 spawn a0.2, spawn a1.2, spawn a2.2");
     let mut s = parked();
     s.signal(MasterSignal::Hup).expect("50 read-config");
-    s.configure(master(), vec![pool(0, 2)]).expect("50 spawn a0.2, spawn a1.2, spawn a2.2");
+    // One canary first, as ever.
+    s.configure(master(), vec![pool(0, 2)]).expect("50 spawn a0.2");
+    s.boots("a0.2").to(60.0).expect("51 commit 2, spawn a1.2, spawn a2.2");
 }

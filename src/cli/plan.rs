@@ -1,0 +1,201 @@
+//! `plan`: what a reload would do, asked before anything is done.
+
+use std::path::PathBuf;
+
+use super::words::{Tone, count, printable, time, wrapped};
+use super::{Answer, Session};
+use crate::client::ClientError;
+use crate::protocol::{ChangeClass, PlanChange, PlanParameters, PlanReply, PlanValue, PoolPlan, PoolVerdict, Request};
+
+/// Show what a reload would do, without doing any of it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  poolmaster plan && poolmaster reload
+  poolmaster plan next.toml        another file in the place of the config
+  poolmaster plan --restart        what HUP would do
+
+Each key that differs is shown with what its change costs: none, live (applied
+to running workers), rolling (workers are replaced), rebind (sockets are opened
+anew), master (takes a restart of the master).")]
+pub struct Args {
+    /// Another file in the place of the master's config
+    #[arg(value_name = "CONFIG")]
+    pub file: Option<PathBuf>,
+
+    /// As of `reload --restart`: workers of unchanged pools are replaced too
+    #[arg(long)]
+    pub restart: bool,
+
+    /// Only this pool of the config (may be repeated)
+    #[arg(long, value_name = "POOL", value_parser = crate::protocol::parse_pool)]
+    pub pool: Vec<String>,
+}
+
+/// Asks and shows.
+pub fn run(args: &Args, session: &Session<'_>) -> Result<Answer, ClientError> {
+    let config = args.file.as_ref().map(|file| session.absolute(file)).transpose()?;
+    let request = Request::Plan(PlanParameters { config, restart: args.restart, pools: args.pool.clone() });
+    let reply = session.question(request)?;
+    session.show(&reply, |plan: &PlanReply| render(plan, session.colours()))
+}
+
+fn render(plan: &PlanReply, colours: bool) -> String {
+    let source = plan.config.as_deref().map_or("the flags of its start".to_owned(), |path| format!("the config {path}"));
+    let mut out = wrapped(&printable(&format!("{}: from config {} to {source}", plan.instance, plan.revision)), 0);
+    for warning in &plan.warnings {
+        out.push_str(&wrapped(&printable(&format!("warning: {warning}")), 2));
+    }
+    if !plan.master.is_empty() {
+        out.push_str("master\n");
+        plan.master.iter().for_each(|change| out.push_str(&changed(change, colours)));
+    }
+    for pool in &plan.pools {
+        out.push_str(&of_pool(pool, colours));
+    }
+    out.push_str(&wrapped(&conclusion(plan), 0));
+    out
+}
+
+fn of_pool(pool: &PoolPlan, colours: bool) -> String {
+    let (word, tone) = match pool.verdict {
+        PoolVerdict::Same => ("unchanged", Tone::Faint),
+        PoolVerdict::Live => ("changed live, no worker is replaced", Tone::Good),
+        PoolVerdict::Rolling => ("workers are replaced", Tone::Caution),
+        PoolVerdict::Added => ("new", Tone::Good),
+        PoolVerdict::Removed => ("removed", Tone::Bad),
+    };
+    let mut out = format!("{}: {}\n", printable(&pool.name), tone.paint(word, colours));
+    pool.changes.iter().for_each(|change| out.push_str(&changed(change, colours)));
+    for line in steps(pool).into_iter().chain(pool.remarks.iter().cloned()) {
+        out.push_str(&wrapped(&printable(&line), 4));
+    }
+    out
+}
+
+fn changed(change: &PlanChange, colours: bool) -> String {
+    let (word, tone) = class(change.class);
+    let value = |value: &Option<PlanValue>| {
+        value.as_ref().map_or("unset".to_owned(), |value| format!("{} ({})", value.value, value.origin))
+    };
+    let line = format!("{}, {word}: {} becomes {}", change.key, value(&change.old), value(&change.new));
+    wrapped(&printable(&line), 4).replacen(&format!(", {word}:"), &format!(", {}:", tone.paint(word, colours)), 1)
+}
+
+fn class(class: ChangeClass) -> (&'static str, Tone) {
+    match class {
+        ChangeClass::None => ("none", Tone::Faint),
+        ChangeClass::Live => ("live", Tone::Good),
+        ChangeClass::Rolling => ("rolling", Tone::Caution),
+        ChangeClass::Rebind => ("rebind", Tone::Caution),
+        ChangeClass::Master => ("master", Tone::Bad),
+    }
+}
+
+/// What happens to its workers, in order.
+fn steps(pool: &PoolPlan) -> Vec<String> {
+    let mut steps = Vec::new();
+    match pool.verdict {
+        PoolVerdict::Same | PoolVerdict::Live => {}
+        PoolVerdict::Removed => steps.push(format!("stops {}", count(pool.replaces, "worker"))),
+        PoolVerdict::Added if pool.canaries > 0 => {
+            steps.push(format!(
+                "starts {} first; it must get good before the config is put in force",
+                count(pool.canaries, "worker")
+            ));
+        }
+        PoolVerdict::Added => {}
+        PoolVerdict::Rolling if pool.replaces > 0 => {
+            let first = match pool.canaries {
+                0 => String::new(),
+                n => format!(", {} first", if n == 1 { "1 canary".to_owned() } else { format!("{n} canaries") }),
+            };
+            let slots: Vec<String> = pool.order.iter().map(u32::to_string).collect();
+            let slots = if slots.is_empty() { String::new() } else { format!("; slots in turn: {}", slots.join(", ")) };
+            let workers = count(pool.replaces, "worker");
+            let peak = count(pool.peak, "process").replace("processs", "processes");
+            steps.push(format!("replaces {workers}{first}; at most {peak} at one time{slots}"));
+        }
+        PoolVerdict::Rolling => {}
+    }
+    if let Some(ms) = pool.expected_ms {
+        steps.push(format!("about {}, by the starts seen so far", time(ms)));
+    }
+    steps
+}
+
+fn conclusion(plan: &PlanReply) -> String {
+    let needs_master =
+        plan.master.iter().chain(plan.pools.iter().flat_map(|p| &p.changes)).any(|c| c.class == ChangeClass::Master);
+    let idle = plan.master.is_empty() && plan.pools.iter().all(|p| p.verdict == PoolVerdict::Same);
+    let mut text = if idle {
+        "Nothing would change.".to_owned()
+    } else {
+        match plan.expected_ms {
+            Some(ms) => format!("`poolmaster reload` would do this in about {}.", time(ms)),
+            None => "`poolmaster reload` would do this.".to_owned(),
+        }
+    };
+    if needs_master {
+        text.push_str(" What is marked \"master\" holds only after a restart of the master.");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(verdict: PoolVerdict) -> PoolPlan {
+        PoolPlan {
+            name: "web".to_owned(),
+            verdict,
+            changes: Vec::new(),
+            replaces: 2,
+            canaries: 1,
+            in_place: false,
+            order: vec![1, 0],
+            peak: 3,
+            expected_ms: Some(2500),
+            remarks: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_plan_says_what_changes_where_it_was_set_and_what_it_costs() {
+        let value = |value: &str, line: u32| Some(PlanValue { value: value.to_owned(), origin: format!("pools.toml:{line}:1") });
+        let mut web = pool(PoolVerdict::Rolling);
+        web.changes.push(PlanChange {
+            key: "pool.web.umask".to_owned(),
+            class: ChangeClass::Rolling,
+            old: value("\"0022\"", 3),
+            new: value("\"0027\"", 4),
+        });
+        let plan = PlanReply {
+            instance: "shop".to_owned(),
+            revision: 3,
+            config: Some("/srv/pools.toml".to_owned()),
+            class: ChangeClass::Rolling,
+            master: vec![PlanChange {
+                key: "master.name".to_owned(),
+                class: ChangeClass::Master,
+                old: None,
+                new: value("\"x\"", 1),
+            }],
+            pools: vec![web, PoolPlan { expected_ms: None, ..pool(PoolVerdict::Same) }],
+            warnings: vec!["odd".to_owned()],
+            expected_ms: Some(2500),
+        };
+        assert_eq!(
+            render(&plan, false),
+            "shop: from config 3 to the config /srv/pools.toml\n  warning: odd\nmaster\n    \
+             master.name, master: unset becomes \"x\" (pools.toml:1:1)\nweb: workers are replaced\n    \
+             pool.web.umask, rolling: \"0022\" (pools.toml:3:1) becomes \"0027\"\n    (pools.toml:4:1)\n    \
+             replaces 2 workers, 1 canary first; at most 3 processes at one time; slots in\n    turn: 1, 0\n    \
+             about 2.5s, by the starts seen so far\nweb: unchanged\n\
+             `poolmaster reload` would do this in about 2.5s. What is marked \"master\" holds\nonly after a restart of the master.\n"
+        );
+        let same = PlanReply { master: Vec::new(), pools: vec![pool(PoolVerdict::Same)], ..plan };
+        assert!(render(&same, false).ends_with("Nothing would change.\n"));
+    }
+}

@@ -1,0 +1,298 @@
+//! Owns configs that are made ready beside the one in force: everything that can fail is done here, and nothing that runs is touched. Then
+//! each is put in force, which cannot fail, or taken back.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use super::environment::Environment;
+use super::identity::{self, Workers};
+use super::master::Master;
+use super::pools::{PoolRun, Prepared};
+use super::processes::Process;
+use super::signals::SignalMap;
+use super::sockets::{Opened, Socket};
+use super::start::StartError;
+use crate::config::diff::{self, Diff};
+use crate::config::spec::Config;
+use crate::supervisor::{ConfigSource, Event, PoolId};
+use crate::telemetry::{LogOptions, PreparedLog};
+
+/// A config that is ready to be put in force.
+pub(super) struct Staged {
+    pub(super) config: Rc<Config>,
+    pub(super) runs: BTreeMap<PoolId, Rc<PoolRun>>,
+    opened: Vec<Opened>,
+    socket_uids: Vec<u32>,
+    log: PreparedLog,
+    /// Pools that are the same but for settings that running workers can take over.
+    live: BTreeSet<PoolId>,
+    /// What waits for the next start of the master, in words.
+    waits: Vec<String>,
+}
+
+/// What is to be made ready.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) from: ConfigSource,
+    pub(super) pools: &'a [PoolId],
+    pub(super) restart: bool,
+}
+
+impl Master {
+    /// Makes another config ready, and tells the core of it.
+    pub(super) fn read_config(&mut self, wanted: &Wanted<'_>) {
+        self.canary_words.clear();
+        let event = match self.config_of(wanted) {
+            Err(reason) => Event::ConfigRejected { reason, invalid: true },
+            Ok(config) => match self.stage_beside(config, wanted) {
+                Ok(event) => event,
+                Err(e) => Event::ConfigRejected { reason: e.to_string(), invalid: false },
+            },
+        };
+        self.facts.push_back(event);
+    }
+
+    /// The config that is wanted, with the pools that it is not to touch as they are.
+    fn config_of(&mut self, wanted: &Wanted<'_>) -> Result<Config, String> {
+        if let ConfigSource::Kept(revision) = wanted.from {
+            let kept = self.configs.get(&revision).map(|config| Config::clone(config));
+            return kept.ok_or_else(|| format!("config {revision} is not kept any more"));
+        }
+        let mut config = (self.reader)(None)?;
+        self.ids.renumber(&mut config);
+        if wanted.pools.is_empty() { Ok(config) } else { self.only_pools(config, wanted.pools) }
+    }
+
+    /// The config in force, with these pools as another has them.
+    pub(super) fn only_pools(&self, mut other: Config, pools: &[PoolId]) -> Result<Config, String> {
+        let Some(present) = self.configs.get(&self.revision) else { return Err("no config is in force yet".to_owned()) };
+        let mut merged = Config::clone(present);
+        for id in pools {
+            let name = self.ids.name_of(*id);
+            let taken = other.pools.iter().position(|p| p.spec.id == *id).map(|at| other.pools.remove(at));
+            let there = merged.pools.iter().position(|p| p.spec.id == *id);
+            match (taken, there) {
+                (Some(pool), Some(at)) => merged.pools[at] = pool,
+                (Some(pool), None) => merged.pools.push(pool),
+                (None, Some(at)) => drop(merged.pools.remove(at)),
+                (None, None) => return Err(format!("there is no pool {name:?}, neither in force nor in the config")),
+            }
+            merged.settings.take_pool(&name, &other.settings);
+        }
+        let known: BTreeSet<PoolId> = merged.pools.iter().map(|p| p.spec.id).collect();
+        for pool in &merged.pools {
+            if let Some(missing) = pool.spec.after.iter().find(|id| !known.contains(id)) {
+                let (name, missing) = (&pool.spec.name, self.ids.name_of(*missing));
+                return Err(format!(
+                    "pool {name} is to start after {missing}, which is not in force; reload both: --pool {name} --pool {missing}"
+                ));
+            }
+        }
+        if let Some(number) = SignalMap::twice(&merged.pools) {
+            let signal = crate::supervisor::signal_name(number);
+            return Err(format!("{signal} would mean two things: the pool that has it now is not reloaded; reload all"));
+        }
+        merged.master.spec.default_pool = merged.master.spec.default_pool.filter(|id| known.contains(id));
+        Ok(merged)
+    }
+
+    fn stage_beside(&mut self, mut config: Config, wanted: &Wanted<'_>) -> Result<Event, StartError> {
+        let difference = self.configs.get(&self.revision).map(|present| diff::diff(present, &config));
+        if let Some(present) = self.configs.get(&self.revision) {
+            config.keep_fixed(present);
+        }
+        let mut roll = BTreeSet::new();
+        let (revision, mut staged) = self.stage(config, difference.as_ref(), wanted, &mut roll)?;
+        let waits = difference.iter().flat_map(|d| &d.master).filter(|change| change.class == diff::Class::Master);
+        staged.waits = waits.map(ToString::to_string).collect();
+        let (master, pools) = (staged.config.master.spec.clone(), staged.config.pools.iter().map(|p| p.spec.clone()).collect());
+        self.staged.insert(revision, staged);
+        Ok(Event::Configure { revision, base: self.revision, master, pools, roll: roll.into_iter().collect() })
+    }
+
+    /// Makes everything that a config needs on the host. On an error nothing has changed.
+    pub(super) fn stage(
+        &mut self,
+        config: Config,
+        difference: Option<&Diff>,
+        wanted: &Wanted<'_>,
+        roll: &mut BTreeSet<PoolId>,
+    ) -> Result<(u32, Staged), StartError> {
+        let users = config.master.socket_users.iter().map(|user| identity::look_up(user, "master.socket_users"));
+        let socket_uids = users.map(|found| Ok(found?.0)).collect::<Result<_, _>>().map_err(StartError::Account)?;
+        let log = LogOptions {
+            level: config.master.log.level.clone(),
+            json: config.master.log.json,
+            file: config.master.log.file.clone(),
+        };
+        let log = self.log.prepare(&log)?;
+        let mut open = self.open_sockets();
+        self.handed.keep_for(&config.pools);
+        let (mut runs, mut opened, mut live) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
+        // One patience for all of them: a master of the same config leaves them together.
+        let patient_until = Master::now() + config.master.bind_retry;
+        for pool in &config.pools {
+            let mut sockets = Vec::new();
+            for listener in &pool.listeners {
+                let one = self.open_listener(&pool.spec.name, listener, &mut open, patient_until)?;
+                sockets.push(Rc::clone(&one.socket));
+                opened.push(one);
+            }
+            let present = self.runs.get(&pool.spec.id).filter(|_| self.is_in_force(pool.spec.id)).cloned();
+            let mut run = self.run_of_pool(pool, sockets)?;
+            if let Some(present) = present {
+                let asked = wanted.restart && (wanted.pools.is_empty() || wanted.pools.contains(&pool.spec.id));
+                let class = difference.map_or(diff::Class::Rolling, |d| d.class_of(&pool.spec.name));
+                let same_sockets = present.sockets.len() == run.sockets.len()
+                    && present.sockets.iter().zip(&run.sockets).all(|(a, b)| Rc::ptr_eq(a, b));
+                let outdated = class >= diff::Class::Rolling
+                    || diff::needs_new_workers(&present.config, pool)
+                    || !same_sockets
+                    || present.files != run.files
+                    || !present.workers.same_person(&run.workers);
+                if outdated {
+                    roll.insert(pool.spec.id);
+                } else {
+                    live.insert(pool.spec.id);
+                }
+                if !outdated && !asked {
+                    // What was done for it once is not done again.
+                    run.prepared = present.prepared.clone();
+                }
+            }
+            self.open_acks(pool.spec.id, &run).map_err(|cause| StartError::Acks { pool: pool.spec.name.clone(), cause })?;
+            runs.insert(pool.spec.id, Rc::new(run));
+        }
+        if !config.shown.is_empty() {
+            tracing::debug!("the whole config, from all of its layers:\n{}", config.shown);
+        }
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.warn_of_clamped_backlogs(&config);
+        self.last_revision += 1;
+        Ok((self.last_revision, Staged { config: Rc::new(config), runs, opened, socket_uids, log, live, waits: Vec::new() }))
+    }
+
+    /// The config in force has this pool.
+    pub(super) fn is_in_force(&self, id: PoolId) -> bool {
+        self.configs.get(&self.revision).is_some_and(|config| config.pools.iter().any(|p| p.spec.id == id))
+    }
+
+    fn run_of_pool(&mut self, pool: &crate::config::spec::Pool, sockets: Vec<Rc<Socket>>) -> Result<PoolRun, StartError> {
+        let workers = Workers::of(&pool.identity).map_err(|e| StartError::Account(format!("pool {}: {e}", pool.spec.name)))?;
+        let dirs = self.files.pool_dirs(&pool.spec.name, workers.uid().unwrap_or(self.uid), pool.identity.chroot.as_deref());
+        let dirs = dirs.map_err(|e| StartError::Files(Box::new(e)))?;
+        Ok(PoolRun {
+            sockets,
+            dir: dirs.seen,
+            notify_dir: dirs.notify,
+            // The name of the running master: another one waits for its next start.
+            environment: Environment::of(&self.environment, pool, &self.config.name, workers.login.as_ref()),
+            files: super::environment::prints(pool),
+            workers,
+            prepared: Rc::new(Cell::new(Prepared::NotYet)),
+            config: pool.clone(),
+            path_told: Cell::new(false),
+        })
+    }
+
+    /// Puts a config in force. Nothing of it can fail.
+    pub(super) fn put_in_force(&mut self, revision: u32, staged: Staged) {
+        let Staged { config, runs, opened, socket_uids, log, live, waits } = staged;
+        self.handed.close_rest();
+        for one in &opened {
+            one.apply();
+        }
+        // Pools that left the config keep their last run until their workers are gone.
+        for (id, run) in runs {
+            self.names.insert(id, run.config.spec.name.clone());
+            let before = self.runs.insert(id, Rc::clone(&run));
+            if let Some(before) = before.filter(|_| live.contains(&id)) {
+                self.processes.take_over(&before, &run);
+                self.apply_attributes(id, &before.config.identity, &run.config.identity);
+            }
+            self.steering.changed(id);
+        }
+        self.signal_map = SignalMap::of(&config.pools);
+        self.revision = revision;
+        for change in waits {
+            tracing::warn!("{change}: needs a new master; the old value holds until it is started anew");
+        }
+        self.config.spec = config.master.spec.clone();
+        self.config.hooks = config.master.hooks.clone();
+        self.socket_uids = socket_uids;
+        if self.config.socket_mode != config.master.socket_mode {
+            self.config.socket_mode = config.master.socket_mode;
+            if let Err(e) = self.files.set_socket_mode(config.master.socket_mode) {
+                tracing::warn!("{e}");
+            }
+        }
+        self.config.log = config.master.log.clone();
+        self.log.switch(log);
+        self.configs.insert(revision, config);
+    }
+
+    /// The core has decided for it.
+    pub(super) fn commit(&mut self, revision: u32, keep: Option<u32>) {
+        let Some(staged) = self.staged.remove(&revision) else { return };
+        self.put_in_force(revision, staged);
+        self.configs.retain(|of, _| *of == revision || Some(*of) == keep);
+    }
+
+    /// The core has decided against it: what was made for it goes with the last worker that has it.
+    pub(super) fn discard(&mut self, revision: u32) {
+        let Some(staged) = self.staged.remove(&revision) else { return };
+        let canaries =
+            self.processes.all().filter(|p| !p.exited && staged.runs.get(&p.id.pool).is_some_and(|r| Rc::ptr_eq(r, &p.run)));
+        let words: Vec<_> = canaries.filter_map(words_of).collect();
+        self.canary_words.extend(words);
+        for (id, run) in &staged.runs {
+            match self.runs.get(id).cloned() {
+                // Another user may have been given its directory.
+                Some(present) if present.workers.uid() != run.workers.uid() => {
+                    let (name, uid) = (present.config.spec.name.clone(), present.workers.uid().unwrap_or(self.uid));
+                    if let Err(e) = self.files.pool_dirs(&name, uid, present.config.identity.chroot.as_deref()) {
+                        tracing::warn!(pool = name, "cannot give its directory back to its user: {e}");
+                    }
+                }
+                Some(_) => {}
+                None if self.core.pool(*id).is_none() => self.forget_pool(*id),
+                None => {}
+            }
+        }
+    }
+
+    /// A worker has ended: if it was a canary, what it said last is kept for the report.
+    pub(super) fn keep_canary_words(&mut self, number: u64) {
+        let Some(process) = self.processes.get(number) else { return };
+        let tried = |staged: &Staged| staged.runs.get(&process.id.pool).is_some_and(|run| Rc::ptr_eq(run, &process.run));
+        if self.staged.values().any(tried) {
+            let words = words_of(process);
+            self.canary_words.extend(words);
+        }
+    }
+
+    /// What a pool's workers are started from under this config.
+    pub(super) fn run_under(&self, pool: PoolId, revision: u32) -> Option<&Rc<PoolRun>> {
+        let staged = self.staged.get(&revision).and_then(|staged| staged.runs.get(&pool));
+        staged.or_else(|| self.runs.get(&pool))
+    }
+
+    /// Nothing of the pool is left.
+    pub(super) fn forget_pool(&mut self, pool: PoolId) {
+        let name = self.runs.remove(&pool).map_or_else(|| self.ids.name_of(pool), |run| run.config.spec.name.clone());
+        self.notify_sockets.drop_pool(pool);
+        self.close_acks(pool);
+        self.empty_store_of(pool);
+        self.files.drop_pool_dir(&name);
+    }
+}
+
+/// Who it is, and the last lines that it said; `None`: it said nothing.
+fn words_of(process: &Process) -> Option<(String, Vec<String>)> {
+    let who = format!("last output of {}:{} (pid {})", process.run.config.spec.name, process.id.slot, process.pid);
+    let lines: Vec<String> = process.tail.lines().map(str::to_owned).collect();
+    (!lines.is_empty()).then_some((who, lines))
+}

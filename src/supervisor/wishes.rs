@@ -1,0 +1,99 @@
+//! Owns orders for another config until one of them begins: read one after the other, merged where they ask for the same, never lost.
+
+use std::collections::BTreeSet;
+
+use super::{Action, CommandId, ConfigSource, Outcome, PoolId, Supervisor, Time, What};
+
+/// An order for another config.
+#[derive(Debug)]
+pub(super) struct Wish {
+    /// Which.
+    pub(super) from: ConfigSource,
+    /// The workers of unchanged pools too.
+    pub(super) restart: bool,
+    /// Only these pools. Empty: all.
+    pub(super) pools: BTreeSet<PoolId>,
+    /// Who waits for it.
+    pub(super) orders: Vec<CommandId>,
+    /// It comes by itself, for a reload failed after its commit: why.
+    pub(super) failure: Option<String>,
+}
+
+impl Wish {
+    pub(super) fn of_file(restart: bool, pools: BTreeSet<PoolId>) -> Wish {
+        Wish { from: ConfigSource::File, restart, pools, orders: Vec::new(), failure: None }
+    }
+
+    /// Does one for both of them.
+    fn merge(&mut self, other: Wish) {
+        self.restart |= other.restart;
+        if self.pools.is_empty() || other.pools.is_empty() {
+            self.pools.clear();
+        } else {
+            self.pools.extend(other.pools);
+        }
+        self.orders.extend(other.orders);
+    }
+
+    /// A pool that it is about.
+    pub(super) fn covers(&self, id: PoolId) -> bool {
+        self.pools.is_empty() || self.pools.contains(&id)
+    }
+}
+
+impl Supervisor {
+    /// Takes an order. What is being read now may be older than what it is about, so it waits for a reading of its own.
+    pub(super) fn wish(&mut self, wish: Wish, out: &mut Vec<Action>) {
+        let waiting = self.wishes.len() - usize::from(self.reading);
+        let same = |last: &&mut Wish| waiting > 0 && last.from == wish.from && last.failure.is_none();
+        match self.wishes.back_mut().filter(same) {
+            Some(last) => last.merge(wish),
+            None => self.wishes.push_back(wish),
+        }
+        self.read_next(out);
+    }
+
+    /// Asks for the next config that is wanted.
+    pub(super) fn read_next(&mut self, out: &mut Vec<Action>) {
+        if self.reading || self.ending.is_some() {
+            return;
+        }
+        if let Some(wish) = self.wishes.front() {
+            self.reading = true;
+            out.push(Action::ReadConfig { from: wish.from, pools: wish.pools.iter().copied().collect(), restart: wish.restart });
+        }
+    }
+
+    /// The config cannot be used: nothing changes, and what runs goes on.
+    pub(super) fn config_rejected(&mut self, now: Time, reason: &str, invalid: bool, out: &mut Vec<Action>) {
+        let Some(wish) = self.take_wish() else { return };
+        if self.ending.is_some() {
+            return;
+        }
+        let text = match &wish.failure {
+            Some(why) => format!("{why}; and the config before it cannot be put in force again: {reason}"),
+            None => reason.to_owned(),
+        };
+        self.cx(now, out).note(super::Level::Error, None, None, What::ConfigRejected { reason: text.clone() });
+        self.failed_at = Some((now, text.clone()));
+        for id in wish.orders {
+            let outcome = match (&wish.failure, invalid) {
+                (Some(_), _) => Outcome::Failed(text.clone()),
+                (None, true) => Outcome::Invalid(format!("the new config cannot be used, nothing was changed: {reason}")),
+                (None, false) => {
+                    Outcome::RolledBack(format!("the new config cannot be put in force, nothing was changed: {reason}"))
+                }
+            };
+            self.finish(id, outcome, out);
+        }
+        self.read_next(out);
+    }
+
+    /// The wish whose config has come.
+    pub(super) fn take_wish(&mut self) -> Option<Wish> {
+        if !std::mem::take(&mut self.reading) {
+            return None;
+        }
+        self.wishes.pop_front()
+    }
+}

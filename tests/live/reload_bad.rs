@@ -1,0 +1,234 @@
+//! Reloads to configs that are no good: nothing changes, the same processes serve, and a good one works at once.
+
+use std::time::{Duration, Instant};
+
+use super::support::*;
+
+/// A pool of two that listens, with `change` in place of its last line.
+fn pool(port: u16, command: &str, more: &str) -> String {
+    format!(
+        "[pool.web]\ncommand = \"{command}\"\nworkers = 2\nlisten = \"127.0.0.1:{port}\"\nsettle = \"150ms\"\n\
+         start_timeout = \"1s\"\ngraceful_timeout = \"1s\"\n{more}\n"
+    )
+}
+
+const GOOD: &str = "POOLMASTER worker --fd {fd}";
+
+/// Reloads to `bad`: ends with `code` and with these words, and nothing has changed. Then a good reload works.
+fn refused(bad: impl FnOnce(u16) -> String, code: i32, words: &[&str]) -> Master {
+    let port = free_port();
+    let mut m = setup(&pool(port, GOOD, "")).start().ready();
+    m.wait_state("web", 0, "good");
+    let before = (m.pids("web"), m.request(r#"{"method":"listeners"}"#)["parameters"].clone());
+    let revision = |m: &Master| m.request(r#"{"method":"status"}"#)["parameters"]["revision"].as_u64();
+    assert_eq!(revision(&m), Some(1));
+
+    m.rewrite(&bad(port));
+    let out = m.cli(&["reload"]);
+    let (got, said) = told(&out);
+    assert_eq!(got, code, "{said}");
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in {said}");
+    }
+    assert_eq!(m.pids("web"), before.0, "other processes serve than before");
+    assert_eq!(m.all_pids("web"), before.0, "and nobody else is left");
+    let strip = |mut v: serde_json::Value| {
+        // A connection may be on its way.
+        v["listeners"].as_array_mut().into_iter().flatten().for_each(|l| drop(l.as_object_mut().map(|l| l.remove("queue"))));
+        v
+    };
+    assert_eq!(strip(m.request(r#"{"method":"listeners"}"#)["parameters"].clone()), strip(before.1), "the sockets");
+    assert_eq!(revision(&m), Some(1), "the config in force");
+    assert!(get(port, "/").unwrap().contains("200 OK"));
+    let failed = m.request(r#"{"method":"status"}"#)["parameters"]["reload_failed"]["reason"].as_str().unwrap().to_owned();
+    assert!(words.iter().any(|word| failed.contains(word)), "status keeps why: {failed}");
+    assert_eq!(m.log.count("stopping with SIGTERM: replaced"), 0, "no old worker was stopped");
+
+    m.rewrite(&pool(port, "POOLMASTER worker --fd {fd} --chatter 1h", ""));
+    let done = m.ok(&["reload"]);
+    assert!(done.contains("web: 2 workers new and ready"), "{done}");
+    assert!(m.pids("web").iter().all(|pid| !before.0.contains(pid)));
+    assert!(m.request(r#"{"method":"status"}"#)["parameters"]["reload_failed"].is_null(), "forgotten once one succeeds");
+    assert!(get(port, "/").unwrap().contains("200 OK"));
+    m
+}
+
+#[test]
+fn a_syntax_error_changes_nothing() {
+    let mut m = refused(|_| "[pool.web]\ncommand = = 1\n".to_owned(), 2, &["pools.toml", "nothing was changed", "TOML"]);
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn a_missing_program_changes_nothing() {
+    let words = &["web: ", "canary", "cannot execute \"/nonexistent/server\"", "nothing was changed", "config 1 stays in force"];
+    let mut m = refused(|port| pool(port, "/nonexistent/server --fd {fd}", ""), 3, words);
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn a_port_in_use_changes_nothing() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let words = &["web", "listener main", "the port is in use", "nothing was changed"];
+    let mut m = refused(|_| pool(port, GOOD, ""), 3, words);
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn a_worker_that_exits_with_3_changes_nothing() {
+    let words = &["canary", "exited with code 3", "nothing was changed", "last output of web:0", "--fail-boot"];
+    let mut m = refused(|port| pool(port, "POOLMASTER worker --fd {fd} --fail-boot", ""), 3, words);
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn a_worker_that_never_gets_ready_changes_nothing() {
+    let never = |port| pool(port, "POOLMASTER worker --fd {fd} --never-ready", "ready = \"notify\"");
+    let mut m = refused(never, 3, &["canary", "not ready within start_timeout (1s)", "nothing was changed"]);
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn a_worker_that_is_ready_and_crashes_while_it_settles_changes_nothing() {
+    let crash = |port| pool(port, "POOLMASTER worker --fd {fd} --exit 7", "");
+    let mut m = refused(crash, 3, &["canary", "exited with code 7", "nothing was changed"]);
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn a_worker_that_is_good_and_crashes_in_the_bake_time_changes_nothing() {
+    let crash = |port| pool(port, "POOLMASTER worker --fd {fd} --crash-after 500ms", "rollout.bake = \"1500ms\"");
+    let mut m = refused(crash, 3, &["canary", "SIGSEGV", "nothing was changed"]);
+    assert_eq!(m.log.count("the canary is good"), 2, "it was good, and its successor in the good reload too");
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn a_failed_pre_start_hook_changes_nothing() {
+    let hook = |port| pool(port, GOOD, "env.A = \"1\"\nhooks.pre_start = [\"sh\", \"-c\", \"echo no database; exit 1\"]");
+    let mut m = refused(hook, 3, &["pre_start", "nothing was changed"]);
+    assert_eq!(m.stop(), 0);
+}
+
+/// One config, one verdict: a pool whose canary was good goes back with the one whose was not.
+#[test]
+fn one_failed_canary_undoes_all_pools() {
+    let pools = |a: &str, b: &str| {
+        format!(
+            "[defaults]\nsettle = \"100ms\"\n[pool.a]\ncommand = \"POOLMASTER worker {a}\"\n[pool.b]\ncommand = \"POOLMASTER worker {b}\"\nafter = [\"a\"]\n"
+        )
+    };
+    let mut m = setup(&pools("", "")).start().ready();
+    let before = (m.pids("a"), m.pids("b"));
+    m.rewrite(&format!("{}[pool.c]\ncommand = \"POOLMASTER worker\"\n", pools("--chatter 1h", "--fail-boot")));
+    let said = m.code(3, &["reload"]);
+    assert!(said.contains("b: the canary"), "{said}");
+    m.log.wait_for("a:0 the canary is good", 1);
+    assert_eq!((m.pids("a"), m.pids("b")), before);
+    assert!(m.pool("c").is_null(), "a pool that came with it is gone");
+    assert_eq!((m.all_pids("a").len(), m.all_pids("b").len()), (1, 1));
+    m.log.wait_until("the runtime directory of c is gone", || (!m.setup.path("run/t.d/c").exists()).then_some(()));
+    assert_eq!(m.stop(), 0);
+}
+
+/// After the commit: three new workers in a row that do not get good, and the config before comes back, with the workers that are left of it.
+#[test]
+fn a_roll_that_fails_after_the_commit_is_rolled_back() {
+    let pools = |arg: &str| {
+        format!(
+            "[pool.a]\ncommand = ['sh', '-c', 'test {arg} != new || test {{slot}} = 0 || exit 1; exec sleep 1000']\nworkers = 3\nenv.WHICH = '{arg}'\n\
+             settle = \"50ms\"\nready = \"exec\"\nrestart.backoff.base = \"20ms\"\n"
+        )
+    };
+    let mut m = setup(&pools("old")).start().ready();
+    m.wait_state("a", 2, "good");
+    let before = m.pids("a");
+    m.rewrite(&pools("new"));
+    let said = m.code(3, &["reload"]);
+    assert!(said.contains("3 new workers in a row did not get good") && said.contains("rolled back"), "{said}");
+    let after = m.wait_count("a", 3);
+    assert_eq!(after[1..], before[1..], "the old workers that were left serve on");
+    assert_ne!(after[0], before[0]);
+    assert_eq!(environ(after[0])["WHICH"], "old");
+    let status = m.request(r#"{"method":"status"}"#)["parameters"].clone();
+    assert_eq!(status["revision"], 3);
+    assert!(status["reload_failed"]["reason"].as_str().unwrap().contains("rolled back"), "{status}");
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn a_roll_that_fails_is_halted_where_that_is_wanted() {
+    let pools = |arg: &str| {
+        format!(
+            "[pool.a]\ncommand = ['sh', '-c', 'test {arg} != new || test {{slot}} = 0 || exit 1; exec sleep 1000']\nworkers = 3\nenv.WHICH = '{arg}'\n\
+             settle = \"50ms\"\nready = \"exec\"\nrestart.backoff.base = \"20ms\"\nrollout.on_failure = \"halt\"\nrollout.failures = 2\n"
+        )
+    };
+    let mut m = setup(&pools("old")).start().ready();
+    m.wait_state("a", 2, "good");
+    let before = m.pids("a");
+    m.rewrite(&pools("new"));
+    let said = m.code(1, &["reload"]);
+    assert!(said.contains("2 new workers in a row") && said.contains("keep serving"), "{said}");
+    let halted = m.wait_count("a", 3);
+    assert_eq!(halted[1..], before[1..]);
+    assert_eq!(environ(halted[0])["WHICH"], "new");
+    // On demand, the last good config comes back; there is only one to go back to.
+    let done = m.ok(&["rollback"]);
+    assert!(done.contains("config 3 in force"), "{done}");
+    let back = m.wait_count("a", 3);
+    assert_eq!(back[1..], before[1..], "the very same old workers");
+    assert_eq!(environ(back[0])["WHICH"], "old");
+    let said = m.code(7, &["rollback"]);
+    assert!(said.contains("no earlier good config"), "{said}");
+    assert_eq!(m.stop(), 0);
+}
+
+/// The bake time watches the whole new generation too.
+#[test]
+fn a_crash_after_the_roll_within_the_bake_time_rolls_back() {
+    let pools = |arg: &str| {
+        format!("[pool.a]\ncommand = \"POOLMASTER worker {arg}\"\nworkers = 2\nsettle = \"50ms\"\nrollout.bake = \"2s\"\n")
+    };
+    let mut m = setup(&pools("")).start().ready();
+    m.wait_state("a", 1, "good");
+    m.rewrite(&pools("--chatter 1h"));
+    let order = m.order(&["reload"]);
+    m.log.wait_for("a all workers replaced", 1);
+    kill(m.wait_count("a", 2)[1], libc::SIGABRT);
+    let (code, said) = order.told();
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("ended while it was watched") && said.contains("rolled back"), "{said}");
+    assert!(!cmdline(m.wait_count("a", 2)[0]).contains("chatter"));
+    assert_eq!(m.stop(), 0);
+}
+
+/// Old workers of a config that has been replaced are judged by their own settings, new ones by theirs.
+#[test]
+fn each_worker_is_stopped_as_it_was_started_to_be() {
+    let script = |signal: &str| {
+        format!(
+            "trap 'echo got {signal}; exit 0' {signal}; trap '' {}; echo up; while :; do sleep 0.02; done",
+            if signal == "TERM" { "QUIT" } else { "TERM" }
+        )
+    };
+    let pools = |signal: &str| {
+        format!(
+            "[pool.a]\ncommand = ['sh', '-c', \"{}\"]\nstop_signal = \"{signal}\"\nsettle = \"100ms\"\nready = \"exec\"\n\
+             graceful_timeout = \"20s\"\nkill_mode = \"process\"\nlog.stdout = \"capture\"\n",
+            script(signal)
+        )
+    };
+    let mut m = setup(&pools("TERM")).start().ready();
+    m.wait_state("a", 0, "good");
+    m.log.wait_for("| up", 1);
+    m.rewrite(&pools("QUIT"));
+    let begun = Instant::now();
+    m.ok(&["reload"]);
+    m.log.wait_for("got TERM", 1);
+    assert!(begun.elapsed() < Duration::from_secs(15), "it was stopped by the signal that it does not know");
+    m.log.wait_for("| up", 2);
+    assert_eq!(m.stop(), 0);
+    m.log.wait_for("got QUIT", 1);
+}

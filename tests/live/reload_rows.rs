@@ -1,0 +1,272 @@
+//! Rows 2, 21 and 24 of the reference's behaviours, and the field's faults of reloading.
+
+use std::os::unix::fs::MetadataExt;
+use std::time::Instant;
+
+use super::support::*;
+
+#[test]
+fn row_02_a_reload_on_hup_is_one_transaction() {
+    let pools = |workers: u32, n: u32| {
+        format!(
+            "[pool.web]\ncommand = \"sleep 100{n}\"\nworkers = {workers}\nsettle = \"100ms\"\n[pool.same]\ncommand = \"sleep 1000\"\nsettle = \"20ms\"\n"
+        )
+    };
+    let mut m = setup(&pools(2, 0)).master("log = { level = \"debug\", file = \"DIR/one.log\" }").start();
+    let log = |m: &Master, name: &str| std::fs::read_to_string(m.setup.path(name)).unwrap_or_default();
+    let m0 = &m;
+    m.log.wait_until("ready", || log(m0, "one.log").contains("ready: 2 pools").then_some(()));
+    m.wait_state("web", 1, "good");
+    let (old, same) = (m.pids("web"), m.pids("same"));
+    m.ok(&["scale", "web", "3"]);
+    m.setup.replace_master("log = { level = \"debug\", file = \"DIR/two.log\" }");
+    m.rewrite(&pools(2, 1));
+    m.signal(libc::SIGHUP);
+    let m0 = &m;
+    m.log.wait_until("done", || log(m0, "two.log").contains("reload done").then_some(()));
+    let new = m.wait_count("web", 3);
+    assert!(new.iter().all(|pid| cmdline(*pid).ends_with("1001")), "new workers; the operator's number survives");
+    assert_ne!(m.wait_count("same", 1), same, "HUP replaces the workers of unchanged pools too");
+    for pid in old {
+        wait_gone(pid, Instant::now() + PATIENCE);
+    }
+    let text = format!("{}{}", log(&m, "one.log"), log(&m, "two.log"));
+    let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what} is not in {text}"));
+    assert!(at("config 2 read, not in force yet") < at("the canary is good"));
+    assert!(at("the canary is good") < at("config 2 in force"));
+    assert!(at("config 2 in force") < at("stopping with SIGTERM: replaced"), "nobody is stopped before the commit");
+    assert!(log(&m, "two.log").contains("config 2 in force"), "new log files are in use from the commit on");
+    // The count goes back to the file's when the file's changes.
+    m.rewrite(&pools(1, 1));
+    m.signal(libc::SIGHUP);
+    m.wait_count("web", 1);
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn row_21_only_listeners_that_changed_are_made_anew_and_the_new_one_first() {
+    let (a, b, c) = (free_port(), free_port(), free_port());
+    let pools = |moves: u16| {
+        format!(
+            "[pool.web]\ncommand = \"POOLMASTER worker\"\nsettle = \"50ms\"\n[pool.web.listen]\nstays = \"127.0.0.1:{a}\"\nmoves = \"127.0.0.1:{moves}\"\n"
+        )
+    };
+    let mut m = setup(&pools(b)).start().ready();
+    let inode = |m: &Master, name: &str| {
+        let reply = m.request(r#"{"method":"listeners"}"#)["parameters"]["listeners"].clone();
+        let one = reply.as_array().unwrap().iter().find(|l| l["name"] == name).cloned().unwrap();
+        (one["inode"].as_u64().unwrap(), one["address"].as_str().unwrap().to_owned())
+    };
+    let before = (inode(&m, "stays"), inode(&m, "moves"));
+    assert!(get(b, "/").unwrap().contains("200 OK"));
+    m.rewrite(&pools(c));
+    m.ok(&["reload"]);
+    let after = (inode(&m, "stays"), inode(&m, "moves"));
+    assert_eq!(after.0, before.0, "this one was not touched");
+    assert_ne!(after.1, before.1);
+    assert!(get(a, "/").unwrap().contains("200 OK") && get(c, "/").unwrap().contains("200 OK"));
+    m.log.wait_until("the old one is closed", || get(b, "/").is_err().then_some(()));
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn row_24_what_cannot_be_loaded_shows_before_any_worker_is_touched() {
+    let pools = |n: u32| {
+        format!(
+            "[pool.web]\ncommand = \"sleep 100{n}\"\nsettle = \"20ms\"\nhooks.pre_start = [\"sh\", \"-c\", \"echo load {n} >> DIR/loads; test ! -e DIR/broken\"]\n"
+        )
+    };
+    let mut m = setup(&pools(0)).start().ready();
+    let loads = |m: &Master| std::fs::read_to_string(m.setup.path("loads")).unwrap();
+    let before = m.pids("web");
+    std::fs::write(m.setup.path("broken"), "").unwrap();
+    m.rewrite(&pools(1));
+    let said = m.code(3, &["reload"]);
+    assert!(said.contains("pre_start hook failed"), "{said}");
+    assert_eq!(m.pids("web"), before);
+    std::fs::remove_file(m.setup.path("broken")).unwrap();
+    m.ok(&["reload"]);
+    assert_eq!(loads(&m), "load 0\nload 1\nload 1\n", "once for each config that is tried");
+    // A respawn loads nothing, a reload that restarts does.
+    kill(m.pids("web")[0], libc::SIGKILL);
+    m.log.wait_for("restarting it now", 1);
+    m.wait_state("web", 0, "good");
+    assert_eq!(loads(&m).lines().count(), 3);
+    m.ok(&["reload", "--restart"]);
+    assert_eq!(loads(&m).lines().count(), 4);
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn fault_a_reload_does_not_touch_the_logger() {
+    let mut m = setup("[pool.a]\ncommand = \"sleep 1000\"\n").master("log = { level = \"info\" }").start().ready();
+    m.setup.replace_master("log = { level = \"debug\", file = \"DIR/new.log\", format = \"json\" }");
+    let pools = m.setup.pools();
+    m.rewrite(&pools);
+    m.ok(&["reload"]);
+    m.ok(&["scale", "a", "2"]);
+    let text = std::fs::read_to_string(m.setup.path("new.log")).unwrap();
+    assert!(text.lines().all(|line| line.starts_with('{')) && text.contains("scaled from 1 to 2"), "{text}");
+    assert_eq!(m.log.count("scaled from"), 0);
+    // A file that cannot be opened is known before anything is changed.
+    m.setup.replace_master("log = { level = \"debug\", file = \"/nonexistent/new.log\" }");
+    m.rewrite("[pool.a]\ncommand = \"sleep 1001\"\n");
+    let pid = m.pids("a");
+    let said = m.code(3, &["reload"]);
+    assert!(said.contains("/nonexistent/new.log"), "{said}");
+    assert_eq!(m.pids("a"), pid);
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn fault_a_changed_policy_or_timeout_restarts_everything() {
+    let pools = |more: &str| format!("[pool.a]\ncommand = \"sleep 1000\"\nworkers = 2\n{more}\n");
+    let mut m = setup(&pools("")).start().ready();
+    let before = m.pids("a");
+    let edits = [
+        "restart.policy = \"on-failure\"",
+        "graceful_timeout = \"3s\"",
+        "start_timeout = \"7s\"",
+        "timeout = \"5s\"",
+        "settle = \"3s\"",
+        "restart.budget = { failures = 9, within = \"3s\" }",
+        "rollout.max_surge = 2",
+        "stop_signal = \"INT\"",
+    ];
+    for edit in edits {
+        m.rewrite(&pools(edit));
+        let said = m.ok(&["reload"]);
+        assert!(said.contains("no worker had to be replaced"), "{edit}: {said}");
+        assert_eq!(m.pids("a"), before, "{edit}");
+    }
+    assert_eq!(m.log.count("started"), 2);
+    // And it is in force: the last edit's stop signal.
+    assert_eq!(m.stop(), 0);
+    m.log.wait_for("stopping with SIGINT", 2);
+}
+
+#[test]
+fn fault_the_pid_file_and_the_socket_are_made_anew_by_a_reload() {
+    let mut m = setup("[pool.a]\ncommand = \"sleep 1000\"\nsettle = \"10ms\"\n").start().ready();
+    let print = |m: &Master| {
+        ["run/t.pid", "run/t.sock", "run/t.lock"]
+            .map(|f| std::fs::metadata(m.setup.path(f)).map(|s| (s.ino(), s.mtime_nsec())).ok())
+    };
+    let before = print(&m);
+    m.ok(&["reload", "--restart"]);
+    m.ok(&["reload"]);
+    assert_eq!(print(&m), before);
+    assert_eq!(m.stop(), 0);
+}
+
+/// The environment's files, the secrets and the variables are read again, and what has left them is gone.
+#[test]
+fn fault_what_left_the_environment_files_survives() {
+    let pools =
+        "[pool.a]\ncommand = \"sleep 1000\"\nsettle = \"10ms\"\nenv_files = [\"DIR/app.env\"]\nsecrets.KEY = \"file:DIR/key\"\n";
+    let mut s = setup(pools);
+    let write = |s: &Setup, name: &str, text: &str| std::fs::write(s.path(name), text).unwrap();
+    write(&s, "app.env", "ONE=1\nTWO=2\n");
+    write(&s, "key", "first\n");
+    s = s.master("");
+    let mut m = s.start().ready();
+    assert_eq!(environ(m.pids("a")[0])["TWO"], "2");
+    let pid = m.pids("a");
+    assert!(m.ok(&["reload"]).contains("no worker had to be replaced"));
+    assert_eq!(m.pids("a"), pid, "nothing has changed");
+    write(&m.setup, "app.env", "ONE=9\n");
+    m.ok(&["reload"]);
+    let env = environ(m.pids("a")[0]);
+    assert_eq!(env["ONE"], "9");
+    assert!(!env.contains_key("TWO"));
+    write(&m.setup, "key", "second\n");
+    m.ok(&["reload"]);
+    assert_eq!(environ(m.pids("a")[0])["KEY"], "second");
+    // A file that is gone is the canary's failure, not everybody's.
+    let pid = m.pids("a");
+    std::fs::remove_file(m.setup.path("key")).unwrap();
+    let said = m.code(3, &["reload"]);
+    assert!(said.contains("read the secret KEY") && !said.contains("second"), "{said}");
+    assert_eq!(m.pids("a"), pid);
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn fault_a_thousand_reloads_leak_something() {
+    let mut m = setup(&format!(
+        "[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nsettle = \"0s\"\nlisten = \"127.0.0.1:{}\"\n",
+        free_port()
+    ))
+    .master("log = { level = \"warn\" }")
+    .start()
+    .answering();
+    m.wait_count("a", 1);
+    let pid = m.pid();
+    let open = || {
+        let mut all: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+            .unwrap()
+            .filter_map(|e| std::fs::read_link(e.unwrap().path()).ok())
+            .map(|link| link.display().to_string().chars().filter(|c| !c.is_ascii_digit()).collect())
+            .collect();
+        all.sort();
+        all
+    };
+    let figure = |name: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|l| l.starts_with(name)).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let mut client = m.client();
+    let mut reload = |restart: bool| {
+        client.send(format!("{{\"method\":\"reload\",\"parameters\":{{\"restart\":{restart}}}}}\n").as_bytes());
+        let reply = client.reply().unwrap();
+        assert_eq!(reply["parameters"]["code"], 0, "{reply}");
+    };
+    // Warm up: buffers, the allocator's own.
+    (0..100).for_each(|n| reload(n % 2 == 0));
+    let (before, threads, rss) = (open(), figure("Threads:"), figure("VmRSS:"));
+    (0..1000).for_each(|n| reload(n % 2 == 0));
+    assert_eq!(open(), before);
+    assert_eq!(figure("Threads:"), threads);
+    let after = figure("VmRSS:");
+    assert!(after <= rss + 512, "the master grew from {rss} to {after} KiB");
+    assert_eq!(m.stop(), 0);
+}
+
+/// What `plan` says before is what `reload` does after, and `plan` itself does nothing.
+#[test]
+fn a_plan_says_what_the_reload_then_does() {
+    let pools = |timeout: &str, umask: &str, last: &str| {
+        format!(
+            "[pool.same]\ncommand = \"sleep 1000\"\n[pool.live]\ncommand = \"sleep 1001\"\ngraceful_timeout = \"{timeout}\"\n\
+             [pool.rolls]\ncommand = \"sleep 1002\"\nworkers = 2\nsettle = \"20ms\"\numask = \"{umask}\"\n{last}"
+        )
+    };
+    let mut m = setup(&pools("9s", "0022", "[pool.goes]\ncommand = \"sleep 1003\"\n")).start().ready();
+    for pool in ["same", "live", "goes"] {
+        m.wait_state(pool, 0, "good");
+    }
+    m.wait_state("rolls", 1, "good");
+    let before: Vec<_> = ["same", "live", "rolls", "goes"].map(|pool| m.pids(pool)).to_vec();
+    assert!(m.ok(&["plan"]).contains("Nothing would change."));
+    m.rewrite(&pools("8s", "0077", "[pool.comes]\ncommand = \"sleep 1004\"\nsettle = \"20ms\"\n"));
+    let plan: serde_json::Value = serde_json::from_str(&m.ok(&["plan", "--json"])).unwrap();
+    let verdict = |name: &str| {
+        let pools = plan["pools"].as_array().or(plan["parameters"]["pools"].as_array()).unwrap();
+        pools.iter().find(|p| p["name"] == name).unwrap()["verdict"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(["same", "live", "rolls", "goes", "comes"].map(verdict), ["same", "live", "rolling", "removed", "added"]);
+    let text = m.ok(&["plan"]);
+    assert!(text.contains("pool.live.graceful_timeout, live:") && text.contains("pool.rolls.umask, rolling:"), "{text}");
+    assert_eq!(["same", "live", "rolls", "goes"].map(|pool| m.pids(pool)).to_vec(), before, "nothing was done");
+    m.ok(&["reload"]);
+    assert_eq!((m.pids("same"), m.pids("live")), (before[0].clone(), before[1].clone()));
+    assert!(m.wait_count("rolls", 2).iter().all(|pid| !before[2].contains(pid)));
+    wait_gone(before[3][0], Instant::now() + PATIENCE);
+    assert_eq!(m.wait_count("comes", 1).len(), 1);
+    // A file with errors is told as such, and another file can be asked about.
+    std::fs::write(m.setup.path("wrong.toml"), "[pool.web]\nworker = 1\n").unwrap();
+    let wrong = m.setup.path("wrong.toml").display().to_string();
+    assert!(m.code(2, &["plan", &wrong]).contains("workers"), "the nearest key is named");
+    assert_eq!(m.stop(), 0);
+}

@@ -1,0 +1,80 @@
+//! Reloads, restarts, scaling and workers that end by themselves, all under a constant load: no connection is refused or reset, no request
+//! fails.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    reason = "tests start processes, read clocks, and may fail loudly"
+)]
+
+#[path = "live/support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use support::*;
+
+/// Workers that keep the contract, and end after a number of requests.
+fn pool(listen: &str, requests: u32, edition: u32) -> String {
+    format!(
+        "[pool.web]\ncommand = \"POOLMASTER worker --max-requests {requests}\"\nready = \"notify\"\nsettle = \"20ms\"\nworkers = 2\n\
+         scale = {{ max = 8 }}\nlisten = \"{listen}\"\nenv.EDITION = \"{edition}\"\nlog.stderr = \"null\"\n"
+    )
+}
+
+/// Everything at once that replaces workers, and nothing may be lost.
+fn nothing_is_lost(goal: &Goal, listen: &str, clients: usize, manner: Manner, pace: Duration) {
+    let requests = if pace.is_zero() { 20_000 } else { 2000 };
+    let mut m = setup(&pool(listen, requests, 0)).start().ready();
+    let load = Load::on(goal, clients, manner, pace);
+    load.wait_more(clients as u64 * 2);
+    for n in 1..=50 {
+        m.rewrite(&pool(listen, requests, n));
+        m.ok(&["reload"]);
+        assert!(m.pids("web").iter().all(|pid| environ(*pid)["EDITION"] == n.to_string()), "reload {n}");
+    }
+    for _ in 0..50 {
+        m.ok(&["restart", "web"]);
+    }
+    m.ok(&["scale", "web", "8"]);
+    load.wait_more(clients as u64 * 10);
+    m.ok(&["scale", "web", "2"]);
+    load.wait_more(clients as u64 * 10);
+    load.wait_until("workers have ended by themselves", || m.log.count("announces its own stop") >= 3);
+    let toll = load.end();
+    assert!(toll.failures.is_empty(), "{} of {}: {:?}", toll.failures.len(), toll.answered, toll.failures);
+    assert!(toll.answered > clients as u64 * 20 && toll.retried == 0, "{toll:?}");
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn nothing_is_lost_of_20_connections_that_stay() {
+    let port = free_port();
+    nothing_is_lost(&Goal::Port(port), &format!("127.0.0.1:{port}"), 20, Manner::Keepalive, Duration::ZERO);
+}
+
+#[test]
+fn nothing_is_lost_of_200_connections_that_stay_and_are_mostly_idle() {
+    let port = free_port();
+    nothing_is_lost(&Goal::Port(port), &format!("127.0.0.1:{port}"), 200, Manner::Keepalive, Duration::from_millis(50));
+}
+
+#[test]
+fn nothing_is_lost_of_20_clients_with_a_connection_for_each_request() {
+    let port = free_port();
+    nothing_is_lost(&Goal::Port(port), &format!("127.0.0.1:{port}"), 20, Manner::Each, Duration::ZERO);
+}
+
+#[test]
+fn nothing_is_lost_of_200_clients_with_a_connection_for_each_request() {
+    let port = free_port();
+    nothing_is_lost(&Goal::Port(port), &format!("127.0.0.1:{port}"), 200, Manner::Each, Duration::from_millis(50));
+}
+
+#[test]
+fn nothing_is_lost_at_a_unix_listener() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("web.sock");
+    nothing_is_lost(&Goal::Path(path.clone()), &format!("unix:{}", path.display()), 50, Manner::Each, Duration::from_millis(5));
+}

@@ -1,0 +1,135 @@
+//! The transaction: canaries, commit, and the ways back.
+
+use poolmaster::supervisor::{Command, OnRollFailure, Phase, PoolSpec, SpawnFault, What};
+
+use crate::scene::Scene;
+use crate::specs::{QUIT, master, ms, pool, secs};
+
+/// Two pools of two workers, all good, at 1 s.
+fn two() -> (Vec<PoolSpec>, Scene) {
+    let pools = vec![pool(0, 2), pool(1, 2)];
+    let mut scene = Scene::of(pools.clone());
+    scene.settled();
+    (pools, scene)
+}
+
+#[test]
+fn what_did_not_change_is_not_touched() {
+    let (pools, mut s) = two();
+    s.reload().expect("1 read-config");
+    s.changed(master(), pools, &[]).expect("1 commit 2, done 1").to(60.0).expect("").idle();
+}
+
+#[test]
+fn only_the_changed_pool_is_tried_and_rolled() {
+    let (pools, mut s) = two();
+    s.reload().changed(master(), pools, &[1]).expect("1 read-config, spawn b0.2");
+    s.boots("b0.2").to(2.0).expect("2 commit 2, TERM b0.1, spawn b1.2");
+    s.boots("b1.2").exit("b0.1", 0).to(3.0).expect("3 TERM b1.1");
+    s.exit("b1.1", 0).expect("3 done 1").idle();
+}
+
+#[test]
+fn live_keys_reach_running_workers_at_the_commit() {
+    let (mut pools, mut s) = two();
+    pools[0].stop[0].signal = QUIT;
+    s.reload().changed(master(), pools, &[]).expect("1 read-config, commit 2, done 1");
+    s.scale_to(0, 1).expect("1 QUIT a0.1");
+}
+
+#[test]
+fn a_canary_that_dies_undoes_all_pools_and_the_old_spec_goes_on() {
+    let (mut pools, mut s) = two();
+    pools[0].stop[0].signal = QUIT;
+    pools[1].after = vec![pools[0].id];
+    s.reload().changed(master(), pools, &[0, 1]).expect("1 read-config, spawn a0.2");
+    s.boots("a0.2").to(2.0).expect("2 spawn b0.2");
+    // By its own spec, which nobody else has.
+    s.up("b0.2").exit("b0.2", 1).expect("2 QUIT a0.2, discard 2");
+    assert!(s.noted(|w| matches!(w, What::ReloadFailed { .. })));
+    s.exit("a0.2", 0).expect("2 rolled-back 1");
+    // Workers that die now are replaced by such as before.
+    s.exit("a0.1", 1).expect("2 spawn a0.3").scale_to(0, 1).expect("2 TERM a1.1");
+}
+
+#[test]
+fn an_old_worker_that_dies_while_a_canary_is_tried_is_replaced_by_an_old_one() {
+    let (pools, mut s) = two();
+    s.reload().changed(master(), pools, &[0]).expect("1 read-config, spawn a0.2");
+    s.up("a0.2").exit("a1.1", 1).expect("1 spawn a1.2").boots("a1.2").skip();
+    s.to(1.5).exit("a0.2", 3).expect("1.5 discard 2, rolled-back 1");
+    assert_eq!((s.phase(0), s.target(0)), (Phase::Running, 2));
+}
+
+#[test]
+fn a_canary_that_cannot_be_executed_or_is_not_ready_in_time_is_a_verdict() {
+    let (pools, mut s) = two();
+    s.reload().changed(master(), pools, &[0]).expect("1 read-config, spawn a0.2");
+    s.spawn_fails("a0.2", SpawnFault::Exec).expect("1 discard 2, rolled-back 1").idle();
+
+    let (mut pools, mut s) = two();
+    pools[0].start_timeout = secs(5);
+    s.reload().changed(master(), pools, &[0]).up("a0.2").skip().to(6.0).expect("6 TERM a0.2, discard 2");
+    s.exit("a0.2", 0).expect("6 rolled-back 1").idle();
+}
+
+#[test]
+fn a_newer_reload_takes_the_place_of_one_that_is_not_committed() {
+    let (pools, mut s) = two();
+    s.reload().changed(master(), pools.clone(), &[0]).expect("1 read-config, spawn a0.2").up("a0.2");
+    s.reload().expect("1 read-config");
+    s.changed(master(), pools, &[0]).expect("1 TERM a0.2, discard 2, rolled-back 1, spawn a0.3");
+    s.exit("a0.2", 0).boots("a0.3").to(2.0).expect("2 commit 3, TERM a0.1, spawn a1.2");
+}
+
+#[test]
+fn a_new_pool_that_does_not_boot_undoes_the_reload_and_is_gone() {
+    let (mut pools, mut s) = two();
+    pools.push(pool(2, 2));
+    s.reload().changed(master(), pools, &[]).expect("1 read-config, spawn c0.1");
+    s.up("c0.1").exit("c0.1", 1).expect("1 discard 2, gone c, rolled-back 1").idle();
+}
+
+#[test]
+fn a_roll_that_fails_after_the_commit_brings_the_last_good_config_back() {
+    let (mut pools, mut s) = two();
+    // A first reload, for what came with the start is not known to have been good before one has been.
+    s.reload().changed(master(), pools.clone(), &[]).expect("1 read-config, commit 2, done 1");
+    pools[0].rollout.failures = 1;
+    s.reload().changed(master(), pools.clone(), &[0]).boots("a0.2").to(2.0).skip();
+    s.exit("a0.1", 0).up("a1.2").exit("a1.2", 1).expect("2 read-kept 2");
+    assert!(s.noted(|w| matches!(w, What::RollingBack { .. })));
+    // In a hurry, and to what was good: without a canary.
+    s.changed(master(), pools, &[0]).expect("2 commit 4, spawn a0.3");
+    s.boots("a0.3").to(3.0).expect("3 TERM a0.2").exit("a0.2", 0).expect("3 rolled-back 2").idle();
+    assert!(s.state("a1.1").is_some(), "one that was never replaced serves on");
+}
+
+#[test]
+fn a_roll_that_fails_is_halted_where_that_is_wanted() {
+    let (mut pools, mut s) = two();
+    pools[0].rollout.failures = 1;
+    pools[0].rollout.on_failure = OnRollFailure::Halt;
+    s.reload().changed(master(), pools, &[0]).boots("a0.2").to(2.0).skip();
+    s.exit("a0.1", 0).up("a1.2").exit("a1.2", 1).expect("2 failed 1").to(60.0).expect("").idle();
+    assert!(s.state("a1.1").is_some(), "the old worker that is left keeps serving");
+}
+
+#[test]
+fn rollback_needs_something_to_go_back_to() {
+    let (pools, mut s) = two();
+    s.ask(Command::Rollback).expect("1 refused 1");
+    s.reload().changed(master(), pools.clone(), &[0]).expect("1 read-config, spawn a0.2");
+    // What is not committed is undone.
+    s.up("a0.2").ask(Command::Rollback).expect("1 TERM a0.2, discard 2");
+    s.exit("a0.2", 0).expect("1 rolled-back 2, done 3").idle();
+}
+
+#[test]
+fn canaries_are_watched_for_the_bake_time_before_the_commit_and_the_others_after() {
+    let (mut pools, mut s) = two();
+    pools[0].rollout.bake = ms(3000);
+    s.reload().changed(master(), pools, &[0]).boots("a0.2").to(4.9).expect("1 read-config, spawn a0.2");
+    s.to(5.0).expect("5 commit 2, TERM a0.1, spawn a1.2").exit("a0.1", 0).boots("a1.2").to(6.0).expect("6 TERM a1.1");
+    s.exit("a1.1", 0).to(8.9).expect("").to(9.0).expect("9 done 1").idle();
+}
