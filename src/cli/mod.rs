@@ -89,7 +89,7 @@ pub enum Verb {
     Plan(plan::Args),
     /// Show what is in force (show), why (origin), what could be (schema)
     Config(config::Args),
-    /// Put the last good config back, or undo a reload that is not committed
+    /// Put the last good config back, or undo a reload under way
     Rollback(rollback::Args),
     /// Reopen log files, after they were moved away
     Reopen(reopen::Args),

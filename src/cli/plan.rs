@@ -191,7 +191,7 @@ mod tests {
             "shop: from config 3 to the config /srv/pools.toml\n  warning: odd\nmaster\n    \
              master.name, master: unset becomes \"x\" (pools.toml:1:1)\nweb: workers are replaced\n    \
              pool.web.umask, rolling: \"0022\" (pools.toml:3:1) becomes \"0027\"\n    (pools.toml:4:1)\n    \
-             replaces 2 workers, 1 canary first; at most 3 processes at one time; slots in\n    turn: 1, 0\n    \
+             replaces 2 workers, 1 canary first; at most 3 processes at one time; slots\n    in turn: 1, 0\n    \
              about 2.5s, by the starts seen so far\nweb: unchanged\n\
              `poolmaster reload` would do this in about 2.5s. What is marked \"master\" holds\nonly after a restart of the master.\n"
         );

@@ -4,7 +4,7 @@ use super::{Answer, Session, Waiting};
 use crate::client::ClientError;
 use crate::protocol::{Request, RollbackParameters};
 
-/// Put the last good config back, or undo a reload that is not committed
+/// Put the last good config back, or undo a reload under way
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
