@@ -1,13 +1,17 @@
 //! Owns the directories our sockets lie in: made with the right mode and owner, or checked to be nobody else's. Refuses to repair a
 //! directory that it did not make: what is wrong with it is said in words.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
+
+use super::entry::{self, Entry, Last};
 use super::errno::{check, words};
+pub use super::socket_file::FileId;
 
 /// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,32 +40,50 @@ fn kernel(path: &Path, attempt: &str, e: &io::Error) -> DirError {
 }
 
 /// Makes the directory with exactly this mode, owned by `uid`; or, when it exists, checks that it is a real directory, owned by `uid`
-/// or root, that others cannot write to. The directory above it has to exist.
-pub fn ensure_dir(path: &Path, mode: u32, uid: u32) -> Result<(), DirError> {
-    // 0700 at first: nobody gets in before mode and owner are as wanted.
-    let made = match DirBuilder::new().mode(0o700).create(path) {
+/// or root, that others cannot write to. The directory above it has to exist. Gives
+/// which it is, and whether it was made.
+pub fn ensure_dir(path: &Path, mode: u32, uid: u32) -> Result<(FileId, bool), DirError> {
+    let (dir, made) = make(path)?;
+    if made {
+        set_up(&dir, mode, uid).map_err(|e| kernel(path, "set its mode and owner", &e))?;
+    } else {
+        inspect(path, &dir, uid)?;
+    }
+    Ok((FileId::of_open(&dir).map_err(|e| kernel(path, "look at it", &e))?, made))
+}
+
+/// 0700 at first: nobody gets in before mode and owner are as wanted. True: it was not there before.
+fn make(path: &Path) -> Result<(File, bool), DirError> {
+    let entry = Entry::at(path, Last::Keep).map_err(|e| kernel(path, "reach it", &e))?;
+    let made = match entry.make_folder(0o700) {
         Ok(()) => true,
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
         Err(e) => return Err(kernel(path, "make it", &e)),
     };
     // By descriptor from here on: what is checked is what was opened.
-    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let dir = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|e| kernel(path, "open it", &e))?;
-    if made {
-        return set_up(&dir, mode, uid).map_err(|e| kernel(path, "set its mode and owner", &e));
-    }
-    inspect(path, &dir, uid)
+    let dir = entry.open(OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0).map_err(|e| kernel(path, "open it", &e))?;
+    Ok((dir, made))
+}
+
+/// Removes a directory with all that is in it, if it is still that one. False: it is another, or gone.
+pub fn remove_tree(path: &Path, id: FileId) -> io::Result<bool> {
+    entry::remove_tree(path, id)
+}
+
+/// What is at the path: a directory that may be removed as [`remove_tree`] does.
+pub fn found(path: &Path) -> io::Result<FileId> {
+    Entry::at(path, Last::Keep)?.id()
+}
+
+/// Removes a directory that is empty.
+pub fn remove_empty(path: &Path) -> io::Result<()> {
+    Entry::at(path, Last::Keep)?.remove_folder()
 }
 
 /// Makes the directory, or takes the one that is there, with exactly this mode and owner. Only for a name in a directory of our own, where
 /// nobody else can put anything.
 pub fn ensure_owned(path: &Path, mode: u32, uid: u32) -> Result<(), DirError> {
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(kernel(path, "make it", &e)),
-        _ => {}
-    }
-    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let dir = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|e| kernel(path, "open it", &e))?;
+    let (dir, _) = make(path)?;
     set_up(&dir, mode, uid).map_err(|e| kernel(path, "set its mode and owner", &e))
 }
 

@@ -2,13 +2,15 @@
 //! only when interrupted), so that a caller's bounds hold.
 
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::OnceLock;
 
+use nix::fcntl::OFlag;
+
+use super::entry::{Entry, Last};
 use super::errno::{check, retry};
 
 /// Takes a descriptor that a successful call has just returned.
@@ -94,9 +96,10 @@ pub fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     }
 }
 
-/// All of a regular file of at most `limit` bytes. Never waits for anybody: a FIFO or a device is refused, not read.
+/// All of a regular file of at most `limit` bytes. Never waits for anybody: a FIFO or a device is refused, not read. A symbolic link that is
+/// neither ours nor root's is followed only to a file of its own maker's: others may have put it there to have a file of ours read.
 pub fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let file = Entry::read(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
     }
@@ -108,33 +111,21 @@ pub fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Opens a file for appending; made with mode 0640 when missing. Never waits: a named pipe that nobody reads is an error. A symbolic link is
-/// followed only when it is ours or root's: others may have put it there to have a file of ours written to.
+/// Opens a file for appending; made with mode 0640 when missing. Never waits: a named pipe that nobody reads is an error. A symbolic link on the
+/// way that is neither ours nor root's is followed only to a folder of its own maker's: others may have put it there to have a file of ours
+/// written to.
 pub fn append_to(path: &Path) -> io::Result<File> {
-    open_to_write(OpenOptions::new().append(true).create(true).mode(0o640), path)
+    open_to_write(path, OFlag::O_APPEND)
 }
 
 /// Opens an empty file to write to, with the same care.
 pub fn overwrite(path: &Path) -> io::Result<File> {
-    open_to_write(OpenOptions::new().write(true).truncate(true).create(true).mode(0o640), path)
+    open_to_write(path, OFlag::O_TRUNC)
 }
 
-fn open_to_write(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    let opened = match options.custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path) {
-        // Some kernels refuse others' links themselves in directories that everybody may write to (fs.protected_symlinks): with EACCES.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ELOOP | libc::EACCES)) => {
-            let Some(owner) = std::fs::symlink_metadata(path).ok().filter(|m| m.is_symlink()).map(|m| m.uid()) else {
-                return Err(e);
-            };
-            if owner != 0 && owner != super::process::effective_uid() {
-                let why = format!("it is a symbolic link that uid {owner} made, and is not followed");
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-            }
-            options.custom_flags(libc::O_NONBLOCK).open(path)
-        }
-        other => other,
-    };
-    let file = opened.map_err(|e| match e.raw_os_error() {
+fn open_to_write(path: &Path, how: OFlag) -> io::Result<File> {
+    let flags = how | OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = Entry::at(path, Last::Follow)?.open(flags, 0o640).map_err(|e| match e.raw_os_error() {
         Some(libc::ENXIO) => io::Error::new(io::ErrorKind::NotConnected, "it is a named pipe that nobody reads, or a socket"),
         _ => e,
     })?;
@@ -183,6 +174,9 @@ pub(crate) fn open_null() -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::os::unix::fs::OpenOptionsExt;
+
     use super::*;
 
     #[test]

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, UnixAddr, setsockopt, sockopt};
 
+use super::entry::{Entry, Last};
 use super::io::set_nonblocking;
 use super::lockfile::{InstanceLock, LockError};
 use super::procfs;
-use super::socket_file::{self, Access, Failed, FileId, LONGEST, Occupied, bind_and_rename, check_free, unlink_if};
+use super::socket_file::{self, Access, Failed, FileId, LONGEST, Occupied, check_free, listen_at, set_access, unlink_if};
 
 mod address;
 mod door;
@@ -166,8 +167,8 @@ impl Listening {
         refused.extend(set_nonblocking(&self.fd, spec.nonblocking).err().map(|e| ("nonblocking", e)));
         refused.extend(options::set(self.fd.as_fd(), spec, &self.address, self.inherited));
         // The path may lead to somebody else's by now.
-        if let Some(file) = self.file.as_ref().filter(|file| FileId::of(&file.path).is_ok_and(|id| id == file.id)) {
-            refused.extend(spec.access().set(&file.path).err());
+        if let Some(file) = &self.file {
+            refused.extend(set_access(&file.path, file.id, spec.access()).err());
         }
         refused
     }
@@ -276,13 +277,13 @@ fn open_unix(spec: &ListenSpec, path: &Path) -> Result<(OwnedFd, SocketFile), Li
         LockError::Io { attempt, source, .. } => ListenError::kernel(address, attempt, &source),
         held => ListenError::occupied(address, &held),
     })?;
-    let bound = check_free(path).map_err(|occupied| match occupied {
-        Occupied::Live => ListenError::live(address),
-        Occupied::Foreign(what) => ListenError::foreign(address, what),
-        Occupied::Unknown(e) => ListenError::kernel(address, "tell whether the socket there is in use", &e),
-    });
-    let bound = bound.and_then(|()| {
-        bind_and_rename(path, spec.access(), spec.backlog).map_err(|failed| match failed {
+    let bound = Entry::at(path, Last::Keep).map_err(|e| ListenError::kernel(address, "reach its folder", &e)).and_then(|entry| {
+        let stale = check_free(&entry).map_err(|occupied| match occupied {
+            Occupied::Live => ListenError::live(address),
+            Occupied::Foreign(what) => ListenError::foreign(address, what),
+            Occupied::Unknown(e) => ListenError::kernel(address, "tell whether the socket there is in use", &e),
+        })?;
+        listen_at(path, &entry, stale, spec.access(), spec.backlog).map_err(|failed| match failed {
             Failed::Access(key, e) => ListenError::option(spec, key, &e),
             Failed::Step(attempt, e) => ListenError::kernel(address, attempt, &e),
         })

@@ -1,12 +1,14 @@
 //! Owns "only one of us": locks on files, which end with the process whatever happens to it, and the pid file. Refuses to judge by a
 //! process id alone: numbers come round again.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
+
+use super::entry::{Entry, Last};
 use super::errno::{check, retry, words};
 use super::process::{exists, self_pid};
 use super::procfs;
@@ -60,10 +62,10 @@ fn failed<'a>(attempt: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -
 }
 
 /// The same of an open with O_NOFOLLOW.
-fn unopened<'a>(attempt: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> LockError + 'a {
+fn unopened<'a>(attempt: &'static str, path: &'a Path, entry: &'a Entry) -> impl FnOnce(io::Error) -> LockError + 'a {
     move |e| match e.raw_os_error() {
         // EACCES: kernels that refuse others' links themselves in directories that everybody may write to.
-        Some(libc::ELOOP | libc::EACCES) if fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink()) => {
+        Some(libc::ELOOP | libc::EACCES) if entry.link_owner().is_some() => {
             LockError::Foreign { path: path.to_owned(), what: "a symbolic link" }
         }
         _ => failed(attempt, path)(e),
@@ -104,16 +106,10 @@ pub struct InstanceLock {
 impl InstanceLock {
     /// Takes the lock on the file `path`, made when missing, and writes our pid into it.
     pub fn take(path: &Path) -> Result<InstanceLock, LockError> {
+        let entry = Entry::at(path, Last::Keep).map_err(failed("reach the folder of the lock file", path))?;
         loop {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-                .open(path)
-                .map_err(unopened("open the lock file", path))?;
+            let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NONBLOCK;
+            let mut file = entry.open(flags, 0o600).map_err(unopened("open the lock file", path, &entry))?;
             if !file.metadata().map_err(failed("look at the lock file", path))?.is_file() {
                 return Err(LockError::Foreign { path: path.to_owned(), what: "no regular file" });
             }
@@ -123,7 +119,7 @@ impl InstanceLock {
             }
             // Its last holder may have removed it between our open and our lock: then the lock is on nothing.
             let ours = FileId::of_open(&file).map_err(failed("look at the lock file", path))?;
-            if FileId::of(path).is_ok_and(|there| there == ours) {
+            if entry.id().is_ok_and(|there| there == ours) {
                 write_pid(&mut file).map_err(failed("write the lock file", path))?;
                 return Ok(InstanceLock { file, path: path.to_owned() });
             }
@@ -159,19 +155,20 @@ impl PidFile {
     /// other than this one has it; a stale one is replaced, something that is no pid file never.
     pub fn create(path: &Path) -> Result<PidFile, LockError> {
         // Kept until the rename: two that find the same stale file do not both go on.
-        let _stale = stale(path)?;
-        let temporary = beside(path, &format!(".{}.new", self_pid()));
+        let entry = Entry::at(path, Last::Keep).map_err(failed("reach the folder of the pid file", path))?;
+        let _stale = stale(path, &entry)?;
+        let temporary = entry.beside(&format!(".{}.new", self_pid()));
         let mut file = match create_new(&temporary) {
             // A process with our number left it behind: it cannot be alive.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                fs::remove_file(&temporary).and_then(|()| create_new(&temporary)).map_err(failed("write", &temporary))?
+                temporary.remove().and_then(|()| create_new(&temporary)).map_err(failed("write", path))?
             }
-            other => other.map_err(failed("write", &temporary))?,
+            other => other.map_err(failed("write", path))?,
         };
-        let written = try_lock(&file).and_then(|_| write_pid(&mut file)).and_then(|()| fs::rename(&temporary, path));
+        let written = try_lock(&file).and_then(|_| write_pid(&mut file)).and_then(|()| temporary.rename(&entry));
         if let Err(e) = written {
             // The error that counts is `e`: this one is only tidying up.
-            let _ = fs::remove_file(&temporary);
+            let _ = temporary.remove();
             return Err(failed("write the pid file", path)(e));
         }
         Ok(PidFile { file, path: path.to_owned() })
@@ -184,7 +181,7 @@ impl PidFile {
 
     /// Gives it another name, over a file that may be there: the promotion of a second master.
     pub fn rename(&mut self, new: &Path) -> io::Result<()> {
-        fs::rename(&self.path, new)?;
+        Entry::at(&self.path, Last::Keep)?.rename(&Entry::at(new, Last::Keep)?)?;
         self.path = new.to_owned();
         Ok(())
     }
@@ -204,28 +201,21 @@ impl AsFd for PidFile {
     }
 }
 
-fn create_new(path: &Path) -> io::Result<File> {
-    // O_EXCL follows no symbolic link either. Everyone may read who the master is.
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(path)?;
+fn create_new(entry: &Entry) -> io::Result<File> {
+    // Everyone may read who the master is.
+    let file = entry.open(OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL, 0o644)?;
     // The umask may have taken the read permission of others away.
     // SAFETY: sets the mode of an open file.
     check(unsafe { libc::fchmod(file.as_raw_fd(), 0o644) })?;
     Ok(file)
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
 /// The stale file at `path`, locked by us, if there is one; the reason to keep away, if there is one.
-fn stale(path: &Path) -> Result<Option<File>, LockError> {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+fn stale(path: &Path, entry: &Entry) -> Result<Option<File>, LockError> {
+    let mut file = match entry.open(OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(unopened("open the pid file", path)(e)),
+        Err(e) => return Err(unopened("open the pid file", path, entry)(e)),
     };
     let metadata = file.metadata().map_err(failed("look at", path))?;
     if !metadata.is_file() {

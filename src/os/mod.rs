@@ -24,6 +24,7 @@
 //! | [`unix`] | the control socket, both ends |
 //! | [`lockfile`] | one instance, one pid file |
 //! | [`dirs`] | directories one may trust |
+//! | `entry` | names in folders that were reached safely |
 //! | [`connect`] | connecting without waiting |
 //! | [`daemon`] | the way into the background |
 //! | [`service`] | the word to the service manager |
@@ -39,6 +40,7 @@ pub mod clock;
 pub mod connect;
 pub mod daemon;
 pub mod dirs;
+mod entry;
 pub mod epoll;
 mod errno;
 pub mod inherit;

@@ -1,16 +1,15 @@
 //! Owns the datagram socket a worker reports to. One per worker: a message needs no attribution. What arrives is hostile until proven: sizes
 //! are bounded by the caller's buffer, the sender is who the kernel says, and no descriptor of a stranger ever stays open here.
 
-use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
+use super::entry::{Entry, Last};
 use super::errno::{check, retry};
 use super::io::own;
-use super::socket_file;
+use super::socket_file::{self, Access};
 
 /// Asked for as the receive buffer, in bytes: a burst of messages must not block the worker that sends them.
 const BUFFER: i32 = 256 * 1024;
@@ -44,26 +43,21 @@ impl NotifySocket {
     /// Makes the socket at `path` with these permission bits, for that user (`None`: ours); a socket that is there already is stale (the
     /// name is this worker's alone). The directory has to be ours alone.
     pub fn bind(path: &Path, mode: u32, owner: Option<u32>) -> io::Result<NotifySocket> {
-        let fd = socket_file::socket(libc::SOCK_DGRAM)?;
+        // What a worker cannot send to is no use.
+        socket_file::address(path)?;
+        let entry = Entry::at(path, Last::Keep)?;
+        let access = Access { mode: Some(mode), owner, group: None };
+        let bind = || socket_file::bind_at(libc::SOCK_DGRAM, path, &entry, access).map_err(io::Error::from);
+        let fd = match bind() {
+            Err(e) if e.raw_os_error() == Some(libc::EADDRINUSE) => {
+                entry.remove()?;
+                bind()?.fd
+            }
+            bound => bound?.fd,
+        };
         set_option(&fd, libc::SO_PASSCRED, 1)?;
         // Only a wish: the kernel may clamp it.
         let _ = set_option(&fd, libc::SO_RCVBUF, BUFFER);
-        // Before bind: the file is born with this mode (less the umask), and never open to others for a moment.
-        // SAFETY: sets the mode of an open socket.
-        check(unsafe { libc::fchmod(fd.as_raw_fd(), mode) })?;
-        match socket_file::bind(&fd, path) {
-            Err(e) if e.raw_os_error() == Some(libc::EADDRINUSE) => {
-                fs::remove_file(path)?;
-                socket_file::bind(&fd, path)?;
-            }
-            bound => bound?,
-        }
-        if mode & 0o077 != 0 {
-            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-        }
-        if owner.is_some() {
-            lchown(path, owner, None)?;
-        }
         Ok(NotifySocket { fd, path: path.to_owned() })
     }
 
@@ -89,7 +83,7 @@ impl NotifySocket {
 
     /// Removes the file: the directory is ours alone. (Dropping leaves it: an adopted worker goes on reporting to the path.)
     pub fn unlink(&self) -> io::Result<()> {
-        fs::remove_file(&self.path)
+        Entry::at(&self.path, Last::Keep)?.remove()
     }
 }
 

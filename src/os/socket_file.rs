@@ -1,14 +1,17 @@
-//! Owns Unix sockets as files: the length of their names, making them appear whole and at once, telling a stale one from a live one, removing
-//! or changing only what is ours. Never unlink-then-bind: clients would find nothing in between.
+//! Owns Unix sockets as files: the length of their names, making them appear with the mode and owner that they are to have, telling a stale one
+//! from a live one, changing only what is ours. A live socket is never replaced, and a stale one let nobody in anyway: so a new one is bound by
+//! the very name that clients use, which is what the kernel and whoever cleans up old files know it by from then on.
 
-use std::fs::{self, File, Permissions};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
+use nix::sys::stat::{FileStat, SFlag};
+
+use super::entry::{Entry, Last};
 use super::errno::{check, retry};
 use super::io::own;
 
@@ -18,39 +21,18 @@ pub(crate) const LONGEST: usize = 107;
 /// A file's identity, whatever its name. Good for as long as the file, or the socket bound to it, is open: its inode number cannot come round
 /// again before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FileId {
+pub struct FileId {
     device: u64,
     inode: u64,
 }
 
 impl FileId {
-    /// Of what lies at the path, a symbolic link itself.
-    pub(crate) fn of(path: &Path) -> io::Result<FileId> {
-        fs::symlink_metadata(path).map(|m| FileId { device: m.dev(), inode: m.ino() })
+    pub(crate) fn of_stat(stat: &FileStat) -> FileId {
+        FileId { device: stat.st_dev, inode: stat.st_ino }
     }
 
     pub(crate) fn of_open(file: &File) -> io::Result<FileId> {
         file.metadata().map(|m| FileId { device: m.dev(), inode: m.ino() })
-    }
-}
-
-/// Removes the file at `path` if it is still that one. False: it is another, or gone.
-pub(crate) fn unlink_if(path: &Path, id: FileId) -> io::Result<bool> {
-    match FileId::of(path) {
-        Ok(there) if there == id => fs::remove_file(path).map(|()| true),
-        Ok(_) => Ok(false),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
-    }
-}
-
-/// Changes the permission bits of the file at `path` if it is still that one. False: it is another, or gone.
-pub(crate) fn chmod_if(path: &Path, id: FileId, mode: u32) -> io::Result<bool> {
-    match FileId::of(path) {
-        Ok(there) if there == id => fs::set_permissions(path, Permissions::from_mode(mode)).map(|()| true),
-        Ok(_) => Ok(false),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
     }
 }
 
@@ -107,27 +89,27 @@ pub(crate) enum Occupied {
     Unknown(io::Error),
 }
 
-/// Nothing there, or a socket that nobody listens on any more? Told by connecting to it.
-pub(crate) fn check_free(path: &Path) -> Result<(), Occupied> {
-    let kind = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata.file_type(),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+/// Nothing there, or a socket that nobody listens on any more? Told by connecting to it. Gives the stale one.
+pub(crate) fn check_free(entry: &Entry) -> Result<Option<FileId>, Occupied> {
+    let stat = match entry.stat() {
+        Ok(stat) => stat,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Occupied::Unknown(e)),
     };
-    if !kind.is_socket() {
-        return Err(Occupied::Foreign(match kind {
-            k if k.is_symlink() => "a symbolic link",
-            k if k.is_dir() => "a directory",
-            k if k.is_file() => "a regular file",
-            _ => "no socket",
-        }));
+    match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFSOCK => {}
+        SFlag::S_IFLNK => return Err(Occupied::Foreign("a symbolic link")),
+        SFlag::S_IFDIR => return Err(Occupied::Foreign("a directory")),
+        SFlag::S_IFREG => return Err(Occupied::Foreign("a regular file")),
+        _ => return Err(Occupied::Foreign("no socket")),
     }
+    let stale = Some(FileId::of_stat(&stat));
     let probe = socket(libc::SOCK_STREAM).map_err(Occupied::Unknown)?;
-    match connect(&probe, path) {
+    match connect(&probe, &entry.by_descriptor()) {
         Ok(()) => Err(Occupied::Live),
         Err(e) => match e.raw_os_error() {
             // Nobody listens; or it went away meanwhile.
-            Some(libc::ECONNREFUSED | libc::ENOENT) => Ok(()),
+            Some(libc::ECONNREFUSED | libc::ENOENT) => Ok(stale),
             // A full queue; a socket of another type, with an owner (else it would have refused).
             Some(libc::EAGAIN | libc::EPROTOTYPE) => Err(Occupied::Live),
             _ => Err(Occupied::Unknown(e)),
@@ -144,21 +126,33 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// An error comes with the name of what could not be set.
-    pub(crate) fn set(self, path: &Path) -> Result<(), (&'static str, io::Error)> {
+    /// For the file at the entry, if it is still that one; nothing to do where it is another, or gone. An error comes with the name of what could
+    /// not be set.
+    pub(crate) fn set(self, entry: &Entry, id: FileId) -> Result<bool, (&'static str, io::Error)> {
+        let Some(file) = entry.pin(id).map_err(|e| ("mode", e))? else { return Ok(false) };
         // The mode first: only its owner may set it.
         if let Some(mode) = self.mode {
-            fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|e| ("mode", e))?;
+            file.set_mode(mode).map_err(|e| ("mode", e))?;
         }
         // The group first: who has given a file away may not do more.
         if self.group.is_some() {
-            lchown(path, None, self.group).map_err(|e| ("group", e))?;
+            file.set_owner(None, self.group).map_err(|e| ("group", e))?;
         }
         if self.owner.is_some() {
-            lchown(path, self.owner, None).map_err(|e| ("owner", e))?;
+            file.set_owner(self.owner, None).map_err(|e| ("owner", e))?;
         }
-        Ok(())
+        Ok(true)
     }
+}
+
+/// The same for the file at a path.
+pub(crate) fn set_access(path: &Path, id: FileId, access: Access) -> Result<bool, (&'static str, io::Error)> {
+    access.set(&Entry::at(path, Last::Keep).map_err(|e| ("mode", e))?, id)
+}
+
+/// Removes the file at `path` if it is still that one. False: it is another, or gone.
+pub(crate) fn unlink_if(path: &Path, id: FileId) -> io::Result<bool> {
+    Entry::at(path, Last::Keep)?.remove_if(id)
 }
 
 /// Why a socket did not appear.
@@ -178,63 +172,58 @@ impl From<Failed> for io::Error {
     }
 }
 
-/// A listening stream socket and the identity of its file.
+/// A socket that has a file, and the identity of that.
 #[derive(Debug)]
 pub(crate) struct Bound {
     pub(crate) fd: OwnedFd,
     pub(crate) file: FileId,
 }
 
-/// Makes a listening socket appear at `path`, over a stale one that may be there: bound under another name in the same directory, given
-/// its mode and owner, listening, and then renamed. The caller has made sure that it is the only one to do so. An error names its step.
-pub(crate) fn bind_and_rename(path: &Path, access: Access, backlog: u32) -> Result<Bound, Failed> {
+/// Makes a listening socket appear at `path`, where there is nothing, or that stale one (see [`check_free`]): with its mode and owner before
+/// anybody can connect. The caller has made sure that it is the only one to do so. An error names its step.
+pub(crate) fn listen_at(
+    path: &Path,
+    entry: &Entry,
+    stale: Option<FileId>,
+    access: Access,
+    backlog: u32,
+) -> Result<Bound, Failed> {
+    let step = |attempt| move |e| Failed::Step(attempt, e);
     // What clients cannot connect to is no use.
-    let step = |attempt| move |e| Failed::Step(attempt, e);
     address(path).map_err(step("use this path"))?;
-    let fd = socket(libc::SOCK_STREAM).map_err(step("make a socket"))?;
-    let temporary = temporary(path);
-    // Left behind by one that died here.
-    if fs::symlink_metadata(&temporary).is_ok_and(|m| m.file_type().is_socket()) {
-        fs::remove_file(&temporary).map_err(step("remove what an earlier start left behind"))?;
+    if let Some(stale) = stale {
+        entry.remove_if(stale).map_err(step("remove what an earlier start left behind"))?;
     }
-    bind_anywhere(&fd, &temporary).map_err(step("make the socket file"))?;
-    let finished = finish(&fd, &temporary, path, access, backlog);
-    if finished.is_err() {
-        // The error that counts is the first one: this is only tidying up.
-        let _ = fs::remove_file(&temporary);
+    let bound = bind_at(libc::SOCK_STREAM, path, entry, access)?;
+    if let Err(e) = listen(&bound.fd, backlog) {
+        // The error that counts is `e`: this is only tidying up.
+        let _ = entry.remove_if(bound.file);
+        return Err(Failed::Step("listen", e));
     }
-    finished.map(|file| Bound { fd, file })
+    Ok(bound)
 }
 
-fn finish(fd: &OwnedFd, temporary: &Path, path: &Path, access: Access, backlog: u32) -> Result<FileId, Failed> {
+/// Makes a bound socket, whose file has its mode and owner before anything else is done with it.
+pub(crate) fn bind_at(kind: i32, path: &Path, entry: &Entry, access: Access) -> Result<Bound, Failed> {
     let step = |attempt| move |e| Failed::Step(attempt, e);
-    // Nobody can connect before listen: mode and owner are right from the first moment that counts.
-    access.set(temporary).map_err(|(what, e)| Failed::Access(what, e))?;
-    let file = FileId::of(temporary).map_err(step("look at the socket file"))?;
-    listen(fd, backlog).map_err(step("listen"))?;
-    fs::rename(temporary, path).map_err(step("rename the socket file into place"))?;
-    Ok(file)
-}
-
-/// `NAME.new`, which whoever lists sockets understands; something short and hidden when that would not fit.
-fn temporary(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    if name.len() <= LONGEST {
-        return PathBuf::from(name);
+    let fd = socket(kind).map_err(step("make a socket"))?;
+    if let Some(mode) = access.mode {
+        // The file is born with these, less the umask.
+        // SAFETY: sets the mode of an open socket.
+        check(unsafe { libc::fchmod(fd.as_raw_fd(), mode) }).map_err(|e| Failed::Access("mode", e))?;
     }
-    let mut hash = DefaultHasher::new();
-    path.file_name().hash(&mut hash);
-    path.with_file_name(format!(".{:x}.new", hash.finish()))
-}
-
-/// Even that may be too long in a deep directory: then by way of the directory's descriptor.
-fn bind_anywhere(fd: &OwnedFd, path: &Path) -> io::Result<()> {
-    if path.as_os_str().len() <= LONGEST {
-        return bind(fd, path);
+    // By the path where nobody can lead it elsewhere: the kernel shows it by what it is bound to.
+    let by_descriptor = entry.is_steerable() || path.as_os_str().len() > LONGEST;
+    let name = if by_descriptor { entry.by_descriptor() } else { path.to_owned() };
+    bind(&fd, &name).map_err(step("make the socket file"))?;
+    let file = entry.id().map_err(step("look at the socket file"))?;
+    match access.set(entry, file) {
+        Ok(true) => Ok(Bound { fd, file }),
+        Ok(false) => Err(Failed::Step("look at the socket file", io::ErrorKind::NotFound.into())),
+        Err((what, e)) => {
+            // The error that counts is `e`: this is only tidying up.
+            let _ = entry.remove_if(file);
+            Err(Failed::Access(what, e))
+        }
     }
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return bind(fd, path) };
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    let dir = File::open(parent)?;
-    bind(fd, &Path::new(&format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name))
 }

@@ -8,9 +8,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::entry::{Entry, Last};
 use super::errno::{check, retry};
 use super::io::{open_null, own, set_nonblocking};
-use super::socket_file::{self, Access, FileId, Occupied, bind_and_rename, check_free, chmod_if, unlink_if};
+use super::socket_file::{self, Access, FileId, Occupied, check_free, listen_at, set_access, unlink_if};
 
 /// Clients that may wait to be accepted.
 const BACKLOG: u32 = 64;
@@ -54,7 +55,8 @@ impl ControlListener {
     /// Listens at `path` with these permission bits, at once and whole. Refused when somebody listens there, or when something other
     /// than a socket is there.
     pub fn bind(path: &Path, mode: u32) -> io::Result<ControlListener> {
-        check_free(path).map_err(|occupied| match occupied {
+        let entry = Entry::at(path, Last::Keep)?;
+        let stale = check_free(&entry).map_err(|occupied| match occupied {
             Occupied::Live => io::Error::new(io::ErrorKind::AddrInUse, format!("another process listens on {}", path.display())),
             Occupied::Foreign(what) => {
                 let text = format!("{} is {what}: not replaced; remove it or name another path", path.display());
@@ -62,7 +64,7 @@ impl ControlListener {
             }
             Occupied::Unknown(e) => e,
         })?;
-        let bound = bind_and_rename(path, Access { mode: Some(mode), ..Access::default() }, BACKLOG)?;
+        let bound = listen_at(path, &entry, stale, Access { mode: Some(mode), ..Access::default() }, BACKLOG)?;
         let reserve = RefCell::new(Some(open_null()?));
         Ok(ControlListener { fd: bound.fd, path: path.to_owned(), file: bound.file, reserve })
     }
@@ -103,7 +105,16 @@ impl ControlListener {
 
     /// Changes the permission bits of the file. Refused when what is at the path is not ours any more: it is left alone.
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
-        if chmod_if(&self.path, self.file, mode)? {
+        self.set_access(Access { mode: Some(mode), ..Access::default() })
+    }
+
+    /// Gives the file to that user. Refused as [`ControlListener::set_mode`].
+    pub fn set_owner(&self, uid: u32) -> io::Result<()> {
+        self.set_access(Access { owner: Some(uid), ..Access::default() })
+    }
+
+    fn set_access(&self, access: Access) -> io::Result<()> {
+        if set_access(&self.path, self.file, access).map_err(|(_, e)| e)? {
             return Ok(());
         }
         Err(io::Error::new(io::ErrorKind::NotFound, "the socket file was removed or replaced by somebody else"))
@@ -111,7 +122,7 @@ impl ControlListener {
 
     /// Moves the file over `new`: the promotion of a second master.
     pub fn rename(&mut self, new: &Path) -> io::Result<()> {
-        std::fs::rename(&self.path, new)?;
+        Entry::at(&self.path, Last::Keep)?.rename(&Entry::at(new, Last::Keep)?)?;
         self.path = new.to_owned();
         Ok(())
     }

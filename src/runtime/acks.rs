@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::lchown;
 
 use super::dialects::ACKS;
 use super::master::Master;
@@ -54,7 +53,7 @@ impl Master {
             self.acks.sockets.insert(id, socket);
         }
         match run.workers.uid() {
-            Some(uid) => lchown(&path, Some(uid), None),
+            Some(uid) => self.acks.sockets.get(&id).map_or(Ok(()), |socket| socket.set_owner(uid)),
             None => Ok(()),
         }
     }

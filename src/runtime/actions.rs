@@ -6,12 +6,15 @@ use std::os::fd::AsFd;
 use super::hooks::Gate;
 use super::launch;
 use super::master::Master;
+use super::notify::NotifyHome;
+use super::pools::PoolRun;
 use super::processes::Process;
 use super::reap::group_gone;
 use super::staging::Wanted;
 use super::token::Token;
 use crate::os::accepting::is_accepting;
 use crate::os::epoll::Interest;
+use crate::os::notify::NotifySocket;
 use crate::os::signals::{kill, kill_group};
 use crate::os::spawn;
 use crate::supervisor::{Action, Event, Level, Note, PoolId, Scope, SpawnError, SpawnFault, What, WorkerId};
@@ -106,12 +109,7 @@ impl Master {
         if let Gate::Held = self.gate_of_start(worker, revision, &run) {
             return Ok(());
         }
-        let mut notify = if run.config.launch.protocols.systemd {
-            let socket = self.notify_sockets.take(worker.pool, run.notify_home());
-            Some(socket.map_err(|e| launch::lack(&format!("bind a notify socket in {}", run.notify_dir.display()), &e))?)
-        } else {
-            None
-        };
+        let mut notify = if run.config.launch.protocols.systemd { Some(self.notify_socket(worker.pool, &run)?) } else { None };
         let launched = launch::launch(worker, &run, &self.common, &mut notify, &self.fdstore.of(worker.pool, worker.slot));
         if let Some(unused) = notify {
             // At once, and not kept for the next one: a descriptor numbered close to the limit would keep that from starting too.
@@ -137,6 +135,28 @@ impl Master {
         }
         self.processes.insert(process);
         Ok(())
+    }
+
+    /// A notify socket for a worker. Where its folder was removed, that is made anew; where memory is full, there is the disk.
+    fn notify_socket(&mut self, pool: PoolId, run: &PoolRun) -> Result<NotifySocket, SpawnError> {
+        let first = match self.notify_sockets.take(pool, run.notify_home()) {
+            Ok(socket) => return Ok(socket),
+            Err(e) => e,
+        };
+        let (name, owner, chroot) = (&run.config.spec.name, run.workers.uid(), run.config.identity.chroot.as_deref());
+        let dirs = self.files.pool_dirs(name, owner.unwrap_or(self.uid), chroot);
+        if let Ok(dirs) = dirs
+            && let Ok(socket) = self.notify_sockets.bind(NotifyHome { dir: &dirs.notify, owner })
+        {
+            return Ok(socket);
+        }
+        if chroot.is_none()
+            && let Ok(dir) = self.files.spare_dir(name, &first)
+            && let Ok(socket) = self.notify_sockets.bind(NotifyHome { dir: &dir, owner })
+        {
+            return Ok(socket);
+        }
+        Err(launch::lack(&format!("bind a notify socket in {}", run.notify_dir.display()), &first))
     }
 
     fn signal(&mut self, worker: WorkerId, signal: i32, scope: Scope) {

@@ -1,12 +1,13 @@
 //! Owns the master's files on the host: runtime directory, lock, pid file, control socket, and a directory for each pool. Only what
 //! this master made is removed, and nothing is left when it ends.
 
+use std::cell::Cell;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::spec;
-use crate::os::dirs;
+use crate::os::dirs::{self, FileId};
 use crate::os::lockfile::{InstanceLock, LockError, PidFile};
 use crate::os::unix::ControlListener;
 
@@ -46,14 +47,48 @@ pub(super) struct Files {
     pub(super) control: ControlListener,
     pub(super) socket: PathBuf,
     pid: Option<PidFile>,
-    pools: PathBuf,
-    /// Where the pools' notify sockets are: in `pools`, or, when that is on a disk, in memory.
-    notify: PathBuf,
+    pools: Made,
+    /// Where the pools' notify sockets are when `pools` is on a disk: in memory.
+    memory: Option<Made>,
+    /// That it takes none was told.
+    told_spare: Cell<bool>,
     /// What is in the root directories of pools that have their own.
-    jailed: Vec<PathBuf>,
+    jailed: Vec<Made>,
     uid: u32,
     /// Last: another master may come as soon as it is free.
     lock: Option<InstanceLock>,
+}
+
+/// A directory that this master made, and which it is: another one may come in its place.
+#[derive(Debug)]
+struct Made {
+    path: PathBuf,
+    id: FileId,
+}
+
+impl Made {
+    /// Makes it anew when it is gone. True: it was.
+    fn restore(&mut self, uid: u32) -> Result<bool, FilesError> {
+        let (id, made) = directory(&self.path, 0o711, uid)?;
+        if id != self.id && !made {
+            let path = self.path.display();
+            return Err(FilesError::Directory(format!(
+                "{path} was removed, and another one was made in its place by somebody else"
+            )));
+        }
+        self.id = id;
+        Ok(made)
+    }
+
+    /// Removes it. The error is in words.
+    fn remove(&self) -> Result<(), String> {
+        match dirs::remove_tree(&self.path, self.id) {
+            Ok(true) => Ok(()),
+            Ok(false) if self.path.exists() => Err(format!("{} is another one's by now: left alone", self.path.display())),
+            Ok(false) => Err(format!("{} was gone already", self.path.display())),
+            Err(e) => Err(format!("cannot remove {}: {e}", self.path.display())),
+        }
+    }
 }
 
 impl Files {
@@ -65,23 +100,25 @@ impl Files {
             LockError::Held { pid, .. } => FilesError::Taken { name: master.name.clone(), pid },
             other => FilesError::Lock(other),
         })?;
-        let pools = master.runtime_dir.join(format!("{}.d", master.name));
-        let mut pid = None;
-        match under_lock(master, uid, &pools, &mut pid) {
-            Ok((control, notify)) => Ok(Files {
+        let (mut pid, mut pools) = (None, None);
+        match under_lock(master, uid, &mut pid, &mut pools) {
+            Ok((control, pools)) => Ok(Files {
                 control,
                 socket: master.socket.clone(),
                 pid,
                 pools,
-                notify,
+                memory: in_memory(master, uid),
+                told_spare: Cell::new(false),
                 jailed: Vec::new(),
                 uid,
                 lock: Some(lock),
             }),
             Err(e) => {
                 // The error that counts is `e`: this is only tidying up.
+                if let Some(pools) = pools {
+                    let _ = pools.remove();
+                }
                 if let Some(pid) = pid {
-                    let _ = std::fs::remove_dir_all(&pools);
                     let _ = pid.remove();
                 }
                 let _ = lock.release();
@@ -93,24 +130,68 @@ impl Files {
     /// The directories of a pool, made when missing: its own, which belongs to its user, and that of its notify sockets, which is ours. Those
     /// of workers with another root directory are in there, at the same path.
     pub(super) fn pool_dirs(&mut self, name: &str, uid: u32, chroot: Option<&Path>) -> Result<PoolDirs, FilesError> {
-        let within = |path: &Path| chroot.map_or_else(|| path.to_owned(), |root| below(root, path));
-        let (own, notify) = (within(&self.pools), within(if chroot.is_some() { &self.pools } else { &self.notify }));
+        if self.pools.restore(self.uid)? {
+            tracing::warn!("{} was removed by somebody: made anew", self.pools.path.display());
+        }
+        let own = chroot.map_or_else(|| self.pools.path.clone(), |root| below(root, &self.pools.path));
         if let Some(root) = chroot {
-            for dir in [&own, &notify] {
-                make_below(root, dir)?;
-            }
-            if !self.jailed.contains(&own) {
-                self.jailed.push(own.clone());
+            let id = make_below(root, &own)?;
+            if !self.jailed.iter().any(|made| made.path == own) {
+                self.jailed.push(Made { path: own.clone(), id });
             }
         }
-        let sockets = notify.join(NOTIFY);
-        directory(&sockets, 0o711, self.uid)?;
-        let sockets = sockets.join(name);
-        directory(&sockets, 0o711, self.uid)?;
+        let notify = match self.memory_dir(name).filter(|_| chroot.is_none()) {
+            Some(notify) => notify,
+            None => self.sockets_below(&own, name)?,
+        };
         let dir = own.join(name);
         // Below a directory of ours alone: whoever has it, got it from us.
         dirs::ensure_owned(&dir, 0o700, uid).map_err(|e| FilesError::Directory(e.to_string()))?;
-        Ok(PoolDirs { seen: self.pools.join(name), notify: sockets })
+        Ok(PoolDirs { seen: self.pools.path.join(name), notify })
+    }
+
+    /// Another place for a pool's notify sockets than memory, which does not take them.
+    pub(super) fn spare_dir(&self, name: &str, why: &io::Error) -> Result<PathBuf, FilesError> {
+        if let Some(memory) = self.memory.as_ref().filter(|_| !self.told_spare.replace(true)) {
+            tracing::warn!(
+                "cannot make notify sockets in {}: {why}; they are made in {} instead",
+                memory.path.display(),
+                self.pools.path.display()
+            );
+        }
+        self.sockets_below(&self.pools.path, name)
+    }
+
+    /// The place in memory, if it can be had.
+    fn memory_dir(&mut self, name: &str) -> Option<PathBuf> {
+        let memory = self.memory.as_mut()?;
+        let made = memory.path.parent().map_or(Ok(false), |shared| directory(shared, 0o711, self.uid).map(|(_, made)| made));
+        let path = memory.path.clone();
+        match made.and_then(|_| memory.restore(self.uid)) {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!("{} was removed by somebody (logind does so with RemoveIPC=yes): made anew", path.display())
+            }
+            Err(e) => {
+                tracing::warn!("{e}; the workers' notify sockets are made in {} instead", self.pools.path.display());
+                return None;
+            }
+        }
+        match self.sockets_below(&path, name) {
+            Ok(dir) => Some(dir),
+            Err(e) => {
+                tracing::warn!(pool = name, "{e}; its workers' notify sockets are made in {} instead", self.pools.path.display());
+                None
+            }
+        }
+    }
+
+    fn sockets_below(&self, root: &Path, name: &str) -> Result<PathBuf, FilesError> {
+        let sockets = root.join(NOTIFY);
+        directory(&sockets, 0o711, self.uid)?;
+        let sockets = sockets.join(name);
+        directory(&sockets, 0o711, self.uid)?;
+        Ok(sockets)
     }
 
     /// Changes the permission bits of the control socket, while clients are connected and others connect. The error is in words.
@@ -125,9 +206,10 @@ impl Files {
 
     /// Removes a pool's directories.
     pub(super) fn drop_pool_dir(&self, name: &str) {
-        for root in [&self.pools, &self.notify].into_iter().chain(&self.jailed) {
-            let _ = std::fs::remove_dir_all(root.join(name));
-            let _ = std::fs::remove_dir_all(root.join(NOTIFY).join(name));
+        for root in [&self.pools].into_iter().chain(&self.memory).chain(&self.jailed) {
+            for dir in [root.path.join(name), root.path.join(NOTIFY).join(name)] {
+                let _ = dirs::found(&dir).and_then(|id| dirs::remove_tree(&dir, id));
+            }
         }
     }
 
@@ -137,22 +219,16 @@ impl Files {
         if let Err(e) = self.control.unlink() {
             left.push(format!("cannot remove the control socket {}: {e}", self.socket.display()));
         }
-        if let Err(e) = std::fs::remove_dir_all(&self.pools) {
-            left.push(format!("cannot remove {}: {e}", self.pools.display()));
-        }
-        if self.notify != self.pools {
-            if let Err(e) = std::fs::remove_dir_all(&self.notify) {
-                left.push(format!("cannot remove {}: {e}", self.notify.display()));
-            }
+        left.extend(self.pools.remove().err());
+        if let Some(memory) = self.memory.take() {
+            left.extend(memory.remove().err());
             // Fails as it should while another instance uses it.
-            let _ = self.notify.parent().map(std::fs::remove_dir);
+            let _ = memory.path.parent().map(dirs::remove_empty);
         }
-        for dir in self.jailed.drain(..) {
-            if let Err(e) = std::fs::remove_dir_all(&dir) {
-                left.push(format!("cannot remove {}: {e}", dir.display()));
-            }
+        for made in self.jailed.drain(..) {
+            left.extend(made.remove().err());
             // Fails as it should when it was not made by us alone.
-            let _ = dir.parent().map(std::fs::remove_dir);
+            let _ = made.path.parent().map(dirs::remove_empty);
         }
         if let Some(Err(e)) = self.pid.take().map(PidFile::remove) {
             left.push(format!("cannot remove the pid file: {e}"));
@@ -182,35 +258,41 @@ fn below(root: &Path, path: &Path) -> PathBuf {
 }
 
 /// Makes the directories from a root directory down to `path`, each checked to be ours or root's: inside of the root directory anybody may
-/// have left anything.
-fn make_below(root: &Path, path: &Path) -> Result<(), FilesError> {
-    let mut at = root.to_owned();
+/// have left anything. Gives which the last one is.
+fn make_below(root: &Path, path: &Path) -> Result<FileId, FilesError> {
+    let (mut at, mut last) = (root.to_owned(), None);
     for part in path.strip_prefix(root).unwrap_or(path) {
         at.push(part);
-        directory(&at, 0o711, 0)?;
+        last = Some(directory(&at, 0o711, 0)?.0);
     }
-    Ok(())
+    last.ok_or_else(|| FilesError::Directory(format!("{} is the root directory itself", path.display())))
 }
 
 /// The pid file first, then what goes with the name: what an earlier master left behind under it is stale.
 fn under_lock(
     master: &spec::Master,
     uid: u32,
-    pools: &Path,
     pid: &mut Option<PidFile>,
-) -> Result<(ControlListener, PathBuf), FilesError> {
+    pools: &mut Option<Made>,
+) -> Result<(ControlListener, Made), FilesError> {
     *pid = Some(PidFile::create(&master.pidfile).map_err(FilesError::Pid)?);
-    let _ = std::fs::remove_dir_all(pools);
-    directory(pools, 0o711, uid)?;
+    let path = master.runtime_dir.join(format!("{}.d", master.name));
+    remove_stale(&path);
+    let (id, _) = directory(&path, 0o711, uid)?;
+    let made = pools.insert(Made { path, id });
     let control = ControlListener::bind(&master.socket, master.socket_mode)
         .map_err(|cause| FilesError::Socket { path: master.socket.clone(), cause })?;
-    let notify = in_memory(master, uid).unwrap_or_else(|| pools.to_owned());
-    Ok((control, notify))
+    Ok((control, Made { path: made.path.clone(), id }))
+}
+
+/// What an earlier master of the same name left behind. What cannot be removed is told by whoever needs its place.
+fn remove_stale(path: &Path) {
+    let _ = dirs::found(path).and_then(|id| dirs::remove_tree(path, id));
 }
 
 /// A place in memory for the notify sockets of an instance whose runtime directory is on a disk: each worker has a socket of its own, and
 /// its start must not wait for a disk, or fail with a full one. `None` where there is no such place, or it is not ours alone.
-fn in_memory(master: &spec::Master, uid: u32) -> Option<PathBuf> {
+fn in_memory(master: &spec::Master, uid: u32) -> Option<Made> {
     if dirs::in_memory(&master.runtime_dir) || !dirs::in_memory(Path::new(MEMORY)) {
         return None;
     }
@@ -222,9 +304,9 @@ fn in_memory(master: &spec::Master, uid: u32) -> Option<PathBuf> {
         return None;
     }
     dirs::ensure_dir(&shared, 0o711, uid).ok()?;
-    let _ = std::fs::remove_dir_all(&own);
-    dirs::ensure_dir(&own, 0o711, uid).ok()?;
-    Some(own)
+    remove_stale(&own);
+    let (id, _) = dirs::ensure_dir(&own, 0o711, uid).ok()?;
+    Some(Made { path: own, id })
 }
 
 /// In memory on every Linux host, containers too.
@@ -232,7 +314,7 @@ const MEMORY: &str = "/dev/shm";
 /// A socket's path has at most 107 bytes: this much for the directory leaves room for the name of any pool and the number of any worker.
 const LONGEST: usize = 107 - "/.n/".len() - 32 - "/n".len() - 9;
 
-fn directory(path: &Path, mode: u32, uid: u32) -> Result<(), FilesError> {
+fn directory(path: &Path, mode: u32, uid: u32) -> Result<(FileId, bool), FilesError> {
     dirs::ensure_dir(path, mode, uid).map_err(|e| FilesError::Directory(e.to_string()))
 }
 

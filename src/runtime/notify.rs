@@ -58,7 +58,8 @@ impl NotifySockets {
         }
     }
 
-    fn bind(&mut self, home: NotifyHome<'_>) -> io::Result<NotifySocket> {
+    /// One that is made at once.
+    pub(super) fn bind(&mut self, home: NotifyHome<'_>) -> io::Result<NotifySocket> {
         self.next += 1;
         NotifySocket::bind(&home.dir.join(format!("n{}", self.next)), 0o600, home.owner)
     }

@@ -30,6 +30,25 @@ const OUTSIDE_STD: [&str; 7] = ["fs", "net", "process", "thread", "env", "os", "
 const OUTSIDE_CRATES: [&str; 7] = ["nix", "libc", "tracing", "tracing_subscriber", "tracing_appender", "figment", "clap"];
 const OUTSIDE_TYPES: [&str; 4] = ["Instant", "SystemTime", "HashMap", "HashSet"];
 
+/// What makes, changes or removes something by its path. A master, often root, does so by the folder's descriptor: `os/entry.rs`.
+const BY_PATH: [&str; 11] = [
+    "OpenOptions",
+    "DirBuilder",
+    "set_permissions",
+    "chown",
+    "lchown",
+    "create_dir",
+    "create_dir_all",
+    "remove_file",
+    "remove_dir",
+    "remove_dir_all",
+    "hard_link",
+];
+/// The same, where the name alone says too little.
+const BY_PATH_IN_FS: [&str; 3] = ["write", "rename", "copy"];
+/// Who may: the entry itself, what writes to /proc, and what runs with the rights of who typed it or is a worker itself.
+const MAY_BY_PATH: [&str; 4] = ["os/entry.rs", "os/attributes.rs", "cli/init.rs", "cli/worker/listener.rs"];
+
 /// A broken rule: the line, and what is wrong there.
 #[derive(Debug, PartialEq)]
 struct Breach {
@@ -180,6 +199,23 @@ fn wildcards(file: &Path, source: &str) -> Vec<Breach> {
     out
 }
 
+fn by_path(file: &Path, source: &str) -> Vec<Breach> {
+    let is_test = file.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
+    if is_test || MAY_BY_PATH.iter().any(|may| file == Path::new(may)) {
+        return Vec::new();
+    }
+    // Tests are the last thing in a file.
+    let own = source.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let mut words = Vec::new();
+    flat(&tokens(own), &mut words);
+    let in_fs = |at: usize| at > 0 && words[at - 1].1 == "fs" && BY_PATH_IN_FS.contains(&words[at].1.as_str());
+    let create = |at: usize| at > 0 && words[at - 1].1 == "File" && words[at].1.starts_with("create");
+    (0..words.len())
+        .filter(|at| BY_PATH.contains(&words[*at].1.as_str()) || in_fs(*at) || create(*at))
+        .map(|at| Breach { line: words[at].0, what: format!("{} takes a path that others may lead elsewhere", words[at].1) })
+        .collect()
+}
+
 fn impurities(file: &Path, source: &str) -> Vec<Breach> {
     if !PURE.iter().any(|room| file.starts_with(room)) {
         return Vec::new();
@@ -245,6 +281,11 @@ fn pure_rooms_touch_nothing_outside() {
 }
 
 #[test]
+fn nothing_is_made_changed_or_removed_by_its_path() {
+    keep(by_path);
+}
+
+#[test]
 fn the_rooms_are_those_of_the_library() {
     let lib = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
     let table: Vec<&str> = lib.lines().filter_map(|l| l.strip_prefix("//! | [`")?.split('`').next()).collect();
@@ -306,6 +347,28 @@ fn unsafe_is_seen_outside_os_only() {
     assert_eq!(lines(unsafe_code, "lib.rs", "#[allow(unsafe_code)]\npub mod os;\n#[allow(unsafe_code)]\npub mod cli;"), [3]);
     assert_eq!(lines(unsafe_code, "os/io.rs", "fn f() { unsafe { g() } }"), []);
     assert_eq!(lines(unsafe_code, "runtime/turn.rs", "// unsafe\nconst X: &str = \"unsafe\";"), []);
+}
+
+#[test]
+fn a_change_by_path_is_seen() {
+    for bad in [
+        "fn f() { std::fs::write(a, b) }",
+        "fn f() { fs::rename(a, b) }",
+        "use std::fs::OpenOptions;",
+        "fn f() { std::os::unix::fs::lchown(a, b, c) }",
+        "fn f() { File::create(a) }",
+        "fn f() { let _ = std::fs::remove_dir_all(a); }",
+    ] {
+        assert_eq!(lines(by_path, "runtime/files.rs", bad), [1], "{bad}");
+        assert_eq!(lines(by_path, "os/entry.rs", bad), [], "{bad}");
+        assert_eq!(lines(by_path, "os/tests/entry.rs", bad), [], "{bad}");
+    }
+    for good in [
+        "fn f() { fdio::write(a, b); entry.rename(b); fs::read(a) }",
+        "// fs::write\n#[cfg(test)]\nmod tests { fn f() { fs::write(a) } }",
+    ] {
+        assert_eq!(lines(by_path, "runtime/files.rs", good), [], "{good}");
+    }
 }
 
 #[test]

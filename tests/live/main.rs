@@ -54,6 +54,7 @@ mod linger;
 mod listeners;
 mod listeners_handed;
 mod listeners_kinds;
+mod lost_files;
 mod order;
 mod parity_birth;
 mod parity_exits;

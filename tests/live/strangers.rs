@@ -240,3 +240,82 @@ fn a_directory_of_a_stranger_is_not_asked_for_masters() {
     assert!(!asked, "{said}");
     assert!(code == 4 && said.contains("not a directory of this user alone"), "{code}: {said}");
 }
+
+/// A linked folder is no way either, wherever the path comes from: whoever made the link may lead it to what only root may change.
+#[test]
+fn linked_folders_of_others_are_not_followed_by_any_key() {
+    let Some(s) = shared() else { return needs_root("linked_folders_of_others_are_not_followed_by_any_key") };
+    let secret = s.dir.path().join("secret");
+    fs::create_dir(&secret).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).unwrap();
+    let away = s.link("away", &secret);
+    let at = |name: &str| away.join(name).display().to_string();
+    for key in ["pidfile", "socket", "log.file", "trace"] {
+        let told = s.refused(&format!("{key} = \"{}\"", at(key)), "");
+        assert!(told.contains("away is a symbolic link that uid 54321 made"), "{key}: {told}");
+    }
+    let told = s.refused("", &format!("listen = \"unix:{}\"\n", at("u.sock")));
+    assert!(told.contains("away is a symbolic link that uid 54321 made"), "{told}");
+    let mut m = setup("[pool.a]\ncommand = \"sleep 1000\"\n").arg("--runtime-dir").arg(&at("run")).start();
+    assert_eq!(m.ends(), 1);
+    assert!(m.log.text().contains("away is a symbolic link that uid 54321 made"), "{}", m.log.text());
+    // Of a pool alone, it is the pool that fails.
+    for key in [
+        format!("log.stdout = \"file:{}\"", at("out")),
+        format!("env_files = [\"{}\"]", at("env")),
+        format!("secrets.A = \"file:{}\"", at("a")),
+    ] {
+        fs::write(secret.join("env"), "SECRET=root").unwrap();
+        fs::write(secret.join("a"), "root").unwrap();
+        let mut m = setup(&format!("[pool.a]\ncommand = \"sleep 1000\"\n{key}\n[pool.b]\ncommand = \"sleep 1000\"\n")).start();
+        m.log.wait_for("away is a symbolic link that uid 54321 made", 1);
+        assert!(!m.log.text().contains("SECRET"), "{}", m.log.text());
+        m.log.wait_for("b:0 ready", 1);
+        assert_eq!(m.stop(), 0);
+        fs::remove_file(secret.join("env")).unwrap();
+        fs::remove_file(secret.join("a")).unwrap();
+    }
+    assert_eq!(fs::read_dir(&secret).unwrap().count(), 0, "nothing was put there");
+    s.untouched();
+}
+
+/// The pool's own user links its file of variables to what it may not read: root does not read it for them.
+#[test]
+fn a_pools_user_gets_nothing_read_by_a_link() {
+    let Some(s) = shared() else { return needs_root("a_pools_user_gets_nothing_read_by_a_link") };
+    let private = s.dir.path().join("private.env");
+    fs::write(&private, "TOKEN=of-root\n").unwrap();
+    fs::set_permissions(&private, fs::Permissions::from_mode(0o600)).unwrap();
+    let link = s.link("their.env", &private);
+    let pools = format!(
+        "[pool.a]\ncommand = \"sh -c 'env; sleep 1000'\"\nuser = {STRANGER}\ngroup = {STRANGER}\nworking_dir = \"/\"\nlog.stdout = \"capture\"\nenv_files = [\"{}\"]\n",
+        link.display()
+    );
+    let mut m = setup(&pools).start();
+    m.log.wait_for("their.env is a symbolic link that uid 54321 made, and is not followed", 1);
+    // To a file of their own they may link it.
+    let theirs = s.at("real.env");
+    fs::write(&theirs, "TOKEN=of-theirs\n").unwrap();
+    std::os::unix::fs::chown(&theirs, Some(STRANGER), None).unwrap();
+    fs::remove_file(&link).unwrap();
+    s.link("their.env", &theirs);
+    m.log.wait_for("TOKEN=of-theirs", 1);
+    assert!(!m.log.text().contains("of-root"));
+    m.stop();
+}
+
+/// A master whose runtime directory was emptied, and whose name another one has by now, ends without taking that one's things along.
+#[test]
+fn a_master_that_ends_leaves_the_directory_of_its_successor() {
+    let mut first = setup("[pool.a]\ncommand = \"sleep 1000\"\n").start().ready();
+    let run = first.setup.path("run");
+    let name =
+        fs::read_dir(&run).unwrap().find_map(|e| e.unwrap().file_name().to_str()?.strip_suffix(".d").map(str::to_owned)).unwrap();
+    let dir = run.join(format!("{name}.d"));
+    fs::rename(&dir, run.join("gone")).unwrap();
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("mark"), "of the successor").unwrap();
+    assert_eq!(first.stop(), 0);
+    assert_eq!(fs::read_to_string(dir.join("mark")).unwrap(), "of the successor");
+    assert!(first.log.text().contains("is another one's by now: left alone"), "{}", first.log.text());
+}

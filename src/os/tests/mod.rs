@@ -5,6 +5,7 @@
 mod accepting;
 mod attributes;
 mod control;
+mod entry;
 mod group;
 mod identity;
 mod listener;
