@@ -15,6 +15,8 @@ use super::spawn::Resource;
 /// Passes over the processes of the host, or over the threads of one, before it is left at that: those that go on making new ones out of
 /// old ones that have escaped so often do not exist.
 const PASSES: usize = 10;
+/// Passes that find nobody new, until it is believed: one that is being made at that moment is seen by none yet.
+const QUIET: u32 = 2;
 
 /// Words of the kernel's CPU mask: room for 8,192 CPUs, the most a kernel is built for.
 const CPU_WORDS: usize = 128;
@@ -120,21 +122,25 @@ pub fn apply(changes: &BTreeMap<i32, Change>) -> Vec<Failure> {
     if changes.is_empty() {
         return failures.0;
     }
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut quiet) = (BTreeSet::new(), 0);
     for _ in 0..PASSES {
         let mut new: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+        // Each time: a thread that was being made while the others were changed has the old one.
+        for (leader, change) in changes {
+            failures.note(*leader, *leader, Attribute::Nice, change.nice.map_or(Ok(()), |nice| renice(*leader, nice)));
+        }
         // The leaders first, who are there without a /proc, too.
         for pid in changes.keys().copied().chain(procfs::numbers("/proc")) {
             if let Some(leader) = group_of(pid).filter(|group| changes.contains_key(group) && seen.insert(pid)) {
                 new.entry(leader).or_default().push(pid);
             }
         }
-        if new.is_empty() {
+        quiet = if new.is_empty() { quiet + 1 } else { 0 };
+        if quiet == QUIET {
             break;
         }
         for (leader, members) in new {
             if let Some(change) = changes.get(&leader) {
-                failures.note(leader, leader, Attribute::Nice, change.nice.map_or(Ok(()), |nice| renice(leader, nice)));
                 members.into_iter().for_each(|pid| failures.of_process(leader, pid, change));
             }
         }
@@ -198,7 +204,7 @@ fn set_oom_score(pid: i32, score: i32) -> io::Result<()> {
 
 /// Each thread by itself: the kernel has no call for all.
 fn bind(pid: i32, cpus: &Cpus) -> io::Result<()> {
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut quiet) = (BTreeSet::new(), 0);
     let mut outcome = Ok(());
     for _ in 0..PASSES {
         let mut new = false;
@@ -212,7 +218,8 @@ fn bind(pid: i32, cpus: &Cpus) -> io::Result<()> {
                 }
             }
         }
-        if !new {
+        quiet = if new { 0 } else { quiet + 1 };
+        if quiet == QUIET {
             break;
         }
     }

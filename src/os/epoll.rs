@@ -1,7 +1,7 @@
 //! Owns the wait for descriptors. Refuses to interpret: a descriptor is a token, what it means is the caller's.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -88,9 +88,15 @@ impl Epoll {
     /// Replaces `out` by what is ready, waiting up to `timeout`; `None` waits for ever. It never returns before the timeout with
     /// nothing, except when a signal interrupts.
     pub fn wait(&self, out: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
+        self.wait_for(BATCH, out, timeout)
+    }
+
+    /// As [`Epoll::wait`], for so many at most. The kernel puts those that it told of behind the others: each has its turn.
+    pub fn wait_for(&self, most: usize, out: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
         out.clear();
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
-        let count = match wait_into(self.0.as_raw_fd(), &mut events, timeout) {
+        let capacity = i32::try_from(most.clamp(1, BATCH)).unwrap_or(1);
+        let count = match wait_into(self.0.as_raw_fd(), &mut events, capacity, timeout) {
             Ok(count) => count,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => 0,
             Err(e) => return Err(e),
@@ -109,11 +115,17 @@ impl Epoll {
     }
 }
 
+/// A set may be watched within another: it is readable while one of its own is ready.
+impl AsFd for Epoll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// epoll_pwait2 (nanoseconds, Linux 5.11) where there is one and the platform's timespec is the kernel's; else milliseconds,
 /// rounded up: rounded down, the loop would spin until its deadline.
-fn wait_into(fd: i32, events: &mut [libc::epoll_event; BATCH], timeout: Option<Duration>) -> io::Result<usize> {
+fn wait_into(fd: i32, events: &mut [libc::epoll_event; BATCH], capacity: i32, timeout: Option<Duration>) -> io::Result<usize> {
     static PWAIT2: AtomicBool = AtomicBool::new(cfg!(target_pointer_width = "64"));
-    let capacity = i32::try_from(BATCH).unwrap_or(1);
     if let Some(timeout) = timeout.filter(|t| !t.is_zero() && PWAIT2.load(Ordering::Relaxed)) {
         let time = libc::timespec {
             tv_sec: timeout.as_secs().min(i64::MAX.cast_unsigned()).cast_signed(),
@@ -150,6 +162,24 @@ mod tests {
         assert_eq!(milliseconds(Some(Duration::from_nanos(1))), 1);
         assert_eq!(milliseconds(Some(Duration::from_micros(1001))), 2);
         assert_eq!(milliseconds(Some(Duration::MAX)), i32::MAX);
+    }
+
+    #[test]
+    fn each_has_its_turn() {
+        let epoll = Epoll::new().unwrap();
+        let pipes: Vec<_> = (0..7).map(|_| os_io::pipe_cloexec().unwrap()).collect();
+        for ((r, w), token) in pipes.iter().zip(0..) {
+            epoll.add(r, token, Interest::Read).unwrap();
+            os_io::write(w, b"x").unwrap();
+        }
+        let (mut out, mut seen) = (Vec::new(), Vec::new());
+        for _ in 0..7 {
+            epoll.wait_for(2, &mut out, None).unwrap();
+            seen.extend(out.iter().map(|ready| ready.token));
+        }
+        for token in 0..7 {
+            assert_eq!(seen.iter().filter(|t| **t == token).count(), 2, "{seen:?}");
+        }
     }
 
     #[test]

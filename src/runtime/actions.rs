@@ -121,10 +121,15 @@ impl Master {
             process.exec.as_ref().map(|fd| (fd.as_fd(), Token::Exec(number))),
             process.notify.as_ref().map(|fd| (fd.as_fd(), Token::Notify(number))),
             process.ready.as_ref().map(|fd| (fd.as_fd(), Token::Ready(number))),
+        ];
+        let outputs = [
             process.stdout.as_ref().map(|c| (c.fd.as_fd(), Token::Stdout(number))),
             process.stderr.as_ref().map(|c| (c.fd.as_fd(), Token::Stderr(number))),
         ];
         let watched = watch.into_iter().flatten().try_for_each(|(fd, token)| self.epoll.add(fd, token.into(), Interest::Read));
+        let watched = watched.and_then(|()| {
+            outputs.into_iter().flatten().try_for_each(|(fd, token)| self.outputs.add(fd, token.into(), Interest::Read))
+        });
         if let Err(e) = watched {
             // Without its pipes the worker cannot be followed: end it, and tell of it as a fork that failed.
             let _ = kill(process.pid, libc::SIGKILL);

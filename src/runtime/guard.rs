@@ -46,6 +46,7 @@ pub(super) fn keep_running(mut master: Master) -> u8 {
             } else {
                 tracing::error!("stopped: {reason}; exit code {code}");
             }
+            master.show_leftovers();
             master.say_goodbye();
             master.close();
             if let Some(report) = master.report.take() {

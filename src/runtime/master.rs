@@ -15,6 +15,7 @@ use super::launch::Common;
 use super::linger::Lingering;
 use super::looks::Looks;
 use super::notify::NotifySockets;
+use super::output::Leftover;
 use super::pools::{Ids, PoolRun};
 use super::processes::Processes;
 use super::sabotage::Sabotage;
@@ -43,6 +44,8 @@ pub(super) struct Master {
     pub(super) trace: Option<Trace>,
 
     pub(super) epoll: Epoll,
+    /// Captured pipes, within `epoll`: however many are ready, nothing else is behind them.
+    pub(super) outputs: Epoll,
     pub(super) signal_fd: SignalFd,
     pub(super) signal_map: SignalMap,
     pub(super) has_terminal: bool,
@@ -98,6 +101,9 @@ pub(super) struct Master {
     pub(super) files: Files,
     pub(super) log: Log,
     pub(super) relay: Relay,
+    /// The process whose notify socket was read last.
+    pub(super) notified_last: u64,
+    pub(super) leftovers: VecDeque<Leftover>,
     pub(super) pid: i32,
     pub(super) uid: u32,
     pub(super) started: Time,

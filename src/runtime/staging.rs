@@ -293,6 +293,6 @@ impl Master {
 /// Who it is, and the last lines that it said; `None`: it said nothing.
 fn words_of(process: &Process) -> Option<(String, Vec<String>)> {
     let who = format!("last output of {}:{} (pid {})", process.run.config.spec.name, process.id.slot, process.pid);
-    let lines: Vec<String> = process.tail.lines().map(str::to_owned).collect();
+    let lines: Vec<String> = process.tail.lines().collect();
     (!lines.is_empty()).then_some((who, lines))
 }

@@ -191,14 +191,16 @@ fn assemble(
 ) -> Result<Master, Box<(Files, StartError)>> {
     let made = (|| {
         let epoll = Epoll::new().map_err(kernel("make an epoll set"))?;
+        let outputs = Epoll::new().map_err(kernel("make an epoll set"))?;
+        epoll.add(outputs.as_fd(), Token::Outputs.into(), Interest::Read).map_err(kernel("watch the output of workers"))?;
         let signal_fd = signals::SignalFd::new().map_err(kernel("make a signalfd"))?;
         epoll.add(signal_fd.as_fd(), Token::Signals.into(), Interest::Read).map_err(kernel("watch for signals"))?;
         epoll.add(files.control.as_fd(), Token::Control.into(), Interest::Read).map_err(kernel("watch the control socket"))?;
         process::set_subreaper().map_err(kernel("become the reaper of orphans"))?;
         let log = Log::start(log_options)?;
-        Ok::<_, StartError>((epoll, signal_fd, log))
+        Ok::<_, StartError>((epoll, outputs, signal_fd, log))
     })();
-    let (epoll, signal_fd, log) = match made {
+    let (epoll, outputs, signal_fd, log) = match made {
         Ok(made) => made,
         Err(e) => return Err(Box::new((files, e))),
     };
@@ -230,6 +232,7 @@ fn assemble(
         facts: VecDeque::new(),
         trace,
         epoll,
+        outputs,
         signal_fd,
         signal_map: SignalMap::default(),
         has_terminal: process::has_controlling_terminal(),
@@ -269,6 +272,8 @@ fn assemble(
         files,
         log,
         relay,
+        notified_last: 0,
+        leftovers: VecDeque::new(),
         pid,
         uid: process::effective_uid(),
         started: Time(clock::now()),

@@ -29,6 +29,8 @@ pub(super) enum Token {
     Stored(u64),
     /// The output of a hook.
     Hook(u64),
+    /// The set of all captured pipes.
+    Outputs,
 }
 
 const KIND_BITS: u32 = 56;
@@ -49,6 +51,7 @@ impl From<Token> for u64 {
             Token::Ack(n) => (10, n),
             Token::Stored(n) => (11, n),
             Token::Hook(n) => (12, n),
+            Token::Outputs => (13, 0),
         };
         kind << KIND_BITS | number
     }
@@ -72,6 +75,7 @@ impl Token {
             10 => Token::Ack(number),
             11 => Token::Stored(number),
             12 => Token::Hook(number),
+            13 => Token::Outputs,
             _ => return None,
         })
     }
@@ -97,6 +101,7 @@ mod tests {
             Token::Ack(9),
             Token::Stored(10),
             Token::Hook(11),
+            Token::Outputs,
         ] {
             assert_eq!(Token::read(token.into()), Some(token));
         }

@@ -16,6 +16,8 @@ use crate::telemetry::systemd;
 
 /// Datagrams taken from one worker in one turn.
 const DATAGRAMS: usize = 32;
+/// Longest time given to all datagrams in one turn: a flood of them delays signals and orders by no more. Who got nothing is first in the next.
+const NOTIFIES: Duration = Duration::from_millis(2);
 /// Datagrams taken from a worker that has ended: all that its socket can hold.
 const LAST_DATAGRAMS: usize = 4096;
 /// Signals read in one go. A full read is where a full kernel queue can be noticed.
@@ -28,6 +30,8 @@ const LATE: Duration = Duration::from_millis(50);
 #[derive(Default)]
 pub(super) struct Scratch {
     ready: Vec<Ready>,
+    /// Workers that have said something.
+    notifies: Vec<u64>,
     signals: Vec<crate::os::signals::SignalInfo>,
 }
 
@@ -35,19 +39,21 @@ impl Master {
     /// Waits for something to happen, hands it to the core in order, does what the core asks for.
     pub(super) fn turn(&mut self, scratch: &mut Scratch) -> std::io::Result<()> {
         let deadline = self.core.next_deadline();
-        let busy = !self.actions.is_empty() || !self.facts.is_empty();
+        let busy = !self.actions.is_empty() || !self.facts.is_empty() || !self.leftovers.is_empty();
         let timeout = if busy { Some(Duration::ZERO) } else { self.next_wake(deadline).map(|at| at - Master::now()) };
         scratch.ready.clear();
+        scratch.notifies.clear();
         self.epoll.wait(&mut scratch.ready, timeout)?;
         self.note_lateness(deadline, busy);
 
-        let (mut signals, mut clients, mut accept) = (false, Vec::new(), false);
+        let (mut signals, mut clients, mut accept, mut outputs) = (false, Vec::new(), false, false);
         for ready in &scratch.ready {
             match Token::read(ready.token) {
                 Some(Token::Exec(number)) => self.read_exec(number),
-                Some(Token::Notify(number)) => self.read_notify(number, DATAGRAMS),
-                Some(Token::Stdout(number)) => self.read_output(number, true),
-                Some(Token::Stderr(number)) => self.read_output(number, false),
+                Some(Token::Notify(number)) => scratch.notifies.push(number),
+                Some(Token::Outputs) => outputs = true,
+                // They are in a set of their own.
+                Some(Token::Stdout(_) | Token::Stderr(_)) => {}
                 Some(Token::Ready(number)) => self.read_ready(number),
                 Some(Token::Look(number)) => self.continue_look(number),
                 Some(Token::Acks(pool)) => self.accept_acks(pool),
@@ -62,6 +68,7 @@ impl Master {
                 None => {}
             }
         }
+        self.read_notifies(&mut scratch.notifies);
         if signals {
             self.read_signals(scratch);
         }
@@ -82,6 +89,9 @@ impl Master {
             self.feed(Event::Tick);
         }
         self.act();
+        if outputs || !self.leftovers.is_empty() {
+            self.read_outputs(&mut scratch.ready)?;
+        }
         if let Some(trace) = &mut self.trace {
             trace.flush();
         }
@@ -159,6 +169,24 @@ impl Master {
                 slot = worker.slot,
                 "the worker closed its readiness descriptor without a line: it is not ready"
             );
+        }
+    }
+
+    /// What workers say, each in its turn.
+    fn read_notifies(&mut self, ready: &mut [u64]) {
+        if ready.is_empty() {
+            return;
+        }
+        let until = Master::now() + NOTIFIES;
+        ready.sort_unstable();
+        let first = ready.partition_point(|number| *number <= self.notified_last);
+        ready.rotate_left(first);
+        for number in ready.iter().copied() {
+            self.read_notify(number, DATAGRAMS);
+            self.notified_last = number;
+            if Master::now() >= until {
+                return;
+            }
         }
     }
 

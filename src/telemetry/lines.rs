@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// Splits a stream into lines of at most `max` bytes; longer ones come in pieces.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Lines {
     partial: Vec<u8>,
     max: usize,
@@ -48,6 +48,18 @@ impl Lines {
         }
     }
 
+    /// As [`Lines::push`] and [`Lines::finish`], for the last piece of a stream of which only so many lines at its end are wanted.
+    pub fn push_last(&mut self, bytes: &[u8], most: usize, mut each: impl FnMut(&[u8])) {
+        // The end of the line before them.
+        let before =
+            bytes.iter().rev().enumerate().filter(|(_, b)| **b == b'\n').nth(most).map(|(from_end, _)| bytes.len() - from_end);
+        if before.is_some() {
+            self.partial.clear();
+        }
+        self.push(bytes.get(before.unwrap_or(0)..).unwrap_or_default(), &mut each);
+        self.finish(each);
+    }
+
     /// What is left at the end of the stream.
     pub fn finish(&mut self, mut each: impl FnMut(&[u8])) {
         if !self.partial.is_empty() {
@@ -60,7 +72,8 @@ impl Lines {
 /// The last lines of a worker, for reports about its end.
 #[derive(Debug)]
 pub struct Tail {
-    lines: VecDeque<String>,
+    /// As they came. The room of one that goes is used again: a flood of lines makes nothing.
+    lines: VecDeque<Vec<u8>>,
     most: usize,
 }
 
@@ -73,17 +86,22 @@ impl Tail {
         Tail { lines: VecDeque::new(), most }
     }
 
-    /// One more line.
-    pub fn push(&mut self, line: &[u8]) {
-        if self.lines.len() == self.most {
-            self.lines.pop_front();
-        }
-        self.lines.push_back(printable(line.get(..KEPT).unwrap_or(line)));
+    /// How many lines it keeps.
+    pub fn most(&self) -> usize {
+        self.most
     }
 
-    /// The lines, oldest first.
-    pub fn lines(&self) -> impl Iterator<Item = &str> {
-        self.lines.iter().map(String::as_str)
+    /// One more line.
+    pub fn push(&mut self, line: &[u8]) {
+        let mut kept = if self.lines.len() == self.most { self.lines.pop_front().unwrap_or_default() } else { Vec::new() };
+        kept.clear();
+        kept.extend_from_slice(line.get(..KEPT).unwrap_or(line));
+        self.lines.push_back(kept);
+    }
+
+    /// The lines, oldest first, fit for a terminal.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.lines.iter().map(|line| printable(line))
     }
 
     /// Nothing was written.
@@ -95,12 +113,18 @@ impl Tail {
 /// Text that cannot move a terminal's cursor or change its colours: control characters are shown as escapes, bytes that are not
 /// UTF-8 as the replacement character.
 pub fn printable(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() + 8);
+    print_to(&mut out, bytes);
+    out
+}
+
+/// Adds to a text what [`printable`] makes of the bytes.
+pub(super) fn print_to(out: &mut String, bytes: &[u8]) {
     let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
     let text = String::from_utf8_lossy(bytes);
-    if !text.chars().any(|c| c.is_control() && c != '\t') {
-        return text.into_owned();
+    if bytes.iter().all(|b| (0x20..0x7f).contains(b) || *b == b'\t') {
+        return out.push_str(&text);
     }
-    let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         if c.is_control() && c != '\t' {
             out.extend(c.escape_default());
@@ -108,7 +132,6 @@ pub fn printable(bytes: &[u8]) -> String {
             out.push(c);
         }
     }
-    out
 }
 
 #[cfg(test)]
@@ -150,6 +173,20 @@ mod tests {
     }
 
     #[test]
+    fn the_last_lines_are_those_that_the_whole_would_end_with() {
+        let stream = b"a\nb\n\nc\nd".as_slice();
+        for most in 0..7 {
+            let (mut lines, mut out, mut all) = (Lines::new(9), Vec::new(), Vec::new());
+            lines.push(b"par", |_| {});
+            let mut whole = lines.clone();
+            lines.push_last(stream, most, |l| out.push(l.to_vec()));
+            whole.push(stream, |l| all.push(l.to_vec()));
+            whole.finish(|l| all.push(l.to_vec()));
+            assert!(all.ends_with(&out) && out.len() >= most.min(5), "{most}: {out:?} of {all:?}");
+        }
+    }
+
+    #[test]
     fn terminal_escapes_lose_their_teeth() {
         assert_eq!(printable(b"a\x1b[31mb\x07\tc\r"), "a\\u{1b}[31mb\\u{7}\tc");
         assert_eq!(printable(b"\xff"), "\u{fffd}");
@@ -162,6 +199,7 @@ mod tests {
             tail.push(line);
         }
         assert_eq!(tail.lines().collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(tail.most(), 2);
     }
 
     proptest! {

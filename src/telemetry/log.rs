@@ -9,14 +9,16 @@ use std::sync::atomic::Ordering;
 use tracing::Dispatch;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
 use super::format::{Look, Style};
+use super::lines::print_to;
 use super::queue::{PLACES, Queue};
-use super::sink::{Change, Shared, Sink, Target};
+use super::sink::{BATCH, Change, Shared, Sink, Target};
 use crate::os::io::append_to;
 
 /// How to log.
@@ -154,7 +156,7 @@ impl Log {
 
     /// The way for workers' lines to the same place.
     pub fn relay(&self) -> Relay {
-        Relay { writer: self.writer.clone(), style: Arc::clone(&self.style) }
+        Relay { writer: self.writer.clone(), style: Arc::clone(&self.style), text: String::new() }
     }
 }
 
@@ -163,23 +165,93 @@ impl Log {
 pub struct Relay {
     writer: Queue,
     style: Arc<Style>,
+    /// The room of the last batch.
+    text: String,
+}
+
+/// Whose lines they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// The pool's name.
+    pub pool: &'a str,
+    /// The worker's slot.
+    pub slot: u32,
+    /// Its process.
+    pub pid: i32,
+    /// stdout or stderr.
+    pub stream: &'static str,
+}
+
+/// A line as JSON, with the fields of the master's own.
+#[derive(serde::Serialize)]
+struct JsonLine<'a> {
+    timestamp: &'a str,
+    level: &'static str,
+    message: &'a str,
+    pool: &'a str,
+    slot: u32,
+    pid: i32,
+    stream: &'static str,
+}
+
+/// Lines of one worker that came together: they are made and queued as one, so that a flood of short lines costs what a few long ones do.
+pub struct Batch<'a> {
+    relay: &'a mut Relay,
+    source: Source<'a>,
+    /// `web:0 | `
+    name: String,
+    /// When they came, for JSON.
+    time: Option<String>,
 }
 
 impl Relay {
-    /// One line of a worker's output, without its end.
-    pub fn line(&mut self, pool: &str, slot: u32, pid: i32, stream: &str, line: &[u8]) {
-        let text = super::printable(line);
-        if self.style.is_json() {
-            tracing::info!(pool, slot, pid, stream, "{text}");
-            return;
+    /// Begins to pass lines on. They are queued when the batch is dropped.
+    pub fn batch<'a>(&'a mut self, source: Source<'a>) -> Batch<'a> {
+        let time = self.style.is_json().then(|| {
+            let mut time = String::new();
+            // Writing to a String does not fail.
+            let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+            time
+        });
+        let name = format!("{}:{} | ", source.pool, source.slot);
+        Batch { relay: self, source, name, time }
+    }
+}
+
+impl Batch<'_> {
+    /// One line, without its end.
+    pub fn line(&mut self, line: &[u8]) {
+        let text = &mut self.relay.text;
+        match &self.time {
+            None => {
+                text.push_str(&self.name);
+                print_to(text, line);
+            }
+            Some(time) => {
+                let Source { pool, slot, pid, stream } = self.source;
+                let message = &super::printable(line);
+                let line = JsonLine { timestamp: time, level: "INFO", message, pool, slot, pid, stream };
+                // Texts and numbers always are JSON.
+                text.push_str(&serde_json::to_string(&line).unwrap_or_default());
+            }
         }
-        let mut whole = String::with_capacity(pool.len() + text.len() + 16);
-        {
-            use std::fmt::Write as _;
-            let _ = write!(whole, "{pool}:{slot} | {text}");
+        text.push('\n');
+        if text.len() >= BATCH {
+            self.queue();
         }
-        whole.push('\n');
-        // A full queue drops the line, and counts it.
-        let _ = self.writer.write_all(whole.as_bytes());
+    }
+
+    fn queue(&mut self) {
+        // A full queue drops the lines, and counts them.
+        let _ = self.relay.writer.write_all(self.relay.text.as_bytes());
+        self.relay.text.clear();
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.queue();
+        // The room is kept, unless one huge line made it.
+        self.relay.text.shrink_to(2 * BATCH);
     }
 }

@@ -9,7 +9,7 @@ mod sink;
 pub mod systemd;
 
 pub use lines::{Lines, Tail, printable};
-pub use log::{Log, LogError, LogOptions, PreparedLog, Relay};
+pub use log::{Batch, Log, LogError, LogOptions, PreparedLog, Relay, Source};
 
 #[cfg(test)]
 mod tests;

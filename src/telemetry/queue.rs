@@ -26,12 +26,18 @@ pub(super) struct Waiting {
     dropped: AtomicU64,
 }
 
+/// Lines of what is queued as one.
+pub(super) fn lines_of(text: &[u8]) -> u64 {
+    text.iter().filter(|b| **b == b'\n').count() as u64
+}
+
 impl Waiting {
     /// Room for one more? Only the loop's thread asks, so the answer holds.
-    fn admit(&self, length: usize) -> bool {
+    fn admit(&self, text: &[u8]) -> bool {
+        let length = text.len();
         let bytes = self.bytes.load(Ordering::Acquire);
         if self.lines.load(Ordering::Acquire) >= QUEUED_LINES || (bytes > 0 && bytes + length > QUEUED_BYTES) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.dropped.fetch_add(lines_of(text), Ordering::Relaxed);
             return false;
         }
         self.queued.fetch_add(1, Ordering::AcqRel);
@@ -83,7 +89,7 @@ impl Queue {
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         // An empty one would not be seen by the thread that counts them.
-        if !line.is_empty() && self.waiting.admit(line.len()) { self.writer.write(line) } else { Ok(line.len()) }
+        if !line.is_empty() && self.waiting.admit(line) { self.writer.write(line) } else { Ok(line.len()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -106,15 +112,15 @@ mod tests {
     #[test]
     fn lines_and_bytes_are_bounded_and_a_huge_line_passes_alone() {
         let waiting = Waiting::default();
-        assert!(waiting.admit(QUEUED_BYTES * 2), "into an empty queue");
-        assert!(!waiting.admit(1));
+        assert!(waiting.admit(&vec![b'x'; QUEUED_BYTES * 2]), "into an empty queue");
+        assert!(!waiting.admit(b"a\n"));
         waiting.done(QUEUED_BYTES * 2);
         for _ in 0..QUEUED_LINES {
-            assert!(waiting.admit(1));
+            assert!(waiting.admit(b"\n"));
         }
-        assert!(!waiting.admit(1));
-        assert_eq!((waiting.take_dropped(), waiting.take_dropped()), (2, 0));
+        assert!(!waiting.admit(b"two\nlines\n"));
+        assert_eq!((waiting.take_dropped(), waiting.take_dropped()), (3, 0));
         waiting.done(1);
-        assert!(waiting.admit(1));
+        assert!(waiting.admit(b"\n"));
     }
 }

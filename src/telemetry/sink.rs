@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{self, AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::queue::Waiting;
+use super::queue::{Waiting, lines_of};
 use crate::os::io::append_to;
 
 /// What the loop and the writing thread share.
@@ -83,7 +83,7 @@ pub(super) struct Sink {
 }
 
 /// A batch is written when it has so many bytes, or when no more lines wait.
-const BATCH: usize = 32 * 1024;
+pub(super) const BATCH: usize = 32 * 1024;
 
 impl Sink {
     pub(super) fn new(target: Target, json: bool, shared: Arc<Shared>) -> Sink {
@@ -153,13 +153,7 @@ impl Sink {
         }
         let (mut batch, mut lengths) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.lengths));
         if let Err((written, e)) = self.put(&batch) {
-            let mut end = 0;
-            let cut = |length: &&usize| {
-                end += **length;
-                end > written
-            };
-            let lost = lengths.iter().filter(cut).count();
-            self.lost(lost as u64, &e.to_string());
+            self.lost(lines_of(batch.get(written..).unwrap_or_default()), &e.to_string());
         }
         for length in lengths.drain(..) {
             self.shared.waiting.done(length);
@@ -238,7 +232,7 @@ mod tests {
         assert!(sink.gap.is_none(), "not yet");
         sink.flush().expect("never an error");
         assert_eq!(sink.gap.as_ref().map(|(lost, _)| *lost), Some(3));
-        sink.write_all(&vec![b'x'; BATCH]).expect("counted, not refused");
+        sink.write_all(&[vec![b'x'; BATCH], b"\n".to_vec()].concat()).expect("counted, not refused");
         assert_eq!(sink.gap.as_ref().map(|(lost, _)| *lost), Some(4), "a full batch goes at once");
     }
 

@@ -12,7 +12,7 @@ use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use tracing::dispatcher::with_default;
 
-use super::log::{Log, LogError, LogOptions};
+use super::log::{Log, LogError, LogOptions, Source};
 use crate::os::clock;
 
 fn options(level: &str, json: bool, file: Option<&Path>) -> LogOptions {
@@ -89,7 +89,7 @@ fn a_form_that_changes_in_one_file_changes_between_two_lines() {
         for json in [false, true, false] {
             change(&mut log, &options("info", json, Some(&at("log"))));
             tracing::info!(pool = "web", slot = 1_u32, pid = 7, "ready");
-            relay.line("web", 1, 7, "stderr", b"said");
+            relay.batch(Source { pool: "web", slot: 1, pid: 7, stream: "stderr" }).line(b"said");
         }
     });
     drop(log);

@@ -45,6 +45,7 @@ mod field_faults;
 mod field_orders;
 mod field_starts;
 mod findings;
+mod flood;
 mod hooks;
 mod host_daemon;
 mod host_rows;

@@ -19,7 +19,7 @@ use crate::supervisor::{ExitStatus, KILL, PoolId, Time, WorkerId};
 use crate::telemetry::{Lines, Tail, printable};
 
 /// Most bytes read of a hook's output in one turn, and at its end.
-const SLICE: usize = 64 * 1024;
+const SLICE: usize = 4 * 1024;
 /// Longest line of its output, in bytes.
 const LINE: usize = 4096;
 /// Lines of one hook that are passed on to the log; the others are counted.
@@ -224,7 +224,7 @@ impl Child {
             }
             status => status.to_string(),
         };
-        let last: Vec<&str> = self.tail.lines().collect();
+        let last: Vec<String> = self.tail.lines().collect();
         if !last.is_empty() {
             why = format!("{why}; its last lines: {}", last.join(" / "));
         }
