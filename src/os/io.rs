@@ -3,12 +3,14 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, IsTerminal, Read as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{self, OFlag};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{Mode, SFlag};
 
 use super::entry::{Entry, Last};
 use super::errno::{check, retry};
@@ -133,6 +135,33 @@ fn open_to_write(path: &Path, how: OFlag) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens anew the pipe or terminal that a descriptor leads to, for writing: flags that others set on theirs (O_NONBLOCK) are not ours then. `None`
+/// where that cannot be: a socket, or what another user has opened. Not for a file, whose writers share their place in it.
+pub fn own_description(fd: impl AsFd) -> Option<File> {
+    let fd = fd.as_fd();
+    let kind = SFlag::from_bits_truncate(nix::sys::stat::fstat(fd).ok()?.st_mode) & SFlag::S_IFMT;
+    if kind != SFlag::S_IFIFO && !fd.is_terminal() {
+        return None;
+    }
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let flags = OFlag::O_WRONLY | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    // A pipe without a reader is not waited for.
+    let file = File::from(fcntl::open(path.as_str(), flags, Mode::empty()).ok()?);
+    set_nonblocking(&file, false).ok()?;
+    Some(file)
+}
+
+/// Waits until it can be written to, or is broken.
+pub fn wait_writable(fd: impl AsFd) -> io::Result<()> {
+    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
+    loop {
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(nix::Error::EINTR) => {}
+            other => return Ok(other.map(drop)?),
+        }
+    }
+}
+
 /// Sets or clears O_NONBLOCK. It belongs to the open file description: every process sharing it sees the change.
 pub fn set_nonblocking(fd: impl AsFd, nonblocking: bool) -> io::Result<()> {
     let fd = fd.as_fd().as_raw_fd();
@@ -199,6 +228,26 @@ mod tests {
         // SAFETY: reads flags.
         let flags = unsafe { libc::fcntl(r.as_raw_fd(), libc::F_GETFL) };
         assert_eq!(flags & libc::O_NONBLOCK, 0);
+    }
+
+    #[test]
+    fn a_description_of_our_own_has_flags_of_its_own() {
+        let (r, w) = pipe_cloexec().unwrap();
+        let own = own_description(&w).unwrap();
+        set_nonblocking(&w, true).unwrap();
+        // SAFETY: reads flags.
+        let flags = unsafe { libc::fcntl(own.as_raw_fd(), libc::F_GETFL) };
+        assert_eq!(flags & libc::O_NONBLOCK, 0);
+        write(&own, b"x").unwrap();
+        assert_eq!(read(&r, &mut [0; 4]).unwrap(), 1);
+        let temp = tempfile::tempfile().unwrap();
+        assert!(own_description(&temp).is_none(), "its place in the file is shared");
+        // Full, then read: writing can go on.
+        while write(&w, &[0; 4096]).is_ok() {}
+        let reader = std::thread::spawn(move || read(&r, &mut [0; 60_000]).map(|n| (n, r)));
+        wait_writable(&w).unwrap();
+        assert!(write(&w, b"x").is_ok());
+        reader.join().unwrap().unwrap();
     }
 
     #[test]

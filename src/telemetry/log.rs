@@ -19,7 +19,7 @@ use super::format::{Look, Style};
 use super::lines::print_to;
 use super::queue::{PLACES, Queue};
 use super::sink::{BATCH, Change, Shared, Sink, Target};
-use crate::os::io::append_to;
+use crate::os::io::{append_to, own_description};
 
 /// How to log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ fn open(path: &Path) -> Result<File, LogError> {
 
 fn target_of(file: Option<&PathBuf>) -> Result<Target, LogError> {
     match file {
-        None => Ok(Target::Stderr),
+        None => Ok(Target::Stderr(own_description(io::stderr()))),
         Some(path) => Ok(Target::File { path: path.clone(), file: open(path)? }),
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{self, AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::queue::{Waiting, lines_of};
-use crate::os::io::append_to;
+use crate::os::io::{append_to, wait_writable};
 
 /// What the loop and the writing thread share.
 #[derive(Default)]
@@ -62,8 +62,12 @@ fn own_line(json: bool, words: &str) -> Vec<u8> {
 
 /// Where lines go.
 pub(super) enum Target {
-    Stderr,
-    File { path: PathBuf, file: File },
+    /// By a description of our own where that can be had.
+    Stderr(Option<File>),
+    File {
+        path: PathBuf,
+        file: File,
+    },
 }
 
 /// The writer behind the log thread.
@@ -124,13 +128,21 @@ impl Sink {
         let mut done = 0;
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
             let written = match &mut self.target {
-                Target::Stderr => io::stderr().write(rest),
-                Target::File { file, .. } => file.write(rest),
+                Target::Stderr(Some(file)) | Target::File { file, .. } => file.write(rest),
+                Target::Stderr(None) => io::stderr().write(rest),
             };
             match written {
                 Ok(0) => return Err((done, io::ErrorKind::WriteZero.into())),
                 Ok(n) => done += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // A program that shares it has asked not to wait; we do, so that lines stay whole.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    let waited = match &self.target {
+                        Target::Stderr(Some(file)) | Target::File { file, .. } => wait_writable(file),
+                        Target::Stderr(None) => wait_writable(io::stderr()),
+                    };
+                    waited.map_err(|e| (done, e))?;
+                }
                 Err(e) => return Err((done, e)),
             }
         }

@@ -204,3 +204,69 @@ fn every_order_leaves_a_line_with_who_gave_it() {
     assert_eq!(m.wait().code(), Some(0));
     assert!(m.log.wait_for(", asked by", before + 1).contains("shutdown"));
 }
+
+/// A worker that shares the master's stderr asks for O_NONBLOCK, which holds for all that share it: no line is lost or torn for it, on a pipe
+/// (which the master opens anew) nor on a socket (where it waits until there is room).
+#[test]
+fn a_worker_that_makes_the_masters_stderr_nonblocking_loses_no_line() {
+    let Some(python) = python() else {
+        return skip("a_worker_that_makes_the_masters_stderr_nonblocking_loses_no_line", "there is no python3");
+    };
+    use std::io::{BufRead, BufReader};
+    use std::os::fd::{AsRawFd, OwnedFd};
+    for socket in [false, true] {
+        let (mut reader, writer): (Box<dyn std::io::Read + Send>, OwnedFd) = if socket {
+            let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            (Box::new(ours), theirs.into())
+        } else {
+            let (ours, theirs) = std::io::pipe().unwrap();
+            (Box::new(ours), theirs.into())
+        };
+        let pools = format!(
+            "[pool.meddler]\ncommand = [\"{python}\", \"-c\", \"import os, time; os.set_blocking(2, False); time.sleep(1000)\"]\n\
+             ready = \"exec\"\nlog.stderr = \"inherit\"\n\
+             [pool.talker]\ncommand = [\"sh\", \"-c\", \"i=0; while [ $i -lt 20000 ]; do echo line $i of many that are to come through whole; i=$((i+1)); done; exec sleep 1000\"]\n\
+             ready = \"exec\"\nafter = [\"meddler\"]\nautostart = false\nlog.stdout = \"capture\"\n"
+        );
+        let raw = writer.as_raw_fd();
+        // SAFETY: only system calls, on an open descriptor.
+        let mut m = setup(&pools)
+            .unread()
+            .pre_exec(move || if unsafe { libc::dup2(raw, 2) } == 2 { Ok(()) } else { Err(std::io::Error::last_os_error()) })
+            .start()
+            .answering();
+        m.wait_count("meddler", 1);
+        drop(writer);
+        m.ok(&["start", "talker"]);
+        // Nobody reads until the worker is through: pipe, queue and socket are full.
+        let lines: Vec<String> = std::thread::spawn(move || {
+            let mut seen = Vec::new();
+            for line in BufReader::new(&mut reader).lines().map_while(Result::ok) {
+                let last = line.contains("line 19999 of");
+                seen.push(line);
+                if last {
+                    break;
+                }
+            }
+            seen
+        })
+        .join()
+        .unwrap();
+        let own: Vec<&String> = lines.iter().filter(|line| line.starts_with("talker:0 | ")).collect();
+        let numbers: Vec<usize> = own
+            .iter()
+            .map(|line| {
+                line.strip_prefix("talker:0 | line ")
+                    .and_then(|l| l.strip_suffix(" of many that are to come through whole"))
+                    .unwrap_or_else(|| panic!("torn: {line}"))
+                    .parse()
+                    .unwrap()
+            })
+            .collect();
+        assert!(numbers.is_sorted(), "socket: {socket}");
+        assert_eq!(numbers.len(), 20_000, "socket: {socket}");
+        assert!(!lines.iter().any(|line| line.contains("are lost")), "socket: {socket}");
+        m.signal(libc::SIGKILL);
+        m.wait();
+    }
+}
