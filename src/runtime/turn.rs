@@ -88,6 +88,7 @@ impl Master {
         if self.core.next_deadline().is_some_and(|at| at <= Master::now()) {
             self.feed(Event::Tick);
         }
+        self.hurry_hooks();
         self.act();
         if outputs || !self.leftovers.is_empty() {
             self.read_outputs(&mut scratch.ready)?;

@@ -16,6 +16,13 @@ pub(super) enum Manner {
 }
 
 impl Manner {
+    fn harder(self) -> Manner {
+        match self {
+            Manner::Graceful => Manner::Quick,
+            Manner::Quick | Manner::Now => Manner::Now,
+        }
+    }
+
     fn words(self) -> &'static str {
         match self {
             Manner::Graceful => "gracefully",
@@ -42,17 +49,25 @@ impl Ending {
     pub(super) fn is_quick(&self) -> bool {
         self.manner > Manner::Graceful
     }
+
+    /// With SIGKILL.
+    pub(super) fn is_now(&self) -> bool {
+        self.manner == Manner::Now
+    }
 }
 
 impl Supervisor {
     /// A stop signal to the master: begins the shutdown, or makes it one step harder.
     pub(super) fn stop_signal(&mut self, now: Time, first: Manner, name: &str, sender: Sender, out: &mut Vec<Action>) {
-        let manner = match self.ending.as_ref().map(|e| e.manner) {
-            None => first,
-            Some(Manner::Graceful) => Manner::Quick,
-            Some(Manner::Quick | Manner::Now) => Manner::Now,
-        };
+        let manner = self.ending.as_ref().map_or(first, |ending| ending.manner.harder());
         self.shut_down(now, manner, 0, format!("SIG{name} from {sender}"), out);
+    }
+
+    /// A further stop signal once the exit is handed out.
+    pub(super) fn harden(&mut self) {
+        if let Some(ending) = self.ending.as_mut() {
+            ending.manner = ending.manner.harder();
+        }
     }
 
     /// The master ends by its own verdict.

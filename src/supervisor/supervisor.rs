@@ -10,7 +10,7 @@ use super::shutdown::Ending;
 use super::timers::{Key, Timers};
 use super::view::{PoolView, WorkerView};
 use super::wishes::Wish;
-use super::{Action, CommandId, Event, Level, MasterSpec, PoolId, Time, What, WorkerId};
+use super::{Action, CommandId, Event, Level, MasterSignal, MasterSpec, PoolId, Time, What, WorkerId};
 
 /// An absence that people should hear of; a shorter one is what a busy host does.
 const LONG_ABSENCE: Duration = Duration::from_secs(1);
@@ -87,6 +87,10 @@ impl Supervisor {
     /// were already waiting when a deadline passed are heard before it is judged.
     pub fn handle(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
         if self.has_exited() {
+            // Nothing is left to be decided, but how long the hooks of the last moment may take.
+            if let Event::Signal { signal: MasterSignal::Term | MasterSignal::Int | MasterSignal::Quit, .. } = event {
+                self.harden();
+            }
             return;
         }
         match event {
@@ -161,6 +165,11 @@ impl Supervisor {
     /// The master is shutting down.
     pub fn is_ending(&self) -> bool {
         self.ending.is_some()
+    }
+
+    /// It does so at once: nothing is waited for.
+    pub fn is_ending_now(&self) -> bool {
+        self.ending.as_ref().is_some_and(super::shutdown::Ending::is_now)
     }
 
     /// It does so quickly, or at once: nothing is waited for that can be left out.

@@ -271,3 +271,38 @@ fn a_hook_has_what_its_pool_has_and_nothing_of_the_masters() {
     }
     assert_eq!(m.stop(), 0);
 }
+
+/// The third order to stop ends everything: workers, and hooks of every kind that would hold the end up.
+#[test]
+fn the_third_signal_to_stop_waits_for_no_hook() {
+    // Of the last moment: the workers are gone by the first signal.
+    let mut m = setup("[pool.a]\ncommand = \"sleep 1000\"\n")
+        .master("hooks = { exit = [\"sleep\", \"9999\"], timeout = \"1h\" }")
+        .start()
+        .ready();
+    let begin = Instant::now();
+    m.signal(libc::SIGINT);
+    m.log.wait_for("a:0 killed by SIGTERM", 1);
+    // Two of a kind that come together are one.
+    m.signal(libc::SIGINT);
+    m.signal(libc::SIGQUIT);
+    assert_eq!(m.ends(), 0);
+    assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+    m.log.wait_for("hook exit failed: ended, as it was not done when the master ended", 1);
+
+    // Before the workers are told: one that deaf to TERM too.
+    let deaf = "[pool.a]\ncommand = [\"sh\", \"-c\", \"trap '' TERM; echo up >&2; while :; do sleep 1; done\"]\nready = \"exec\"\ngraceful_timeout = \"1h\"\n\
+                quick_timeout = \"1h\"\nhooks = { pre_stop = [\"sh\", \"-c\", \"trap '' TERM; echo begun; sleep 9999\"], timeout = \"1h\" }\n";
+    let mut m = setup(deaf).start().ready();
+    m.log.wait_for("a:0 | up", 1);
+    let begin = Instant::now();
+    m.signal(libc::SIGTERM);
+    m.log.wait_for("hook pre_stop | begun", 1);
+    m.signal(libc::SIGINT);
+    m.log.wait_for("(quickly)", 1);
+    m.signal(libc::SIGQUIT);
+    m.log.wait_for("(at once, with SIGKILL)", 1);
+    assert_eq!(m.ends(), 0);
+    assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+    m.assert_nothing_left();
+}

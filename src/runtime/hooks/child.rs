@@ -116,6 +116,15 @@ impl What {
     }
 }
 
+/// Why a hook was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Late {
+    /// Its own time is over.
+    Timeout,
+    /// The master ends.
+    End,
+}
+
 /// A hook that runs.
 #[derive(Debug)]
 pub(super) struct Child {
@@ -126,7 +135,8 @@ pub(super) struct Child {
     pub(super) by: Option<Time>,
     /// It was told to end.
     pub(super) told: bool,
-    late: bool,
+    /// Why, when it was not done by then.
+    late: Option<Late>,
     lines: Lines,
     tail: Tail,
     told_lines: usize,
@@ -157,7 +167,7 @@ impl Child {
                     output,
                     by,
                     told: false,
-                    late: false,
+                    late: None,
                     lines: Lines::new(LINE),
                     tail: Tail::new(TAIL),
                     told_lines: 0,
@@ -201,28 +211,46 @@ impl Child {
     }
 
     /// It has taken too long: the next, harder signal.
-    pub(super) fn push_on(&mut self, now: Time) {
+    pub(super) fn push_on(&mut self, now: Time, ending: bool) {
         let signal = if self.told { KILL } else { libc::SIGTERM };
         if !self.told {
-            self.late = true;
+            self.late = Some(if ending { Late::End } else { Late::Timeout });
         }
         self.by = (!self.told).then_some(now + GRACE);
         self.told = true;
         let _ = kill_group(self.pid, signal);
     }
 
+    /// The master ends at once: what is not done by then is killed. A hook that runs already is asked to come to its end.
+    pub(super) fn hurry(&mut self, by: Time) {
+        if !self.told {
+            let _ = kill_group(self.pid, libc::SIGTERM);
+        }
+        self.hurry_silently(by);
+    }
+
+    /// The same for one that has just begun.
+    pub(super) fn hurry_silently(&mut self, by: Time) {
+        self.late = self.late.or(Some(Late::End));
+        self.told = true;
+        self.by = self.by.map(|at| at.min(by));
+    }
+
     /// What its end means.
     pub(super) fn verdict(&self, status: ExitStatus) -> Result<(), String> {
-        if status == ExitStatus::Code(0) && !self.late {
+        // Hurried, it may still have come to a good end.
+        if status == ExitStatus::Code(0) && self.late != Some(Late::Timeout) {
             return Ok(());
         }
-        let mut why = match status {
-            _ if self.late => format!("not done within {} (hooks.timeout)", crate::supervisor::human(self.job.timeout)),
+        let timeout = crate::supervisor::human(self.job.timeout);
+        let mut why = match (status, self.late) {
+            (_, Some(Late::Timeout)) => format!("not done within {timeout} (hooks.timeout)"),
+            (_, Some(Late::End)) => format!("ended, as it was not done when the master ended: {status}"),
             // No program ends so, but a start that failed does.
-            ExitStatus::Code(127) => {
+            (ExitStatus::Code(127), None) => {
                 format!("{status} (perhaps {:?} cannot be executed)", self.job.argv.first().map_or("", String::as_str))
             }
-            status => status.to_string(),
+            (status, None) => status.to_string(),
         };
         let last: Vec<String> = self.tail.lines().collect();
         if !last.is_empty() {

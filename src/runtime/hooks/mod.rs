@@ -27,6 +27,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// When the master ends, hooks that are still running have so much time left.
 const LAST: Duration = Duration::from_secs(5);
 
+/// When it ends at once.
+const HURRY: Duration = Duration::from_millis(500);
+
 /// The moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Moment {
@@ -79,6 +82,8 @@ pub(super) struct Hooks {
     next: u64,
     /// The master is about to end: nothing new but the exit hook.
     ending: bool,
+    /// It ends at once.
+    hurried: bool,
     exit_begun: bool,
     dropped: u64,
 }
@@ -129,7 +134,10 @@ impl Master {
 
     fn start_hook(&mut self, number: u64, job: Job) {
         match Child::start(job, &self.common) {
-            Ok(child) => {
+            Ok(mut child) => {
+                if self.hooks.hurried {
+                    child.hurry_silently(Master::now() + HURRY);
+                }
                 // Unwatched, its output would be lost, and nothing else.
                 let _ = self.epoll.add(child.output.as_fd(), Token::Hook(number).into(), crate::os::epoll::Interest::Read);
                 self.hooks.running.insert(number, child);
@@ -190,8 +198,22 @@ impl Master {
         }
         let now = Master::now();
         for child in self.hooks.running.values_mut().filter(|child| child.by.is_some_and(|by| by <= now)) {
-            child.push_on(now);
+            child.push_on(now, self.hooks.ending);
         }
+    }
+
+    /// The master is to end at once: no hook keeps it longer than a moment, none that waits is begun.
+    pub(super) fn hurry_hooks(&mut self) {
+        if self.hooks.hurried || !self.core.is_ending_now() {
+            return;
+        }
+        self.hooks.hurried = true;
+        if !self.hooks.running.is_empty() {
+            let running = crate::supervisor::count(self.hooks.running.len(), "hook");
+            tracing::warn!("{running} still running: told to end, killed in {}", crate::supervisor::human(HURRY));
+        }
+        let by = Master::now() + HURRY;
+        self.hooks.running.values_mut().for_each(|child| child.hurry(by));
     }
 
     /// Nobody waits for it any more.
