@@ -104,6 +104,8 @@ pub(super) struct Master {
     /// The process whose notify socket was read last.
     pub(super) notified_last: u64,
     pub(super) leftovers: VecDeque<Leftover>,
+    /// Until when this turn shows what ended workers have left.
+    pub(super) last_words_until: Time,
     pub(super) pid: i32,
     pub(super) uid: u32,
     pub(super) started: Time,

@@ -18,6 +18,8 @@ const PIECE: usize = 2 * 1024;
 const SHARE: Duration = Duration::from_micros(500);
 /// Longest time given to all pipes in one turn: so long at most waits whatever else has happened. Pipes that got nothing are first in the next.
 pub(super) const TURN: Duration = Duration::from_millis(2);
+/// Longest time given in one turn to what ended workers have left, so that it stands before the news of their end; the rest comes after.
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(5);
 /// Most bytes read from one pipe once its worker has ended.
 const LAST: usize = 1024 * 1024;
 
@@ -118,9 +120,8 @@ impl Capture {
 
     /// Reads what is left after the worker's end, an unfinished line included. What is too much for now is given back, its last lines in the
     /// tail already.
-    pub(super) fn finish(&mut self, label: &Label<'_>, tail: &mut Tail, relay: &mut Relay) -> Option<Leftover> {
+    pub(super) fn finish(&mut self, label: &Label<'_>, tail: &mut Tail, relay: &mut Relay, until: Time) -> Option<Leftover> {
         let mut batch = relay.batch(self.source(label));
-        let until = Master::now() + SHARE;
         if self.read_until(until, LAST, tail, &mut batch) == Drained::Open {
             // Empty, or out of time.
             let bytes = self.read_rest();

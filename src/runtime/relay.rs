@@ -88,7 +88,7 @@ impl Master {
         let label = Label { pool: &process.run.config.spec.name, slot: process.id.slot, pid: process.pid };
         let mut left = Vec::new();
         for capture in [&mut process.stdout, &mut process.stderr].into_iter().flatten() {
-            left.extend(capture.finish(&label, &mut process.tail, &mut self.relay));
+            left.extend(capture.finish(&label, &mut process.tail, &mut self.relay, self.last_words_until));
         }
         left.into_iter().for_each(|leftover| self.keep_leftover(leftover));
     }

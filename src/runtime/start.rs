@@ -274,6 +274,7 @@ fn assemble(
         relay,
         notified_last: 0,
         leftovers: VecDeque::new(),
+        last_words_until: Time(0),
         pid,
         uid: process::effective_uid(),
         started: Time(clock::now()),

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::master::Master;
+use super::output::LAST_WORDS;
 use super::reap;
 use super::signals::{HUP, Heard, TERM, WINCH};
 use super::token::Token;
@@ -69,6 +70,7 @@ impl Master {
             }
         }
         self.read_notifies(&mut scratch.notifies);
+        self.last_words_until = Master::now() + LAST_WORDS;
         if signals {
             self.read_signals(scratch);
         }

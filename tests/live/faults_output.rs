@@ -58,6 +58,8 @@ fn junk_and_terminal_escapes_come_out_harmless() {
     .start();
     let end = m.log.wait_for("junk:0 killed by SIGKILL", 1);
     assert!(end.contains("perhaps out of memory"), "{end}");
+    // What is much is shown after the news of the end.
+    m.log.wait_for("| the last, without an end", 1);
     let log = m.log.all();
     let of_junk: Vec<&String> = log.iter().filter(|l| l.starts_with("junk:0 | ")).collect();
     assert!(of_junk.iter().any(|l| l.contains("\\u{1b}[31mred\\u{1b}[0m\\u{7}")), "{:?}", of_junk.first());
