@@ -11,6 +11,8 @@ use crate::protocol::{Call, ErrorName, Failure, OutcomeReply, Reply, Request};
 
 /// How long a master may take to answer a question, or to accept an order.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Between two tries with a master that has no place.
+const AGAIN: Duration = Duration::from_millis(100);
 /// What a master gets beyond `--timeout` to say itself that the time is over.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -150,13 +152,13 @@ impl<'a> Session<'a> {
 
     /// Asks a question. It is answered at once, or the master is not well.
     pub fn question(&self, request: Request) -> Result<Reply, ClientError> {
-        self.connect()?.ask(&Call::new(request), Some(self.reach.timeout.unwrap_or(ANSWER)))
+        let patience = self.reach.timeout.unwrap_or(ANSWER);
+        patiently(patience, || self.connect()?.ask(&Call::new(request.clone()), Some(patience)))
     }
 
     /// Gives an order whose effect may take a while, and shows what came of it.
     pub fn order(&self, request: Request) -> Result<Answer, ClientError> {
-        let mut connection = self.connect()?;
-        self.order_on(&mut connection, request)
+        patiently(ANSWER, || self.order_on(&mut self.connect()?, request.clone()))
     }
 
     /// The same, on a connection that is used on.
@@ -199,6 +201,20 @@ impl<'a> Session<'a> {
             _ => String::new(),
         };
         Ok(Answer { text, exit, why: words })
+    }
+}
+
+/// Tries again for a while where the master has no place for one more client: it has not even read what was asked.
+#[expect(clippy::disallowed_methods, reason = "a client has no loop that could hand it the time")]
+fn patiently<T>(patience: Duration, mut ask: impl FnMut() -> Result<T, ClientError>) -> Result<T, ClientError> {
+    let begin = std::time::Instant::now();
+    loop {
+        match ask() {
+            Err(ClientError::Answered(failure)) if failure.error == ErrorName::Busy.as_str() && begin.elapsed() < patience => {
+                std::thread::park_timeout(AGAIN);
+            }
+            other => return other,
+        }
     }
 }
 

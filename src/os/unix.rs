@@ -35,8 +35,10 @@ pub struct PeerCred {
 pub enum Accepted {
     /// A client. Its socket is nonblocking.
     Client(OwnedFd, PeerCred),
-    /// A client was there, but no descriptor for it: it was turned away, so that it neither waits nor wakes us again.
-    Refused,
+    /// A client, by the last descriptor there was: close it, or another one, before anything else is opened.
+    Last(OwnedFd, PeerCred),
+    /// A client that was gone again.
+    Gone,
     /// Nobody is waiting.
     Idle,
 }
@@ -74,8 +76,8 @@ impl ControlListener {
         &self.path
     }
 
-    /// Takes the next client. After an error (no memory; no descriptor even after giving up the reserve) the client is still waiting:
-    /// look again later, not at once.
+    /// Takes the next client. After an error (no memory; no descriptor, and none in reserve) the client is still waiting: look again later, not at
+    /// once.
     pub fn accept(&self) -> io::Result<Accepted> {
         let mut reserve = self.reserve.borrow_mut();
         if reserve.is_none() {
@@ -85,14 +87,16 @@ impl ControlListener {
             Ok(None) => Ok(Accepted::Idle),
             Ok(Some(client)) => Ok(match peer_of(&client) {
                 Ok(peer) => Accepted::Client(client, peer),
-                Err(_) => Accepted::Refused,
+                Err(_) => Accepted::Gone,
             }),
             Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                // Made again with the next look.
                 drop(reserve.take());
-                let turned_away = accept_one(&self.fd);
-                let outcome = turned_away.map(|client| if client.is_some() { Accepted::Refused } else { Accepted::Idle });
-                *reserve = open_null().ok();
-                outcome
+                let Some(client) = accept_one(&self.fd)? else { return Ok(Accepted::Idle) };
+                Ok(match peer_of(&client) {
+                    Ok(peer) => Accepted::Last(client, peer),
+                    Err(_) => Accepted::Gone,
+                })
             }
             Err(e) => Err(e),
         }

@@ -75,7 +75,8 @@ impl Master {
         for _ in 0..ACCEPTS {
             match socket.accept() {
                 Ok(Accepted::Client(fd, peer)) => new.push((fd, peer.pid)),
-                Ok(Accepted::Refused) => {}
+                // A worker that finds nobody says what it has to say with its next try.
+                Ok(Accepted::Last(..) | Accepted::Gone) => {}
                 Ok(Accepted::Idle) | Err(_) => break,
             }
         }

@@ -11,6 +11,7 @@ use super::pools::PoolRun;
 use super::processes::Process;
 use super::reap::group_gone;
 use super::staging::Wanted;
+use super::throttle::Repeated;
 use super::token::Token;
 use crate::os::accepting::is_accepting;
 use crate::os::epoll::Interest;
@@ -252,7 +253,14 @@ impl Master {
     pub(super) fn tell_notes(&mut self) {
         let mut told = false;
         while let Some(note) = self.notes.pop_front() {
-            self.note(&note);
+            // What a signal did is told by its effects; that it came, and changed nothing, is nothing new the hundredth time.
+            let tells = match &note.what {
+                What::Signal { signal, .. } => self.tells(Repeated::MasterSignal(signal.name())),
+                _ => true,
+            };
+            if tells {
+                self.note(&note);
+            }
             self.hook_on(&note);
             self.report_on(&note);
             self.serve_note(&note);

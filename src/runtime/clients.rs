@@ -3,20 +3,26 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::master::Master;
 use super::progress::Watch;
+use super::throttle::Repeated;
 use super::token::Token;
 use crate::os::epoll::Interest;
 use crate::os::io as fdio;
 use crate::os::unix::{Accepted, PeerCred};
 use crate::protocol::{ErrorName, Failure, LineBuffer, MAX_FRAME, encode_failure};
-use crate::supervisor::{CommandId, Event};
+use crate::supervisor::{CommandId, Event, Time, human};
 
-/// Clients at once. Beyond it the one that has been idle longest makes room.
-const CLIENTS: usize = 64;
+/// Clients at once. Beyond it the one that has been idle longest makes room; when all of them wait for their orders, there is no place.
+const CLIENTS: usize = 256;
+/// A client that has asked for nothing for so long may have to make room.
+const AT_REST: Duration = Duration::from_millis(100);
+/// After an error, clients are not looked at for so long.
+const DEAF: Duration = Duration::from_millis(100);
 /// Bytes read from one client in one turn.
 const SLICE: usize = 16 * 1024;
 /// Requests of one client served in one go. More of them wait for the next turn.
@@ -45,8 +51,8 @@ pub(super) struct Client {
     /// It has sent all that it will.
     ended: bool,
     interest: Interest,
-    /// Counts up with each use, for the choice of the longest idle.
-    used: u64,
+    /// When it last came, or sent something: for the choice of the longest idle.
+    used: Time,
 }
 
 impl Client {
@@ -66,9 +72,10 @@ impl Client {
 pub(super) struct Clients {
     by_number: BTreeMap<u64, Client>,
     next: u64,
-    uses: u64,
     /// Clients that have something to send.
     dirty: Vec<u64>,
+    /// Until when nobody is accepted.
+    pub(super) deaf_until: Option<Time>,
 }
 
 impl Clients {
@@ -102,9 +109,11 @@ impl Clients {
         self.by_number.iter().max_by_key(|(_, c)| c.unsent()).map(|(n, _)| *n)
     }
 
-    /// The longest idle one, rather one that waits for nothing.
-    fn to_evict(&self) -> Option<u64> {
-        self.by_number.iter().min_by_key(|(_, c)| (c.waiting.is_some(), c.used)).map(|(n, _)| *n)
+    /// The longest idle one of those that wait for no answer. One that has just come may be about to ask something.
+    fn to_evict(&self, now: Time) -> Option<u64> {
+        let rests = |c: &Client| c.waiting.is_none() && c.unsent() == 0 && !c.has_requests() && now - c.used >= AT_REST;
+        let idle = self.by_number.iter().filter(|(_, c)| rests(c));
+        idle.min_by_key(|(_, c)| c.used).map(|(n, _)| *n)
     }
 }
 
@@ -121,43 +130,87 @@ impl Master {
         for _ in 0..ACCEPTS {
             match self.files.control.accept() {
                 Ok(Accepted::Client(fd, peer)) => self.welcome(fd, peer),
-                Ok(Accepted::Refused) => {
-                    tracing::warn!("no descriptor left for a control client: it was turned away; raise the limit (ulimit -n)");
+                Ok(Accepted::Last(fd, peer)) => {
+                    if self.may_give_orders(&fd, peer) && self.make_room("no descriptor is left (ulimit -n)") {
+                        self.welcome_in(fd, peer);
+                    } else {
+                        self.has_no_place(&fd, peer, "no descriptor is left for another one: raise the limit (ulimit -n)");
+                    }
                 }
+                Ok(Accepted::Gone) => {}
                 Ok(Accepted::Idle) => return,
                 Err(e) => {
-                    tracing::warn!("cannot accept a control client: {e}");
+                    if self.tells(Repeated::Accept) {
+                        tracing::warn!("cannot accept a control client: {e}; trying again in {}", human(DEAF));
+                    }
+                    // It is still there, and would wake the loop at once.
+                    let _ = self.epoll.modify(self.files.control.as_fd(), Token::Control.into(), Interest::Hangup);
+                    self.clients.deaf_until = Some(Master::now() + DEAF);
                     return;
                 }
             }
         }
     }
 
-    fn welcome(&mut self, fd: OwnedFd, peer: PeerCred) {
+    /// Clients are looked at again.
+    pub(super) fn hear_again(&mut self) {
+        if self.clients.deaf_until.is_some_and(|at| at <= Master::now()) {
+            self.clients.deaf_until = None;
+            let _ = self.epoll.modify(self.files.control.as_fd(), Token::Control.into(), Interest::Read);
+        }
+    }
+
+    /// Else it is told.
+    fn may_give_orders(&mut self, fd: &OwnedFd, peer: PeerCred) -> bool {
         let allowed = peer.uid == 0 || peer.uid == self.uid || self.socket_uids.contains(&peer.uid);
         if !allowed {
-            tracing::warn!(
-                uid = peer.uid,
-                pid = peer.pid,
-                "a control client was turned away: its user may not (master.socket_users)"
-            );
+            if self.tells(Repeated::Stranger(peer.uid)) {
+                let (uid, pid) = (peer.uid, peer.pid);
+                tracing::warn!(uid, pid, "a control client was turned away: its user may not (master.socket_users)");
+            }
             let text = format!("uid {} may not control this master; see master.socket_users", peer.uid);
             let _ = fdio::write(fd.as_fd(), &encode_failure(&Failure::new(ErrorName::NotPermitted, text)));
+        }
+        allowed
+    }
+
+    /// Closes the longest idle client. False: all of them wait for an answer.
+    fn make_room(&mut self, why: &str) -> bool {
+        let Some(idle) = self.clients.to_evict(Master::now()) else { return false };
+        if self.tells(Repeated::Idle) {
+            tracing::warn!("{why}: the longest idle control client was closed for a new one");
+        }
+        self.drop_client(idle);
+        true
+    }
+
+    fn has_no_place(&mut self, fd: &OwnedFd, peer: PeerCred, why: &str) {
+        if self.tells(Repeated::NoPlace) {
+            let (uid, pid) = (peer.uid, peer.pid);
+            tracing::warn!(uid, pid, "a control client was turned away: {why}");
+        }
+        let text = format!("the master has no place for another client: {why}; try again");
+        let _ = fdio::write(fd.as_fd(), &encode_failure(&Failure::new(ErrorName::Busy, text)));
+    }
+
+    fn welcome(&mut self, fd: OwnedFd, peer: PeerCred) {
+        if !self.may_give_orders(&fd, peer) {
             return;
         }
-        if self.clients.by_number.len() >= CLIENTS
-            && let Some(idle) = self.clients.to_evict()
-        {
-            tracing::warn!("more than {CLIENTS} control clients: the longest idle one was closed");
-            self.drop_client(idle);
+        let full = self.clients.by_number.len() >= CLIENTS;
+        if full && !self.make_room(&format!("{CLIENTS} control clients at once")) {
+            let why = format!("{CLIENTS} wait for the effect of their orders already (--no-wait does not)");
+            return self.has_no_place(&fd, peer, &why);
         }
+        self.welcome_in(fd, peer);
+    }
+
+    fn welcome_in(&mut self, fd: OwnedFd, peer: PeerCred) {
         let number = self.clients.next;
         if let Err(e) = self.epoll.add(fd.as_fd(), Token::Client(number).into(), Interest::Read) {
-            tracing::warn!("cannot watch a control client, closed it: {e}");
-            return;
+            return self.has_no_place(&fd, peer, &format!("it cannot be watched: {e}"));
         }
         self.clients.next += 1;
-        self.clients.uses += 1;
         let client = Client {
             fd,
             peer,
@@ -169,7 +222,7 @@ impl Master {
             closing: false,
             ended: false,
             interest: Interest::Read,
-            used: self.clients.uses,
+            used: Master::now(),
         };
         self.clients.by_number.insert(number, client);
     }
@@ -187,8 +240,7 @@ impl Master {
 
     /// One turn's share; false when the connection is over.
     fn read_client(&mut self, number: u64) -> bool {
-        self.clients.uses += 1;
-        let used = self.clients.uses;
+        let used = Master::now();
         let Some(client) = self.clients.get_mut(number) else { return true };
         client.used = used;
         let mut buffer = [0u8; SLICE];
@@ -244,7 +296,9 @@ impl Master {
         }
         while self.clients.held() > HELD {
             let Some(slowest) = self.clients.slowest() else { break };
-            tracing::warn!("a control client does not read its replies: closed");
+            if self.tells(Repeated::Slow) {
+                tracing::warn!("a control client does not read its replies: closed");
+            }
             self.drop_client(slowest);
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::master::Master;
+use super::throttle::Repeated;
 use super::token::Token;
 use crate::os::epoll::Interest;
 use crate::os::io::same_file;
@@ -61,11 +62,13 @@ impl Master {
                         continue;
                     }
                     if !room || kept.len() >= MOST {
-                        tracing::warn!(
-                            pool,
-                            slot = worker.slot,
-                            "a descriptor that the worker wants kept was closed: at most {MOST} are, and none with ready = \"fd:N\""
-                        );
+                        if self.tells(Repeated::Store) {
+                            tracing::warn!(
+                                pool,
+                                slot = worker.slot,
+                                "a descriptor that the worker wants kept was closed: at most {MOST} are, and none with ready = \"fd:N\""
+                            );
+                        }
                         break;
                     }
                     let number = self.fdstore.next;

@@ -25,6 +25,7 @@ use super::sockets::Socket;
 use super::staging::Staged;
 use super::start::Reader;
 use super::steer::Steering;
+use super::throttle::Throttle;
 use super::trace::Trace;
 use crate::config::spec;
 use crate::os::epoll::Epoll;
@@ -95,6 +96,7 @@ pub(super) struct Master {
     /// Sockets that the master was started with and nobody has taken yet.
     pub(super) handed: Handed,
     pub(super) clients: Clients,
+    pub(super) throttle: Throttle,
     pub(super) commands: BTreeMap<CommandId, u64>,
     pub(super) next_command: u64,
 

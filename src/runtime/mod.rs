@@ -38,6 +38,7 @@ mod sockets;
 mod staging;
 mod start;
 mod steer;
+mod throttle;
 mod token;
 mod trace;
 mod turn;

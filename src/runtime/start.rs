@@ -27,6 +27,7 @@ use super::signals::SignalMap;
 use super::sockets::OpenError;
 use super::staging::Wanted;
 use super::steer::Steering;
+use super::throttle::Throttle;
 use super::token::Token;
 use super::trace::Trace;
 use crate::config::spec::Config;
@@ -267,6 +268,7 @@ fn assemble(
         fdstore: FdStore::default(),
         handed: Handed::default(),
         clients: Clients::default(),
+        throttle: Throttle::default(),
         commands: BTreeMap::new(),
         next_command: 1,
         files,

@@ -7,6 +7,7 @@ use super::master::Master;
 use super::output::LAST_WORDS;
 use super::reap;
 use super::signals::{HUP, Heard, TERM, WINCH};
+use super::throttle::Repeated;
 use super::token::Token;
 use crate::os::clock;
 use crate::os::epoll::Ready;
@@ -80,6 +81,8 @@ impl Master {
         if accept {
             self.accept_clients();
         }
+        self.hear_again();
+        self.tell_repeated(Master::now());
         self.expire_looks();
         self.expire_hooks();
         self.look_at_queues();
@@ -110,6 +113,8 @@ impl Master {
             self.steering.next_deadline(),
             self.hooks.next_deadline(),
             self.service.next_deadline(),
+            self.throttle.next_deadline(),
+            self.clients.deaf_until,
         ]
         .into_iter()
         .flatten()
@@ -207,12 +212,10 @@ impl Master {
             };
             // A datagram of a stranger's, or one that was cut, says nothing.
             if datagram.truncated || (datagram.uid != uid && datagram.uid != 0) {
-                tracing::debug!(
-                    pool = self.name_of(worker.pool),
-                    slot = worker.slot,
-                    uid = datagram.uid,
-                    "dropped a notify datagram"
-                );
+                if self.tells(Repeated::Datagram) {
+                    let (pool, slot, uid) = (self.name_of(worker.pool), worker.slot, datagram.uid);
+                    tracing::debug!(pool, slot, uid, "dropped a notify datagram: of another user, or too long");
+                }
                 continue;
             }
             let text = buffer.get(..datagram.len).unwrap_or_default();
@@ -275,7 +278,7 @@ impl Master {
         }
         let (events, unknown) = heard.finish();
         for (signal, sender) in unknown {
-            if signal == libc::SIGCONT {
+            if signal == libc::SIGCONT || !self.tells(Repeated::Signal(signal)) {
                 continue;
             }
             tracing::info!(

@@ -40,10 +40,10 @@ fn assert_undisturbed(m: &Master) {
 }
 
 #[test]
-fn a_hundred_clients_that_stall_keep_nobody_out() {
+fn hundreds_of_clients_that_stall_keep_nobody_out() {
     let m = master();
     let before = fds(m.pid()).len();
-    let stalled: Vec<UnixStream> = (0..100)
+    let stalled: Vec<UnixStream> = (0..300)
         .map(|i| {
             let mut stream = UnixStream::connect(&m.socket).unwrap();
             if i % 2 == 0 {
@@ -54,8 +54,9 @@ fn a_hundred_clients_that_stall_keep_nobody_out() {
         .collect();
     assert_undisturbed(&m);
     m.ok(&["scale", "web", "+1"]);
-    m.log.wait_for("more than 64 control clients", 1);
-    assert!(fds(m.pid()).len() < before + 64 + 16, "{:?}", fds(m.pid()));
+    m.log.wait_for("256 control clients at once: the longest idle control client was closed for a new one", 1);
+    assert!(fds(m.pid()).len() < before + 256 + 16, "{:?}", fds(m.pid()));
+    assert!(m.log.count("the longest idle") <= 5, "and that is not told each time");
     drop(stalled);
     m.log.wait_until("their descriptors are closed", || (fds(m.pid()).len() <= before + 2 + 4).then_some(()));
 }
@@ -308,4 +309,111 @@ fn other_users_are_refused() {
     let (code, words) = as_nobody(&m, &program, &["scale", "web", "+1"]);
     assert_eq!(code, Some(0), "{words}");
     m.log.wait_for("uid 65534", 1);
+}
+
+/// An order that waits is answered, whoever else comes; who finds no place is told so.
+#[test]
+fn no_order_that_waits_makes_room_for_another_client() {
+    let mut m = setup("[pool.web]\ncommand = \"sleep 1000\"\nready = \"exec\"\n[pool.never]\ncommand = \"sleep 1000\"\nready = \"notify\"\nstart_timeout = \"1h\"\n").start().answering();
+    m.wait_count("web", 1);
+    let wait = b"{\"method\":\"wait\",\"parameters\":{\"pool\":\"never\",\"for\":\"ready\",\"timeout_ms\":8000}}\n";
+    let mut waiting: Vec<_> = (0..256).map(|_| m.client()).collect();
+    waiting.iter_mut().for_each(|client| client.send(wait));
+    // The verb itself tries again for a while, and is told in the end.
+    let said = m.code(1, &["status", "--timeout", "300ms"]);
+    assert!(said.contains("no place for another client"), "{said}");
+    // Told plainly, with the schema's error, not cut off.
+    let said = m.log.wait_until("no place", || {
+        let mut late = m.client();
+        // It may be closed already: what counts is what it was told.
+        let _ = late.stream.write_all(b"{\"method\":\"info\"}\n");
+        late.reply().filter(|reply| reply["error"] == "org.poolmaster.Busy")
+    });
+    assert_eq!(said["parameters"]["code"], 1, "{said}");
+    assert!(said["parameters"]["message"].as_str().unwrap().contains("no place for another client"), "{said}");
+    // One that waits for nothing does make room.
+    drop(waiting.pop());
+    let mut idle = m.log.wait_until("a place", || {
+        let mut idle = m.client();
+        idle.send(b"{\"method\":\"info\"}\n");
+        idle.reply().filter(|reply| reply.get("error").is_none()).map(|_| idle)
+    });
+    m.ok(&["status"]);
+    idle.assert_closed();
+    for client in &mut waiting {
+        assert_eq!(client.reply().expect("an answer")["error"], "org.poolmaster.TimedOut");
+    }
+    assert_eq!(m.stop(), 0);
+}
+
+#[test]
+fn idle_clients_make_room_where_descriptors_are_short() {
+    let s = setup("[pool.web]\ncommand = \"sleep 1000\"\nready = \"exec\"\nlog.stderr = \"null\"\n");
+    let mut m = s.pre_exec(|| limit(libc::RLIMIT_NOFILE, 64, 64)).start().answering();
+    m.wait_count("web", 1);
+    let idle: Vec<_> = (0..80).map(|_| UnixStream::connect(&m.socket).unwrap()).collect();
+    for _ in 0..3 {
+        m.ok(&["status"]);
+    }
+    m.log.wait_for("no descriptor is left (ulimit -n): the longest idle control client was closed for a new one", 1);
+    // Where all of them wait, the next one is told.
+    drop(idle);
+    let wait = b"{\"method\":\"wait\",\"parameters\":{\"pool\":\"web\",\"for\":\"stopped\",\"timeout_ms\":5000}}\n";
+    let mut waiting = Vec::new();
+    let said = m.log.wait_until("no place", || {
+        let mut client = m.client();
+        client.send(wait);
+        waiting.push(client);
+        let mut late = m.client();
+        // It may be closed already: what counts is what it was told.
+        let _ = late.stream.write_all(b"{\"method\":\"info\"}\n");
+        late.reply().filter(|reply| reply["error"] == "org.poolmaster.Busy")
+    });
+    assert!(said["parameters"]["message"].as_str().unwrap().contains("ulimit -n"), "{said}");
+    for client in &mut waiting {
+        let reply = client.reply().expect("an answer");
+        assert!(reply["error"] == "org.poolmaster.TimedOut" || reply["error"] == "org.poolmaster.Busy", "{reply}");
+    }
+    assert_eq!(m.stop(), 0);
+}
+
+/// Lines that others can have written as often as they like are some, and then a count.
+#[test]
+fn lines_from_outside_are_some_and_then_a_count() {
+    let mut m =
+        setup("[pool.web]\ncommand = \"sleep 1000\"\nready = \"exec\"\n").master("socket_mode = \"0666\"").start().ready();
+    for n in 1..=40 {
+        m.signal(libc::SIGUSR2);
+        m.signal(libc::SIGURG);
+        // Each is taken by itself: they would merge.
+        m.log.wait_until("taken", || (proc_status(m.pid())["ShdPnd"].trim_matches('0').is_empty()).then_some(()));
+        if n == 1 {
+            m.log.wait_for("SIGUSR2", 1);
+            m.log.wait_for("SIGURG", 1);
+        }
+    }
+    m.ok(&["status"]);
+    assert!(m.log.count("SIGUSR2") <= 5 && m.log.count("SIGURG") <= 5, "{}", m.log.text());
+    if is_root() {
+        let dir = m.socket.parent().unwrap();
+        for folder in dir.ancestors().take(2) {
+            let _ = std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o711));
+        }
+        let socket = m.socket.clone();
+        let stranger = std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    // SAFETY: a plain call; the raw one, which is for this thread alone.
+                    unsafe { libc::syscall(libc::SYS_setresuid, 54_321, 54_321, 54_321) };
+                    (0..200).filter(|_| UnixStream::connect(&socket).is_ok()).count()
+                })
+                .join()
+                .unwrap()
+        });
+        assert!(stranger > 100, "{stranger}");
+        assert!(m.log.count("turned away") <= 5, "{}", m.log.text());
+        m.log.wait_for("of the last 10s not shown: control clients of uid 54321 turned away", 1);
+    }
+    m.log.wait_for("of the last 10s not shown: times SIGUSR2", 1);
+    assert_eq!(m.stop(), 0);
 }
