@@ -1,6 +1,6 @@
 //! Owns what is worth saying about a pool or a worker beside its figures: why it is so, what comes next, what to do.
 
-use crate::protocol::{PoolStatus, WorkerStatus};
+use crate::protocol::{MasterPhase, PoolStatus, WorkerStatus};
 use crate::supervisor::Phase;
 
 use super::words::{Tone, count, phase, time};
@@ -10,12 +10,15 @@ pub(super) fn pool_state(pool: &PoolStatus) -> (&'static str, Tone) {
     match pool.phase {
         Phase::Running if pool.degraded => ("degraded", Tone::Bad),
         Phase::Running if pool.rolling > 0 => ("rolling", Tone::Caution),
+        Phase::Stopped | Phase::Parked | Phase::Failed | Phase::Completed | Phase::Removed if pool.stopping > 0 => {
+            ("stopping", Tone::Caution)
+        }
         other => phase(other),
     }
 }
 
 /// Remarks on a pool, the most important first.
-pub(super) fn on_pool(pool: &PoolStatus) -> Vec<String> {
+pub(super) fn on_pool(pool: &PoolStatus, master: MasterPhase) -> Vec<String> {
     let name = &pool.name;
     let mut out = Vec::new();
     let mut why = pool.why.clone().unwrap_or_default();
@@ -33,10 +36,12 @@ pub(super) fn on_pool(pool: &PoolStatus) -> Vec<String> {
             pool.min_ready
         ));
     }
-    if let Some(ms) = pool.retry_in_ms {
+    if let Some(ms) = pool.retry_in_ms.filter(|_| master == MasterPhase::Running) {
         add(format!("next try in {} (now: `poolmaster retry {name}`)", time(ms)));
     }
     match pool.phase {
+        // What would be refused is no advice.
+        _ if master == MasterPhase::Stopping => {}
         Phase::Failed => add(format!("`poolmaster start {name}` tries again")),
         Phase::Stopped | Phase::Completed => add(format!("`poolmaster start {name}` starts it")),
         Phase::Parked => add(format!("its sockets are open; HUP or `poolmaster start {name}` brings the workers back")),

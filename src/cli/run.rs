@@ -1,7 +1,7 @@
 //! `run`: reads the config, starts a master in the foreground, ends with its exit code.
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::host::{self, Look};
 use super::{Context, Exit, output};
@@ -99,7 +99,7 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
         }
     };
     let sources = match sources(args, ctx) {
-        Ok(sources) => Rc::new(sources),
+        Ok(sources) => sources,
         Err(text) => return usage(&text),
     };
     let only = args.only.clone();
@@ -127,7 +127,7 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
         }
     }
     let surroundings = ctx.clone();
-    let reader = Box::new(move |other: Option<&Path>| match other {
+    let reader: runtime::Reader = Arc::new(move |other: Option<&Path>| match other {
         None => load(&sources, &only, &surroundings),
         Some(path) => load(&Sources { path: Some(path.to_owned()), ..Sources::clone(&sources) }, &only, &surroundings),
     });
@@ -146,8 +146,11 @@ fn first(waiting: &Waiting, config: &Config) -> Exit {
     let log = config.master.log.file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
     let name = &config.master.name;
     match waiting.wait(|what| output::err(&format!("poolmaster: {name}: {what}; its log: {log}\n"))) {
-        Ok(Outcome::Ready(pid)) => {
+        Ok(Outcome::Ready(pid, but)) => {
             output::out(&format!("{name} runs in the background (pid {pid}), its log: {log}\n"));
+            if !but.is_empty() {
+                output::err(&format!("poolmaster: {name}: not all pools are ready: {but}\n"));
+            }
             Exit::Done
         }
         Ok(Outcome::Failed(code, why)) => {

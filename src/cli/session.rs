@@ -152,8 +152,16 @@ impl<'a> Session<'a> {
 
     /// Asks a question. It is answered at once, or the master is not well.
     pub fn question(&self, request: Request) -> Result<Reply, ClientError> {
+        self.question_with_peer(request).map(|(reply, _)| reply)
+    }
+
+    /// The same; and the master's pid as it is seen from here ([`Connection::peer_pid`]).
+    pub fn question_with_peer(&self, request: Request) -> Result<(Reply, Option<i32>), ClientError> {
         let patience = self.reach.timeout.unwrap_or(ANSWER);
-        patiently(patience, || self.connect()?.ask(&Call::new(request.clone()), Some(patience)))
+        patiently(patience, || {
+            let mut connection = self.connect()?;
+            Ok((connection.ask(&Call::new(request.clone()), Some(patience))?, connection.peer_pid()))
+        })
     }
 
     /// Gives an order whose effect may take a while, and shows what came of it.

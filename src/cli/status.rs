@@ -41,13 +41,17 @@ fn render(status: &StatusReply, verbose: bool, colours: bool) -> String {
         Some(path) => format!("config {path} (revision {})", status.revision),
         None => "no config file".to_owned(),
     };
-    let line = format!("{}: {phase} for {}, pid {}, {config}", status.instance, time(status.uptime_ms), status.pid);
+    let up = match status.phase {
+        MasterPhase::Running => format!("for {}", time(status.uptime_ms)),
+        MasterPhase::Stopping => format!("after {}", time(status.uptime_ms)),
+    };
+    let line = format!("{}: {phase} {up}, pid {}, {config}", status.instance, status.pid);
     let head = wrapped(&printable(&line), 0).replacen(phase, &tone.paint(phase, colours), 1);
     let head = format!("{head}{}", reload(status));
     if status.pools.is_empty() {
         return format!("{head}no pools\n");
     }
-    format!("{head}\n{}", pools(&status.pools, verbose, colours))
+    format!("{head}\n{}", pools(status, verbose, colours))
 }
 
 /// A reload under way, and the last one if it failed.
@@ -68,7 +72,8 @@ fn reload(status: &StatusReply) -> String {
     out
 }
 
-fn pools(pools: &[PoolStatus], verbose: bool, colours: bool) -> String {
+fn pools(status: &StatusReply, verbose: bool, colours: bool) -> String {
+    let pools = &status.pools;
     let mut table = Table::new(
         0,
         &[
@@ -105,7 +110,7 @@ fn pools(pools: &[PoolStatus], verbose: bool, colours: bool) -> String {
         if below {
             table.remark(&format!("listens on {}", pool.listeners.join(", ")));
         }
-        for remark in on_pool(pool) {
+        for remark in on_pool(pool, status.phase) {
             table.remark(&remark);
         }
         if verbose && !pool.workers.is_empty() {

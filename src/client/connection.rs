@@ -53,6 +53,11 @@ impl Connection {
         &self.path
     }
 
+    /// The master's pid as it is seen from here; `None`: it lives in a pid namespace that this one does not see.
+    pub fn peer_pid(&self) -> Option<i32> {
+        crate::os::unix::peer_of(&self.stream).ok().map(|peer| peer.pid).filter(|pid| *pid > 0)
+    }
+
     /// Asks, and waits for one reply. With `patience` the whole exchange takes no longer, however the master dribbles.
     pub fn ask(&mut self, call: &Call, patience: Option<Duration>) -> Result<Reply, ClientError> {
         let line = call.encode().map_err(ClientError::Answered)?;

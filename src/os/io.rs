@@ -57,6 +57,37 @@ pub(crate) fn pipe_with(flags: i32) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((read, write))
 }
 
+/// Wakes the loop from another thread: readable from a ring to the next [`Bell::quiet`].
+#[derive(Debug)]
+pub struct Bell(OwnedFd);
+
+impl Bell {
+    /// A silent one.
+    pub fn new() -> io::Result<Bell> {
+        // SAFETY: no memory of ours is involved.
+        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        // SAFETY: just made, owned by nobody else.
+        Ok(Bell(unsafe { own(fd) }))
+    }
+
+    /// Any number of times.
+    pub fn ring(&self) {
+        // Its only failure is that it rings already.
+        let _ = write(&self.0, &1_u64.to_ne_bytes());
+    }
+
+    /// Until the next ring.
+    pub fn quiet(&self) {
+        let _ = read(&self.0, &mut [0; 8]);
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// A pipe for news from a program: reading never waits, writing does.
 pub fn news_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = pipe_with(libc::O_CLOEXEC)?;

@@ -75,7 +75,7 @@ impl Master {
             Action::Quiesce => self.quiesce(),
             Action::ReadConfig { from, pools, restart } => {
                 self.service.reload_begins(Master::now());
-                self.read_config(&Wanted { from, pools: &pools, restart });
+                self.read_config(Wanted { from, pools, restart });
             }
             Action::Commit { revision, keep } => self.commit(revision, keep),
             Action::Discard { revision } => self.discard(revision),
@@ -273,13 +273,13 @@ impl Master {
 
     /// Whoever started this daemon waits for its pools, or, when none of them starts by itself, for nothing more than a config in force.
     fn report_on(&mut self, note: &Note) {
-        let ready = match note.what {
-            What::AllReady { .. } => true,
-            What::Configured { .. } => self.core.pools().iter().all(|pool| !pool.spec.autostart),
-            _ => false,
+        let but = match &note.what {
+            What::AllReady { others, .. } => others.iter().map(|(name, phase)| format!("{name} is {}", phase.word())).collect(),
+            What::Configured { .. } if self.core.pools().iter().all(|pool| !pool.spec.autostart) => Vec::new(),
+            _ => return,
         };
-        if ready && let Some(report) = self.report.take() {
-            report.ready();
+        if let Some(report) = self.report.take() {
+            report.ready(&but.join(", "));
         }
     }
 

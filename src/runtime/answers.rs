@@ -142,7 +142,8 @@ impl Master {
                 ok: well(p),
                 phase: p.phase,
                 ready: p.ready,
-                min_ready: p.spec.min_ready,
+                // Of a pool that is to have fewer, no more is wanted.
+                min_ready: if matches!(p.phase, Phase::Stopped | Phase::Parked) { 0 } else { p.spec.min_ready.min(p.target) },
                 target: p.target,
                 required: p.spec.required,
                 why: p.why.map(str::to_owned),

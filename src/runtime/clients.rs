@@ -34,6 +34,15 @@ const HELD: usize = 64 * 1024 * 1024;
 /// Connections taken in one turn.
 const ACCEPTS: usize = 16;
 
+/// What a client waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaits {
+    /// The effect of an order.
+    Order(CommandId),
+    /// A config that has to be read first.
+    Plan,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -42,8 +51,8 @@ pub(super) struct Client {
     input: LineBuffer,
     output: Vec<u8>,
     sent: usize,
-    /// The order it waits for. Its next request is read only after the answer.
-    pub(super) waiting: Option<CommandId>,
+    /// What it waits for. Its next request is read only after the answer.
+    pub(super) waiting: Option<Awaits>,
     /// It wants to hear how that goes.
     pub(super) watch: Option<Watch>,
     /// Close once everything is sent.
@@ -88,6 +97,14 @@ impl Clients {
         if let Some(client) = self.by_number.get_mut(&number) {
             client.output.extend_from_slice(bytes);
             self.dirty.push(number);
+        }
+    }
+
+    /// The answer to a `plan`.
+    pub(super) fn answer_plan(&mut self, number: u64, line: &[u8]) {
+        if let Some(client) = self.by_number.get_mut(&number) {
+            client.waiting = None;
+            self.send(number, line);
         }
     }
 
@@ -344,7 +361,7 @@ impl Master {
     /// Closes a connection; an order of its that is not done yet goes on without an answer.
     pub(super) fn drop_client(&mut self, number: u64) {
         let Some(client) = self.clients.by_number.remove(&number) else { return };
-        if let Some(id) = client.waiting {
+        if let Some(Awaits::Order(id)) = client.waiting {
             self.commands.remove(&id);
             self.feed(Event::Abandoned { id });
         }

@@ -12,8 +12,8 @@ use crate::os::signals::{self, SignalFd};
 
 /// After so long, the first process says what it waits for.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What the daemon says once it is ready; anything else is a failure: the exit code, a blank, the reason.
-const READY: &[u8] = b"ready";
+/// How the daemon's word begins once it is ready, before what is to be known of it; anything else is a failure: the exit code, a blank, the reason.
+const READY: &[u8] = b"ready ";
 
 /// The two sides.
 #[derive(Debug)]
@@ -38,8 +38,8 @@ pub struct Waiting {
 /// What became of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It runs, under this process id.
-    Ready(i32),
+    /// It runs, under this process id; and which pools do not, if any.
+    Ready(i32, String),
     /// It does not: exit code and reason.
     Failed(u8, String),
 }
@@ -62,9 +62,9 @@ pub fn split() -> io::Result<Side> {
 
 impl Report {
     /// Everything is up.
-    pub(super) fn ready(self) {
+    pub(super) fn ready(self, but: &str) {
         // A first process that is gone has nobody to tell.
-        let _ = fdio::write(&self.0, READY);
+        let _ = fdio::write(&self.0, &[READY, but.as_bytes()].concat());
     }
 
     /// It is over before it was ready.
@@ -104,8 +104,8 @@ impl Waiting {
         let mut buffer = [0u8; 4096];
         let length = fdio::read(&self.word, &mut buffer)?;
         let word = buffer.get(..length).unwrap_or_default();
-        if word == READY {
-            return Ok(Outcome::Ready(self.child));
+        if let Some(but) = word.strip_prefix(READY) {
+            return Ok(Outcome::Ready(self.child, String::from_utf8_lossy(but).into_owned()));
         }
         let text = String::from_utf8_lossy(word);
         let (code, why) = text.split_once(' ').unwrap_or(("1", "it ended without a word: see its log"));

@@ -2,6 +2,7 @@
 //! this master made is removed, and nothing is left when it ends.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,8 @@ pub(super) struct Files {
     told_spare: Cell<bool>,
     /// What is in the root directories of pools that have their own.
     jailed: Vec<Made>,
+    /// Those of each pool, and for whom they were made.
+    of_pools: BTreeMap<String, (u32, Option<PathBuf>, PoolDirs)>,
     uid: u32,
     /// Last: another master may come as soon as it is free.
     lock: Option<InstanceLock>,
@@ -110,6 +113,7 @@ impl Files {
                 memory: in_memory(master, uid),
                 told_spare: Cell::new(false),
                 jailed: Vec::new(),
+                of_pools: BTreeMap::new(),
                 uid,
                 lock: Some(lock),
             }),
@@ -130,6 +134,20 @@ impl Files {
     /// The directories of a pool, made when missing: its own, which belongs to its user, and that of its notify sockets, which is ours. Those
     /// of workers with another root directory are in there, at the same path.
     pub(super) fn pool_dirs(&mut self, name: &str, uid: u32, chroot: Option<&Path>) -> Result<PoolDirs, FilesError> {
+        // A config of thousands of pools is put in force without making anything twice.
+        if let Some((owner, root, dirs)) = self.of_pools.get(name)
+            && *owner == uid
+            && root.as_deref() == chroot
+            && dirs.are_there()
+        {
+            return Ok(dirs.clone());
+        }
+        let dirs = self.make_pool_dirs(name, uid, chroot)?;
+        self.of_pools.insert(name.to_owned(), (uid, chroot.map(Path::to_owned), dirs.clone()));
+        Ok(dirs)
+    }
+
+    fn make_pool_dirs(&mut self, name: &str, uid: u32, chroot: Option<&Path>) -> Result<PoolDirs, FilesError> {
         if self.pools.restore(self.uid)? {
             tracing::warn!("{} was removed by somebody: made anew", self.pools.path.display());
         }
@@ -147,7 +165,7 @@ impl Files {
         let dir = own.join(name);
         // Below a directory of ours alone: whoever has it, got it from us.
         dirs::ensure_owned(&dir, 0o700, uid).map_err(|e| FilesError::Directory(e.to_string()))?;
-        Ok(PoolDirs { seen: self.pools.path.join(name), notify })
+        Ok(PoolDirs { seen: self.pools.path.join(name), own: dir, notify })
     }
 
     /// Another place for a pool's notify sockets than memory, which does not take them.
@@ -205,7 +223,8 @@ impl Files {
     }
 
     /// Removes a pool's directories.
-    pub(super) fn drop_pool_dir(&self, name: &str) {
+    pub(super) fn drop_pool_dir(&mut self, name: &str) {
+        self.of_pools.remove(name);
         for root in [&self.pools].into_iter().chain(&self.memory).chain(&self.jailed) {
             for dir in [root.path.join(name), root.path.join(NOTIFY).join(name)] {
                 let _ = dirs::found(&dir).and_then(|id| dirs::remove_tree(&dir, id));
@@ -241,12 +260,20 @@ impl Files {
 }
 
 /// The directories of one pool.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PoolDirs {
     /// Its own, as its workers see it.
     pub(super) seen: PathBuf,
+    /// The same as we see it.
+    own: PathBuf,
     /// Of its notify sockets, as we see it.
     pub(super) notify: PathBuf,
+}
+
+impl PoolDirs {
+    fn are_there(&self) -> bool {
+        [&self.own, &self.notify].into_iter().all(|dir| std::fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_dir()))
+    }
 }
 
 /// Where the notify sockets are, beside the pools' own directories: no pool can have this name.

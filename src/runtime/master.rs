@@ -18,12 +18,12 @@ use super::notify::NotifySockets;
 use super::output::Leftover;
 use super::pools::{Ids, PoolRun};
 use super::processes::Processes;
+use super::reading::Reading;
 use super::sabotage::Sabotage;
 use super::service::Service;
 use super::signals::SignalMap;
 use super::sockets::Socket;
 use super::staging::Staged;
-use super::start::Reader;
 use super::steer::Steering;
 use super::throttle::Throttle;
 use super::trace::Trace;
@@ -67,7 +67,7 @@ pub(super) struct Master {
     pub(super) staged: BTreeMap<u32, Staged>,
     /// What the canaries of the last reload said before their end, by who they were.
     pub(super) canary_words: Vec<(String, Vec<String>)>,
-    pub(super) reader: Reader,
+    pub(super) reading: Reading,
     pub(super) environment: Vec<(OsString, OsString)>,
     pub(super) ids: Ids,
     pub(super) names: BTreeMap<PoolId, String>,

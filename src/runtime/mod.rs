@@ -28,6 +28,7 @@ mod plan;
 mod pools;
 mod processes;
 mod progress;
+mod reading;
 mod reap;
 mod relay;
 mod requests;
@@ -45,4 +46,5 @@ mod turn;
 
 pub use files::FilesError;
 pub use outlook::{Hindrance, Outlook, outlook};
-pub use start::{Reader, Settings, StartError, run};
+pub use reading::Reader;
+pub use start::{Settings, StartError, run};

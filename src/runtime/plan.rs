@@ -1,9 +1,9 @@
 //! Owns the answer to `plan`: what a reload would do, found out without doing any of it.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::master::Master;
+use super::reading::Purpose;
 use crate::config::diff::{self, Change, Class, What};
 use crate::config::spec::{Config, Pool};
 use crate::protocol::{ChangeClass, ErrorName, Failure, PlanChange, PlanParameters, PlanReply, PlanValue, PoolPlan, PoolVerdict};
@@ -30,14 +30,19 @@ fn change(change: &Change) -> PlanChange {
 }
 
 impl Master {
-    /// Answers `plan`. `trusted`: whoever asks may have any file read.
-    pub(super) fn plan(&mut self, p: &PlanParameters, trusted: bool) -> Result<PlanReply, Failure> {
-        let other = p.config.as_deref().map(Path::new);
-        if other.is_some() && !trusted {
+    /// Has the config read that a `plan` is about. `trusted`: whoever asks may have any file read.
+    pub(super) fn begin_plan(&mut self, client: u64, p: PlanParameters, trusted: bool) -> Result<(), Failure> {
+        if p.config.is_some() && !trusted {
             let text = "only root and the master's own user may have it read another file than its own config; leave CONFIG out";
             return Err(Failure::new(ErrorName::NotPermitted, text));
         }
-        let mut config = (self.reader)(other).map_err(|e| Failure::new(ErrorName::BadConfig, e))?;
+        self.reading.ask(Purpose::Plan(client, p));
+        Ok(())
+    }
+
+    /// What would become of a config that was read.
+    pub(super) fn plan(&mut self, p: &PlanParameters, read: Result<Config, String>) -> Result<PlanReply, Failure> {
+        let mut config = read.map_err(|e| Failure::new(ErrorName::BadConfig, e))?;
         self.ids.renumber(&mut config);
         let path = config.path.as_ref().map(|path| path.display().to_string());
         let warnings = config.warnings.clone();

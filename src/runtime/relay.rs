@@ -108,7 +108,7 @@ impl Master {
             slot = process.id.slot,
             pid = process.pid,
             "its last {} of output:\n    {}",
-            count(lines.len(), "line"),
+            if lines.len() == 1 { "line".to_owned() } else { count(lines.len(), "line") },
             lines.join("\n    ")
         );
     }

@@ -1,5 +1,6 @@
 //! Owns the way from a request to an order for the core, or to an answer at once. Names become ids here.
 
+use super::clients::Awaits;
 use super::master::Master;
 use crate::protocol::{Call, ErrorName, Failure, Pools, Request, Selector, encode_failure, encode_outcome, encode_reply};
 use crate::supervisor::{Action, Command, CommandId, Event, Outcome, PoolId, Sender, Target};
@@ -38,7 +39,11 @@ impl Master {
             Request::Plan(p) => {
                 let uid = self.clients.get_mut(client).map(|client| client.peer.uid);
                 let trusted = uid.is_some_and(|uid| uid == 0 || uid == self.uid);
-                return encode_reply(&self.plan(&p, trusted)?, false).map(Some);
+                self.begin_plan(client, p, trusted)?;
+                if let Some(client) = self.clients.get_mut(client) {
+                    client.waiting = Some(Awaits::Plan);
+                }
+                return Ok(None);
             }
             Request::Reload(p) => {
                 let pools = p.pools.iter().map(|name| self.ids.named(name)).collect();
@@ -52,7 +57,7 @@ impl Master {
         self.next_command += 1;
         let Some(waiting) = self.clients.get_mut(client) else { return Ok(None) };
         let sender = Sender { pid: waiting.peer.pid, uid: waiting.peer.uid };
-        waiting.waiting = Some(id);
+        waiting.waiting = Some(Awaits::Order(id));
         waiting.watch = super::progress::Watch::of(&command).filter(|_| more && patience.wait);
         self.commands.insert(id, client);
         self.feed(Event::Command { id, command, sender, timeout: patience.timeout });

@@ -120,13 +120,16 @@ impl Service {
     }
 }
 
-/// The required pools have the workers that they must have; when none is required, all that start by themselves.
+/// The required pools have the workers that they must have; when none is required, of all that start by themselves it is known what becomes of them.
 fn is_ready(pools: &[PoolView<'_>]) -> bool {
     let starting = || pools.iter().filter(|pool| pool.spec.autostart && pool.phase != Phase::Removed);
+    let enough = |pool: &PoolView<'_>| pool.ready >= pool.spec.min_ready.min(pool.target);
     let up = |pool: &PoolView<'_>| match pool.phase {
         Phase::Completed => true,
-        Phase::Running | Phase::BackingOff => pool.ready >= pool.spec.min_ready.min(pool.target),
-        Phase::Waiting | Phase::Stopped | Phase::Parked | Phase::Failed | Phase::Removed => false,
+        Phase::Running => enough(pool),
+        Phase::BackingOff => enough(pool) || !pool.spec.required,
+        Phase::Failed | Phase::Stopped | Phase::Parked => !pool.spec.required,
+        Phase::Waiting | Phase::Removed => false,
     };
     if starting().any(|pool| pool.spec.required) {
         return starting().filter(|pool| pool.spec.required).all(up);

@@ -69,8 +69,14 @@ impl SignalMap {
         let mut entries: Vec<SignalEntry> = CLASSIC
             .iter()
             .map(|(number, signal, effect)| {
-                let pool = matches!(signal, MasterSignal::Ttin | MasterSignal::Ttou).then_some(default_pool).flatten();
-                SignalEntry::new(*number, *effect, pool.map(str::to_owned), pid)
+                let of_pool = matches!(signal, MasterSignal::Ttin | MasterSignal::Ttou);
+                let pool = default_pool.filter(|_| of_pool);
+                let effect = if of_pool && pool.is_none() {
+                    "nothing: there are several pools, and no master.default_pool"
+                } else {
+                    effect
+                };
+                SignalEntry::new(*number, effect, pool.map(str::to_owned), pid)
             })
             .collect();
         for (number, (pool, meaning)) in &self.by_number {

@@ -10,6 +10,7 @@ use super::identity::{self, Workers};
 use super::master::Master;
 use super::pools::{PoolRun, Prepared};
 use super::processes::Process;
+use super::reading::Purpose;
 use super::signals::SignalMap;
 use super::sockets::{Opened, Socket};
 use super::start::StartError;
@@ -32,18 +33,33 @@ pub(super) struct Staged {
 }
 
 /// What is to be made ready.
-#[derive(Debug)]
-pub(super) struct Wanted<'a> {
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
     pub(super) from: ConfigSource,
-    pub(super) pools: &'a [PoolId],
+    pub(super) pools: Vec<PoolId>,
     pub(super) restart: bool,
 }
 
 impl Master {
-    /// Makes another config ready, and tells the core of it.
-    pub(super) fn read_config(&mut self, wanted: &Wanted<'_>) {
+    /// Makes another config ready, once it has been read, and tells the core of it.
+    pub(super) fn read_config(&mut self, wanted: Wanted) {
         self.canary_words.clear();
-        let event = match self.config_of(wanted) {
+        match wanted.from {
+            ConfigSource::File => self.reading.ask(Purpose::Reload(wanted)),
+            ConfigSource::Kept(revision) => {
+                let kept = self.configs.get(&revision).map(|config| Config::clone(config));
+                self.config_was_read(kept.ok_or_else(|| format!("config {revision} is not kept any more")), &wanted);
+            }
+        }
+    }
+
+    /// What there is of the config that is wanted.
+    pub(super) fn config_was_read(&mut self, read: Result<Config, String>, wanted: &Wanted) {
+        let config = read.and_then(|mut config| {
+            self.ids.renumber(&mut config);
+            if wanted.pools.is_empty() { Ok(config) } else { self.only_pools(config, &wanted.pools) }
+        });
+        let event = match config {
             Err(reason) => Event::ConfigRejected { reason, invalid: true },
             Ok(config) => match self.stage_beside(config, wanted) {
                 Ok(event) => event,
@@ -51,17 +67,6 @@ impl Master {
             },
         };
         self.facts.push_back(event);
-    }
-
-    /// The config that is wanted, with the pools that it is not to touch as they are.
-    fn config_of(&mut self, wanted: &Wanted<'_>) -> Result<Config, String> {
-        if let ConfigSource::Kept(revision) = wanted.from {
-            let kept = self.configs.get(&revision).map(|config| Config::clone(config));
-            return kept.ok_or_else(|| format!("config {revision} is not kept any more"));
-        }
-        let mut config = (self.reader)(None)?;
-        self.ids.renumber(&mut config);
-        if wanted.pools.is_empty() { Ok(config) } else { self.only_pools(config, wanted.pools) }
     }
 
     /// The config in force, with these pools as another has them.
@@ -97,7 +102,7 @@ impl Master {
         Ok(merged)
     }
 
-    fn stage_beside(&mut self, mut config: Config, wanted: &Wanted<'_>) -> Result<Event, StartError> {
+    fn stage_beside(&mut self, mut config: Config, wanted: &Wanted) -> Result<Event, StartError> {
         let difference = self.configs.get(&self.revision).map(|present| diff::diff(present, &config));
         if let Some(present) = self.configs.get(&self.revision) {
             config.keep_fixed(present);
@@ -116,7 +121,7 @@ impl Master {
         &mut self,
         config: Config,
         difference: Option<&Diff>,
-        wanted: &Wanted<'_>,
+        wanted: &Wanted,
         roll: &mut BTreeSet<PoolId>,
     ) -> Result<(u32, Staged), StartError> {
         let users = config.master.socket_users.iter().map(|user| identity::look_up(user, "master.socket_users"));

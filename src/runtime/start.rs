@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{CString, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::acks::Acks;
 use super::clients::Clients;
@@ -21,6 +21,7 @@ use super::master::Master;
 use super::notify::NotifySockets;
 use super::pools::Ids;
 use super::processes::Processes;
+use super::reading::{Reader, Reading};
 use super::sabotage::Sabotage;
 use super::service::Service;
 use super::signals::SignalMap;
@@ -36,9 +37,6 @@ use crate::os::epoll::{Epoll, Interest};
 use crate::os::{clock, process, signals, spawn, title};
 use crate::supervisor::{ConfigSource, Event, Supervisor, Time};
 use crate::telemetry::{Log, LogError, LogOptions};
-
-/// Reads the config again, for HUP and `reload`, or another file in its place, for `plan`; the error is told in words.
-pub type Reader = Box<dyn Fn(Option<&Path>) -> Result<Config, String>>;
 
 /// What a master is started with.
 pub struct Settings {
@@ -192,6 +190,8 @@ fn assemble(
 ) -> Result<Master, Box<(Files, StartError)>> {
     let made = (|| {
         let epoll = Epoll::new().map_err(kernel("make an epoll set"))?;
+        let reading = Reading::new(reader).map_err(kernel("make an eventfd for news of the config"))?;
+        epoll.add(reading.as_fd(), Token::Config.into(), Interest::Read).map_err(kernel("watch for news of the config"))?;
         let outputs = Epoll::new().map_err(kernel("make an epoll set"))?;
         epoll.add(outputs.as_fd(), Token::Outputs.into(), Interest::Read).map_err(kernel("watch the output of workers"))?;
         let signal_fd = signals::SignalFd::new().map_err(kernel("make a signalfd"))?;
@@ -199,9 +199,9 @@ fn assemble(
         epoll.add(files.control.as_fd(), Token::Control.into(), Interest::Read).map_err(kernel("watch the control socket"))?;
         process::set_subreaper().map_err(kernel("become the reaper of orphans"))?;
         let log = Log::start(log_options)?;
-        Ok::<_, StartError>((epoll, outputs, signal_fd, log))
+        Ok::<_, StartError>((epoll, outputs, reading, signal_fd, log))
     })();
-    let (epoll, outputs, signal_fd, log) = match made {
+    let (epoll, outputs, reading, signal_fd, log) = match made {
         Ok(made) => made,
         Err(e) => return Err(Box::new((files, e))),
     };
@@ -246,7 +246,7 @@ fn assemble(
         configs: BTreeMap::new(),
         staged: BTreeMap::new(),
         canary_words: Vec::new(),
-        reader,
+        reading,
         sabotage: Sabotage::of(&environment),
         environment,
         ids: Ids::default(),
@@ -310,7 +310,7 @@ impl Master {
     /// Puts the first config in force, and gives the event that tells the core of it.
     fn install(&mut self, mut config: Config) -> Result<Event, StartError> {
         self.ids.renumber(&mut config);
-        let wanted = Wanted { from: ConfigSource::File, pools: &[], restart: false };
+        let wanted = Wanted { from: ConfigSource::File, pools: Vec::new(), restart: false };
         let (revision, staged) = self.stage(config, None, &wanted, &mut BTreeSet::new())?;
         let (master, pools) = (staged.config.master.spec.clone(), staged.config.pools.iter().map(|p| p.spec.clone()).collect());
         self.put_in_force(revision, staged);

@@ -31,6 +31,8 @@ pub(super) enum Token {
     Hook(u64),
     /// The set of all captured pipes.
     Outputs,
+    /// A config has been read.
+    Config,
 }
 
 const KIND_BITS: u32 = 56;
@@ -52,6 +54,7 @@ impl From<Token> for u64 {
             Token::Stored(n) => (11, n),
             Token::Hook(n) => (12, n),
             Token::Outputs => (13, 0),
+            Token::Config => (14, 0),
         };
         kind << KIND_BITS | number
     }
@@ -76,6 +79,7 @@ impl Token {
             11 => Token::Stored(number),
             12 => Token::Hook(number),
             13 => Token::Outputs,
+            14 => Token::Config,
             _ => return None,
         })
     }
@@ -102,6 +106,7 @@ mod tests {
             Token::Stored(10),
             Token::Hook(11),
             Token::Outputs,
+            Token::Config,
         ] {
             assert_eq!(Token::read(token.into()), Some(token));
         }

@@ -54,6 +54,7 @@ impl Master {
                 Some(Token::Exec(number)) => self.read_exec(number),
                 Some(Token::Notify(number)) => scratch.notifies.push(number),
                 Some(Token::Outputs) => outputs = true,
+                Some(Token::Config) => self.take_config(),
                 // They are in a set of their own.
                 Some(Token::Stdout(_) | Token::Stderr(_)) => {}
                 Some(Token::Ready(number)) => self.read_ready(number),

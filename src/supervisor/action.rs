@@ -441,12 +441,15 @@ pub enum What {
         /// By whom.
         sender: Sender,
     },
-    /// Everything that has to be up is up.
+    /// Of every pool that starts by itself it is decided what becomes of it.
     AllReady {
         /// Pools that are ready.
         pools: u32,
         /// Workers that are ready.
         workers: u32,
+        /// Pools that are not, and what they are.
+        #[serde(default)]
+        others: Vec<(String, Phase)>,
     },
     /// The master ends.
     ShuttingDown {

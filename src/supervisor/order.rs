@@ -1,5 +1,6 @@
 //! Owns the order between pools (`after`): who is started when, who is stopped first, and when the master as a whole is up or down.
 
+use super::pool::Pool;
 use super::{Action, ExitWhen, Level, Phase, PoolId, Supervisor, Time, What};
 
 impl Supervisor {
@@ -14,6 +15,11 @@ impl Supervisor {
     pub(super) fn start_in_order(&mut self, now: Time, id: PoolId, out: &mut Vec<Action>) {
         let missing = self.missing_before(id);
         self.on_pool(now, id, out, |p, cx| if missing.is_empty() { p.run(cx) } else { p.wait_for(cx, missing) });
+        let failed = |before: &&PoolId| self.pools.get(before).is_some_and(|p| p.phase == Phase::Failed);
+        let before = self.pools.get(&id).and_then(|p| p.spec.after.iter().find(failed)).copied();
+        if let Some(before) = before {
+            self.follow_failure(now, before, out);
+        }
     }
 
     /// The pool may have become ready: starts what waited for it.
@@ -42,17 +48,20 @@ impl Supervisor {
             return;
         }
         let exit_when = master.exit_when;
+        if let Some((code, why)) = self.reason_to_end(exit_when) {
+            return self.end(now, code, why, out);
+        }
         if !self.all_ready_told {
-            let mut started = self.pools.values().filter(|p| p.spec.autostart && p.phase != Phase::Removed).peekable();
-            if started.peek().is_some() && started.all(|p| p.all_ready()) {
-                self.all_ready_told = true;
+            let starting = || self.order.iter().filter_map(|id| self.pools.get(id)).filter(|p| p.spec.autostart);
+            if starting().next().is_some() && starting().all(is_decided) {
                 let (pools, workers) =
                     self.pools.values().filter(|p| p.all_ready()).fold((0, 0), |(p, w), pool| (p + 1, w + pool.ready_count()));
-                self.cx(now, out).note(Level::Info, None, None, What::AllReady { pools, workers });
+                let others: Vec<(String, Phase)> =
+                    starting().filter(|p| !p.all_ready()).map(|p| (p.spec.name.clone(), p.phase)).collect();
+                self.all_ready_told = true;
+                let level = if others.is_empty() { Level::Info } else { Level::Warn };
+                self.cx(now, out).note(level, None, None, What::AllReady { pools, workers, others });
             }
-        }
-        if let Some((code, why)) = self.reason_to_end(exit_when) {
-            self.end(now, code, why, out);
         }
     }
 
@@ -83,6 +92,32 @@ impl Supervisor {
         }
     }
 
+    /// A pool that can never start, as one before it has failed, has failed as well; it waits again once that one does not any more.
+    pub(super) fn follow_failure(&mut self, now: Time, id: PoolId, out: &mut Vec<Action>) {
+        let Some(pool) = self.pools.get(&id).filter(|_| self.ending.is_none()) else { return };
+        let (phase, name, code) = (pool.phase, pool.spec.name.clone(), pool.fail_code);
+        let why = pool.why.clone().unwrap_or_default();
+        let after = |p: &&Pool| p.spec.after.contains(&id);
+        if phase == Phase::Failed {
+            let waiting: Vec<PoolId> =
+                self.pools.values().filter(after).filter(|p| p.phase == Phase::Waiting).map(Pool::id).collect();
+            for next in waiting {
+                let why = format!("it is to start after {name}, which failed: {why}");
+                self.on_pool(now, next, out, |p, cx| p.fail_for(cx, id, code, why));
+                self.failed_after.insert(next);
+            }
+        } else if !self.failed_after.is_empty() {
+            // Whoever was started by an order meanwhile is none of them any more.
+            self.failed_after.retain(|id| self.pools.get(id).is_some_and(|p| p.phase == Phase::Failed));
+            let failed = |next: &PoolId| self.pools.get(next).is_some_and(|p| p.has_failed_for(id));
+            let failed: Vec<PoolId> = self.failed_after.iter().copied().filter(failed).collect();
+            for next in failed {
+                self.failed_after.remove(&next);
+                self.start_in_order(now, next, out);
+            }
+        }
+    }
+
     /// Failed, completed, or waiting for ever for one that is.
     fn is_out(&self, id: PoolId) -> bool {
         self.pools.get(&id).is_some_and(|pool| match pool.phase {
@@ -98,5 +133,14 @@ impl Supervisor {
 
     fn waits_in_vain(&self, id: PoolId) -> bool {
         self.pools.get(&id).is_some_and(|p| p.phase == Phase::Waiting) && self.is_out(id)
+    }
+}
+
+/// What becomes of it is known. One that is required has to come up: until it does, or the master ends for it, nothing is decided.
+fn is_decided(pool: &Pool) -> bool {
+    match pool.phase {
+        Phase::Running | Phase::Waiting => pool.all_ready(),
+        Phase::BackingOff | Phase::Failed => !pool.spec.required,
+        Phase::Completed | Phase::Stopped | Phase::Parked | Phase::Removed => true,
     }
 }

@@ -171,7 +171,8 @@ impl Supervisor {
             Goal::Scaled { pool } => self.scaled(self.pools.get(pool)?),
             Goal::Stopped { pools } => {
                 let down = pools.iter().all(|id| self.pools.get(id).is_none_or(Pool::is_down));
-                down.then(|| Outcome::Done("stopped; the listeners stay open".to_owned()))
+                let names = || pools.iter().filter_map(|id| self.pools.get(id)).map(|p| p.spec.name.as_str()).collect::<Vec<_>>();
+                down.then(|| Outcome::Done(format!("{}: stopped", names().join(", "))))
             }
             Goal::Started { pools } => self.each(pools, |p| self.started(p)),
             Goal::Rolled { pools } => self.each(pools, rolled),
@@ -297,10 +298,22 @@ fn retried(p: &Pool, since: Time) -> Option<Outcome> {
 }
 
 fn state_words(p: &Pool) -> String {
-    let count = format!("{} of {} workers ready", p.ready_count(), p.wanted());
+    let count = match p.wanted() {
+        0 => "no worker wanted".to_owned(),
+        wanted => format!("{} of {} ready", p.ready_count(), count(wanted, "worker")),
+    };
+    let left = count_of_stopping(p);
     match (p.phase, p.why.as_deref()) {
         (Phase::Running, _) => count,
+        (phase, _) if left > 0 && !matches!(phase, Phase::BackingOff | Phase::Waiting) => {
+            format!("stopping, {} still there", super::count(left, "worker"))
+        }
+        (phase, Some(why)) if p.wanted() == 0 => format!("{} ({why})", phase.word()),
         (phase, Some(why)) => format!("{} ({why}), {count}", phase.word()),
         (phase, None) => phase.word().to_owned(),
     }
+}
+
+fn count_of_stopping(p: &Pool) -> u32 {
+    u32::try_from(p.worker_views().len()).unwrap_or(u32::MAX)
 }

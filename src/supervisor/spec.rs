@@ -167,6 +167,14 @@ pub enum ReadyKind {
 }
 
 impl ReadyKind {
+    /// Something has shown that the worker serves: itself, or the kernel.
+    pub fn proves(self) -> bool {
+        match self {
+            ReadyKind::Notify | ReadyKind::NotifyOrAccepting | ReadyKind::Accepting => true,
+            ReadyKind::Exec | ReadyKind::Delay(_) => false,
+        }
+    }
+
     /// READY=1 counts for each kind but a fixed delay and exec, which is ready by then anyhow; `accepting` is proof by the kernel only.
     pub(super) fn listens(self) -> bool {
         match self {

@@ -52,6 +52,8 @@ pub struct Supervisor {
     /// The last edition given out.
     pub(super) next_edition: u32,
     pub(super) all_ready_told: bool,
+    /// Pools that failed for no other reason than that one before them did.
+    pub(super) failed_after: BTreeSet<PoolId>,
 }
 
 impl Supervisor {
@@ -80,6 +82,7 @@ impl Supervisor {
             failed_at: None,
             next_edition: 0,
             all_ready_told: false,
+            failed_after: BTreeSet::new(),
         }
     }
 
@@ -237,18 +240,24 @@ impl Supervisor {
 
     /// What an event means beyond the pool it was about: pools that waited for it, orders that are fulfilled, the end of it all.
     fn follow_up(&mut self, now: Time, out: &mut Vec<Action>) {
+        let mut changed = BTreeSet::new();
         loop {
             while let Some(id) = self.touched.pop_first() {
+                changed.insert(id);
                 self.on_pool(now, id, out, |p, cx| p.tell_count(cx));
                 self.touched.remove(&id);
                 self.start_those_after(now, id, out);
+                self.follow_failure(now, id, out);
                 self.drop_if_gone(now, id, out);
                 self.reload_saw(now, id, out);
-                self.answer_settled(id, out);
             }
             if !self.reload_advance(now, out) {
                 break;
             }
+        }
+        // Of what is so once all of that is done.
+        for id in changed {
+            self.answer_settled(id, out);
         }
         self.judge(now, out);
         self.continue_ending(now, out);

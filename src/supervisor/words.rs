@@ -96,8 +96,9 @@ impl fmt::Display for What {
             ),
             What::SignalFailed { signal, errno } => write!(f, "cannot send {}: errno {errno}", signal_name(*signal)),
             What::Stale { fact } => write!(f, "dropped: {fact}"),
-            What::ReadyCount { ready, target } => write!(f, "{ready} of {target} workers ready"),
-            What::Scaled { from, to, by } => write!(f, "scaled from {from} to {to} workers by {by}"),
+            What::ReadyCount { target: 0, .. } => f.write_str("no worker is wanted, none is there"),
+            What::ReadyCount { ready, target } => write!(f, "{ready} of {} ready", count(*target, "worker")),
+            What::Scaled { from, to, by } => write!(f, "scaled from {from} to {} by {by}", count(*to, "worker")),
             What::Clamped { wish, to, bound } => write!(f, "wish for {wish} workers cut to {to} ({bound})"),
             What::WaitingFor { pools } => write!(f, "waits until {} is ready (after)", pools.join(", ")),
             What::BackingOff { failures, within, retry_in } => write!(
@@ -132,7 +133,11 @@ impl fmt::Display for What {
                 write!(f, "the new config cannot be used, the old one stays in force and nothing was restarted: {reason}")
             }
             What::Commanded { command, sender } => write!(f, "{command}, asked by {sender}"),
-            What::AllReady { pools, workers } => write!(f, "ready: {}, {}", count(*pools, "pool"), count(*workers, "worker")),
+            What::AllReady { pools, workers, others } => {
+                write!(f, "ready: {}, {}", count(*pools, "pool"), count(*workers, "worker"))?;
+                let others: Vec<String> = others.iter().map(|(name, phase)| format!("{name} is {}", phase.word())).collect();
+                if others.is_empty() { Ok(()) } else { write!(f, "; not all: {}", others.join(", ")) }
+            }
             What::ShuttingDown { how, why } => write!(f, "shutting down ({how}): {why}"),
             What::Late { by } => write!(f, "woken {} late (suspended or stopped?): heartbeats get a grace period", human(*by)),
         }

@@ -120,6 +120,21 @@ impl Worker {
         matches!(self.state, WorkerState::Ready | WorkerState::Good)
     }
 
+    /// It counts for those who wait for ready workers. That a program runs, or that some time has gone by, says nothing: such a worker counts once
+    /// it is good.
+    pub(super) fn counts(&self) -> bool {
+        match self.state {
+            WorkerState::Good => true,
+            WorkerState::Ready => self.spec.ready.proves(),
+            WorkerState::Spawning
+            | WorkerState::Starting
+            | WorkerState::Stopping
+            | WorkerState::Aborting
+            | WorkerState::Killed
+            | WorkerState::Lingering => false,
+        }
+    }
+
     /// It is or was good. By the clock: a loop that comes late to the tick that says so makes no early death of a later one.
     pub(super) fn has_settled(&self, now: Time, settle: Duration) -> bool {
         self.was_good || (self.state == WorkerState::Ready && self.ready_at.is_some_and(|at| now - at >= settle))

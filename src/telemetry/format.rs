@@ -121,9 +121,11 @@ fn plain(mut out: Writer<'_>, colours: bool, event: &Event<'_>) -> fmt::Result {
     }
     // Lines that are quoted below the first one stay as they are.
     let (first, quoted) = parts.message.split_at(parts.message.find('\n').unwrap_or(parts.message.len()));
-    out.write_str(first)?;
+    // What follows is no longer about that process.
+    let (about, next) = first.split_at(first.find("; ").unwrap_or(first.len()));
+    out.write_str(about)?;
     if let Some(pid) = &parts.pid {
         write!(out, " (pid {pid})")?;
     }
-    writeln!(out, "{}{quoted}", parts.rest)
+    writeln!(out, "{next}{}{quoted}", parts.rest)
 }

@@ -46,7 +46,7 @@ fn the_cause_that_a_worker_prints_is_in_the_log() {
     let mut m = setup("[pool.web]\ncommand = [\"sh\", \"-c\", \"echo cannot import name app >&2; exit 4\"]\n").start();
     assert_eq!(m.ends(), 4);
     m.log.assert_order(&[
-        "web:0 its last 1 line of output",
+        "web:0 its last line of output",
         "    cannot import name app",
         "web:0 exited with code 4",
         "web failed",
@@ -109,10 +109,13 @@ fn a_pool_that_cannot_boot_harms_no_other_until_none_is_left() {
     m.log.wait_for("bad failed: ", 1);
     m.log.wait_for("absent failed: ", 1);
     let web = m.wait_count("web", 2);
-    assert_eq!((m.pool("bad")["phase"].as_str(), m.pool("behind")["phase"].as_str()), (Some("failed"), Some("waiting")));
+    assert_eq!((m.pool("bad")["phase"].as_str(), m.pool("behind")["phase"].as_str()), (Some("failed"), Some("failed")));
     let status = m.ok(&["status"]).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(status.contains("its first workers cannot boot: exited with code 4"), "{status}");
-    assert!(status.contains("`poolmaster start bad` tries again") && status.contains("waits for bad"), "{status}");
+    assert!(
+        status.contains("`poolmaster start bad` tries again") && status.contains("it is to start after bad, which failed"),
+        "{status}"
+    );
     let sick = m.code(1, &["health"]);
     assert!(sick.contains("not well: bad, absent"), "{sick}");
     m.ok(&["health", "web"]);

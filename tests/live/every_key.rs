@@ -445,7 +445,7 @@ fn of_starts(e: &mut Every) {
 }
 
 fn of_ends(e: &mut Every) {
-    e.ok(&["start", "silent"]);
+    e.ok(&["start", "silent", "--no-wait"]);
     e.saw_told("pool.*.timeout", &["no heartbeat for 550ms (timeout)"]);
     // It never beat.
     e.saw("pool.*.timeout_from", true);

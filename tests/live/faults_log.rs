@@ -52,7 +52,7 @@ fn json_lines_parse_whatever_workers_write() {
     assert_eq!((&said["pool"], &said["stream"]), (&"web".into(), &"stderr".into()));
     assert!(
         find("exited with code 7")["pool"] == "bad"
-            && find("its last 1 line")["message"].as_str().unwrap().contains("my last words")
+            && find("its last line")["message"].as_str().unwrap().contains("my last words")
     );
 }
 

@@ -144,7 +144,9 @@ fn a_stranger_on_the_notify_socket_is_not_heard() {
 
 #[test]
 fn a_flood_on_the_notify_socket_delays_nobody() {
-    let m = setup("[pool.web]\ncommand = \"sleep 1000\"\nready = \"notify\"\n[pool.other]\ncommand = \"sleep 1000\"\n").start();
+    let m =
+        setup("[pool.web]\ncommand = \"sleep 1000\"\nready = \"notify\"\n[pool.other]\ncommand = \"sleep 1000\"\nsettle = 0\n")
+            .start();
     m.log.wait_for("web:0 started", 1);
     let notifier = Notifier::of(m.all_pids("web")[0]);
     let before = rss_kib(m.pid());

@@ -12,7 +12,7 @@ fn where_a_missing_program_was_looked_for_is_told_once() {
     )
     .start();
     m.log.wait_for("web backing off", 1);
-    m.log.wait_for("other 1 of 1 workers ready", 1);
+    m.log.wait_for("other 1 of 1 worker ready", 1);
     assert!(m.log.count("cannot execute \"no-such-program\": not found in PATH") >= 5);
     assert_eq!(m.log.count("\"no-such-program\" is in no folder of the workers' PATH: "), 1);
     // Before the first try, with the place in the config.

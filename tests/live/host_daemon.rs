@@ -135,3 +135,15 @@ fn an_interrupt_while_it_starts_ends_the_daemon_too() {
     wait_gone(daemon.0, Instant::now() + PATIENCE);
     assert!(log(&s).contains("exit code 0"), "{}", log(&s));
 }
+
+/// One pool cannot run and will not: the first process does not wait for it for ever, and says so.
+#[test]
+fn the_first_process_says_which_pools_are_not_ready() {
+    let s = setup("[pool.x]\ncommand = \"true\"\n");
+    let config = config(&s, "", "[pool.absent]\ncommand = \"DIR/absent\"\n[pool.b]\ncommand = \"sleep 1000\"\n");
+    let out = run(&s, &config);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    let _daemon = Daemon::of(&s);
+    assert!(said.contains("not all pools are ready: absent is failed"), "{said}");
+}

@@ -151,3 +151,29 @@ fn an_abstract_name_works_and_a_manager_that_does_not_listen_stops_nobody() {
     let mut m = setup("[pool.a]\ncommand = \"sleep 1000\"\n").env("NOTIFY_SOCKET", "nonsense").start().ready();
     assert_eq!((m.stop(), m.log.count("cannot report to the service manager at NOTIFY_SOCKET=nonsense")), (0, 1));
 }
+
+/// The required pool's program runs, and dies before it is good: nobody is told that all is well.
+#[test]
+fn a_required_pool_that_dies_at_once_is_never_reported_ready() {
+    let s = setup(
+        "[pool.a]\ncommand = \"POOLMASTER worker --fail-boot\"\nready = \"exec\"\nrequired = true\n[pool.b]\ncommand = \"sleep 1000\"\n",
+    );
+    let (manager, path) = Manager::bind(&s);
+    let mut m = s.env("NOTIFY_SOCKET", &path).start();
+    assert_eq!(m.ends(), 3);
+    manager.wait("STOPPING=1", 1);
+    assert_eq!(manager.count("READY=1"), 0, "{:#?}", manager.lines());
+}
+
+/// What has failed for good is decided: whoever waits for the others is told when those are up.
+#[test]
+fn a_failed_pool_keeps_nobody_waiting_for_the_others() {
+    let s = setup(
+        "[pool.absent]\ncommand = \"DIR/absent\"\n[pool.behind]\ncommand = \"sleep 1000\"\nafter = [\"absent\"]\n[pool.b]\ncommand = \"sleep 1000\"\n",
+    );
+    let (manager, path) = Manager::bind(&s);
+    let mut m = s.env("NOTIFY_SOCKET", &path).start();
+    manager.wait("READY=1", 1);
+    m.log.wait_for("ready: 1 pool, 1 worker; not all: absent is failed, behind is failed", 1);
+    assert_eq!(m.stop(), 0);
+}

@@ -74,4 +74,5 @@ mod scenarios;
 mod scenarios_change;
 mod scenarios_life;
 mod shutdown;
+mod truth;
 mod verbs;

@@ -193,7 +193,7 @@ fn row_32_a_worker_that_cannot_boot_tells_its_cause() {
         let log = m.log.all();
         // As it is written, and again in the report of its end.
         assert!(log.iter().any(|l| l.starts_with("web:0 | ") && l.contains(cause)), "{}", m.log.text());
-        let report = log.iter().position(|l| l.contains("web:0 its last 1 line of output")).expect("a report");
+        let report = log.iter().position(|l| l.contains("web:0 its last line of output")).expect("a report");
         assert!(log.iter().position(|l| l.contains("web:0 started")).unwrap() < report, "{}", m.log.text());
         assert!(log[report..].iter().any(|l| !l.starts_with("web:0 | ") && l.contains(cause)), "{}", m.log.text());
     }

@@ -270,3 +270,44 @@ fn a_plan_says_what_the_reload_then_does() {
     assert!(m.code(2, &["plan", &wrong]).contains("workers"), "the nearest key is named");
     assert_eq!(m.stop(), 0);
 }
+
+/// A large config is read and compared beside the loop: questions are answered, deaths are noticed meanwhile.
+#[test]
+fn a_reload_of_hundreds_of_pools_keeps_nobody_waiting() {
+    let text: String = (0..1000)
+        .map(|n| format!("[pool.p{n}]\ncommand = \"sleep {}\"\nautostart = false\nenv.A = \"{n}\"\n", 2000 + n))
+        .collect();
+    let mut m = setup(&format!("{text}[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nsettle = 0\n")).start();
+    m.log.wait_for("a:0 ready", 1);
+    let old = m.pids("a")[0];
+    for method in ["reload", "plan"] {
+        let order = m.client();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let (done, mut order) = (&done, order);
+            let ordered = scope.spawn(move || {
+                order.send(format!("{{\"method\":\"{method}\"}}\n").as_bytes());
+                let reply = order.reply();
+                done.store(true, std::sync::atomic::Ordering::Release);
+                reply
+            });
+            if method == "reload" {
+                m.log.wait_for("asked by", 1);
+                kill(old, libc::SIGKILL);
+            }
+            let (mut client, mut answers) = (m.client(), 0);
+            while !done.load(std::sync::atomic::Ordering::Acquire) {
+                client.send(b"{\"method\":\"info\"}\n");
+                client.reply().expect("an answer");
+                answers += 1;
+            }
+            let reply = ordered.join().unwrap().expect("an answer");
+            assert!(reply.get("error").is_none(), "{reply}");
+            assert!(answers > 50, "{method}: {answers} answers");
+        });
+    }
+    assert_ne!(m.wait_count("a", 1)[0], old);
+    let log = m.log.text();
+    assert!(log.find("killed by SIGKILL").unwrap() < log.find("config 2 in force").unwrap(), "it was noticed meanwhile");
+    assert_eq!(m.stop(), 0);
+}

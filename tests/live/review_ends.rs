@@ -12,5 +12,5 @@ fn the_last_lines_are_told_also_after_a_signal_that_stops_nothing() {
     m.ok(&["kill", "-s", "USR1", "web:0"]);
     m.log.wait_for("heard", 1);
     kill(old, libc::SIGKILL);
-    m.log.wait_for("its last 1 line of output", 1);
+    m.log.wait_for("its last line of output", 1);
 }

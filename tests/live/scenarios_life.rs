@@ -83,7 +83,10 @@ fn a_storm_of_orders_and_deaths_keeps_every_promise_and_calms_down() {
             workers = 2
             "#,
     ))
-    .ready();
+    .answering();
+    // Those of c never live long enough to count.
+    m.log.wait_for("a 4 of 4 workers ready", 1);
+    m.log.wait_for("b 3 of 3 workers ready", 1);
     let mut client = m.client();
     let mut chance: u64 = 7;
     let mut draw = |n: u64| {

@@ -28,7 +28,7 @@ fn what_was_stopped_stays_stopped_while_its_socket_takes_connections() {
     .ready();
     let (web, other) = (m.pids("web"), m.pids("other"));
     let words = m.ok(&["stop", "web"]);
-    assert!(words.contains("the listeners stay open"), "{words}");
+    assert!(words.contains("web: stopped"), "{words}");
     assert!(web.iter().all(|p| !is_alive(*p)), "it returns once they are gone");
     m.ok(&["stop", "web"]);
     m.ok(&["health"]);
@@ -170,7 +170,7 @@ fn wait_returns_when_it_is_so_and_at_once_when_it_cannot_be() {
     m.log.wait_for("web:0 started", 1);
     m.log.wait_for("bad failed", 1);
     let words = m.code(5, &["wait", "web", "--for", "ready", "--timeout", "50ms"]);
-    assert!(words.contains("0 of 1 workers ready"), "{words}");
+    assert!(words.contains("0 of 1 worker ready"), "{words}");
     std::thread::scope(|scope| {
         let ready = scope.spawn(|| m.ok(&["wait", "web", "--for", "ready", "--timeout", "30s"]));
         let two = scope.spawn(|| m.ok(&["wait", "web", "--for", "count=2"]));
@@ -244,7 +244,7 @@ fn health_is_about_min_ready_and_operators_are_obeyed() {
     )
     .start();
     m.log.wait_for("web:2 started", 1);
-    m.log.wait_for("jobs:0 ready after", 1);
+    m.log.wait_for("jobs 1 of 1 worker ready", 1);
     let words = m.code(1, &["health"]);
     assert!(words.contains("not well: web") && !words.contains("not well: web, jobs"), "{words}");
     m.ok(&["health", "jobs"]);

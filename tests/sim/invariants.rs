@@ -119,7 +119,7 @@ pub(crate) fn one_probe_at_a_time(shadow: &Shadow, pool: &PoolLife, now: Time, w
 }
 
 /// A pool is started only once those that it is `after` have been ready.
-pub(crate) fn started_after_others(shadow: &Shadow, core: &Supervisor, pool: &PoolLife, w: WorkerId) -> Verdict {
+pub(crate) fn started_after_others(shadow: &Shadow, core: &Supervisor, pool: &PoolLife, w: WorkerId, now: Time) -> Verdict {
     if pool.spawned > 0 {
         return Ok(());
     }
@@ -128,7 +128,7 @@ pub(crate) fn started_after_others(shadow: &Shadow, core: &Supervisor, pool: &Po
         let phase = core.pools().iter().find(|v| v.spec.id == other.spec.id).map(|v| v.phase);
         let coming = matches!(phase, Some(Phase::Running | Phase::Waiting)) && other.in_config && other.target > 0;
         let enough = other.spec.min_ready.max(1).min(other.target);
-        must(!coming || other.was_ready || shadow.ready(other.spec.id) >= enough, || {
+        must(!coming || other.was_ready || shadow.ready(other.spec.id, now) >= enough, || {
             format!("{w} spawned before pool {} was ready", other.spec.name)
         })?;
     }
@@ -291,7 +291,9 @@ pub(crate) fn breaker_as_designed(pool: &PoolLife, before: Phase, phase: Phase, 
         let boot = !pool.ever_good;
         let gave_up = before == Phase::BackingOff && pool.spec.restart.give_up_after > 0;
         let never = pool.spec.restart.policy == RestartPolicy::Never;
-        must(boot || gave_up || never, || format!("pool {name} failed although workers of it were good"))?;
+        // It waits for one that has failed.
+        let in_vain = before == Phase::Waiting || pool.spec.after.iter().any(|_| !automatic);
+        must(boot || gave_up || never || in_vain, || format!("pool {name} failed although workers of it were good"))?;
     }
     if before == Phase::Running && phase == Phase::BackingOff && automatic && pool.spec.boot == OnBootFailure::Fail {
         must(pool.maybe_good, || format!("pool {name} backs off instead of failing: no worker of it was ever good"))?;
@@ -348,24 +350,24 @@ pub(crate) fn reply_is_true(shadow: &Shadow, core: &Supervisor, asked: &Asked, o
         }
         Command::Start { pools } => {
             for p in pools.iter().filter_map(|id| shadow.pools.get(id)) {
-                must(shadow.ready(p.spec.id) >= p.target || finite(p), || say("it is not ready"))?;
+                must(shadow.ready(p.spec.id, now) >= p.target || finite(p), || say("it is not ready"))?;
             }
         }
         Command::Scale { pool, .. } => {
             let Some(p) = shadow.pools.get(pool) else { return Ok(()) };
             let runs = core.pools().iter().any(|v| v.spec.id == *pool && v.phase == Phase::Running);
-            must(!runs || shadow.ready(*pool) >= p.target || finite(p), || say("not all wanted workers are ready"))?;
+            must(!runs || shadow.ready(*pool, now) >= p.target || finite(p), || say("not all wanted workers are ready"))?;
         }
         Command::Wait { pool, until } => {
-            let (ready, target) = (shadow.ready(*pool), shadow.pools.get(pool).map_or(0, |p| p.target));
+            let (ready, target) = (shadow.ready(*pool, now), shadow.pools.get(pool).map_or(0, |p| p.target));
             match until {
                 Condition::Ready => must(ready >= target || shadow.pools.get(pool).is_some_and(finite), || {
                     say("not all wanted workers are ready")
                 })?,
                 Condition::Stopped => must(shadow.live(*pool) == 0, || say("it still has workers"))?,
-                // A worker and its replacement beside it may count as one.
                 Condition::Count(n) => {
-                    must(ready == *n || shadow.slots_ready(*pool) == *n, || say("another number of workers is ready"))?
+                    let (least, most) = shadow.ready_between(*pool, now);
+                    must((least..=most).contains(n), || say("another number of workers is ready"))?
                 }
             }
         }

@@ -192,7 +192,7 @@ impl Shadow {
         holds::spawned_from_config_in_force(self, w, revision)?;
         let Some(pool) = self.pools.get(&w.pool) else { return Err(format!("{w} spawned for a pool that does not exist")) };
         holds::one_worker_per_slot(self, w, pool.roll_asked || self.staged.contains_key(&revision) || self.has_canary(w.pool))?;
-        holds::started_after_others(self, core, pool, w)?;
+        holds::started_after_others(self, core, pool, w, now)?;
         holds::staggered_start(self, pool, now, w)?;
         let (spec, edition) = match self.staged.get(&revision).and_then(|p| p.pools.get(&w.pool)) {
             Some(proposal) => (proposal.spec.clone(), proposal.edition),
@@ -402,8 +402,9 @@ impl Shadow {
                     if spawned.iter().any(|w| w.pool == *id) {
                         holds::bounded_population(self, &pool, view.rolling > 0)?;
                     }
-                    must(self.ready(*id) == view.ready, || {
-                        format!("pool {}: {} shown as ready, {} are", pool.spec.name, view.ready, self.ready(*id))
+                    let (least, most) = self.ready_between(*id, now);
+                    must((least..=most).contains(&view.ready), || {
+                        format!("pool {}: {} shown as ready, {least} to {most} are", pool.spec.name, view.ready)
                     })
                     .or_else(|e| if self.of_pool(*id).any(|l| l.meddled || l.said_stopping) { Ok(()) } else { Err(e) })?;
                 }
@@ -427,7 +428,7 @@ impl Shadow {
                 pool.forgive();
             }
             pool.phase = phase;
-            pool.was_ready |= self.ready(*id) >= pool.spec.min_ready.max(1).min(pool.target);
+            pool.was_ready |= self.ready(*id, now) >= pool.spec.min_ready.max(1).min(pool.target);
             pool.ever_good |=
                 self.of_pool(*id).any(|l| !l.canary && l.staying() && l.ready.is_some_and(|r| r + l.spec.settle < now));
             pool.maybe_good |= pool.ever_good || self.of_pool(*id).any(|l| l.good(now));

@@ -129,6 +129,11 @@ impl Life {
         self.was_good || self.ready.is_some_and(|r| r + self.spec.settle <= now)
     }
 
+    /// It counts for those who wait for ready workers: shown to serve, or good by then.
+    pub(crate) fn counts(&self, by: Time) -> bool {
+        self.staying() && self.ready.is_some() && (self.spec.ready.proves() || self.good(by))
+    }
+
     /// The state in which the design sees it; `None` where more than one word fits.
     pub(crate) fn state(&self, now: Time) -> Option<WorkerState> {
         let settle = self.spec.settle;
@@ -352,15 +357,17 @@ impl Shadow {
         self.of_pool(pool).filter(|l| l.staying()).count() as u32
     }
 
-    pub(crate) fn ready(&self, pool: PoolId) -> u32 {
-        self.of_pool(pool).filter(|l| l.staying() && l.ready.is_some()).count() as u32
-    }
-
-    /// Slots with a ready worker.
-    pub(crate) fn slots_ready(&self, pool: PoolId) -> u32 {
-        let mut slots: Vec<u32> = self.of_pool(pool).filter(|l| l.staying() && l.ready.is_some()).map(|l| l.id.slot).collect();
+    /// Slots with a worker that counts as ready by then.
+    pub(crate) fn ready(&self, pool: PoolId, by: Time) -> u32 {
+        let mut slots: Vec<u32> = self.of_pool(pool).filter(|l| l.counts(by)).map(|l| l.id.slot).collect();
         slots.dedup();
         slots.len() as u32
+    }
+
+    /// The same: as it was with the last tick, which is when a worker becomes good, and as it may be now.
+    pub(crate) fn ready_between(&self, pool: PoolId, now: Time) -> (u32, u32) {
+        let just_before = Time(self.ticked.0.saturating_sub(1));
+        (self.ready(pool, just_before), self.ready(pool, now))
     }
 
     pub(crate) fn live(&self, pool: PoolId) -> u32 {

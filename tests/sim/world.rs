@@ -298,7 +298,11 @@ impl World {
     }
 
     fn settled(&self, pool: PoolId) -> bool {
-        self.core.pools().iter().any(|v| v.spec.id == pool && v.phase == Phase::Running && v.ready >= v.target)
+        // What comes after finite jobs waits until they are done.
+        let jobs = |spec: &poolmaster::supervisor::PoolSpec| {
+            spec.restart.policy != poolmaster::supervisor::RestartPolicy::Always && !spec.ready.proves()
+        };
+        self.core.pools().iter().any(|v| v.spec.id == pool && v.phase == Phase::Running && v.ready >= v.target && !jobs(v.spec))
     }
 
     /// `next_deadline() == None` means that nothing can change by waiting, and so the other way round.

@@ -2,7 +2,7 @@
 
 use super::super::action::Next;
 use super::super::chance::draw_for;
-use super::super::{Level, OnBootFailure, Phase, Reason, What, WorkerId};
+use super::super::{Level, OnBootFailure, Phase, PoolId, Reason, What, WorkerId};
 use super::{Cx, Pool};
 
 /// Number of the first wait in back-off: `base`, as `first` (by default no wait at all) belongs to single deaths.
@@ -102,7 +102,8 @@ impl Pool {
     }
 
     /// The pool is failed until an operator or a new config starts it again; the exit code is what it means for the master.
-    pub(super) fn fail(&mut self, cx: &mut Cx<'_>, code: i32, why: String) {
+    pub(in super::super) fn fail(&mut self, cx: &mut Cx<'_>, code: i32, why: String) {
+        self.failed_for = None;
         self.note(cx, Level::Error, What::PoolFailed { why: why.clone() });
         self.phase = Phase::Failed;
         self.fail_code = code;
@@ -111,5 +112,16 @@ impl Pool {
         self.resources_at = None;
         self.roll_end(cx, Some("the pool failed".to_owned()));
         self.resize(cx, Reason::PoolFailed);
+    }
+
+    /// It cannot start, as that pool before it has failed.
+    pub(in super::super) fn fail_for(&mut self, cx: &mut Cx<'_>, before: PoolId, code: i32, why: String) {
+        self.fail(cx, code, why);
+        self.failed_for = Some(before);
+    }
+
+    /// It has failed for no other reason.
+    pub(in super::super) fn has_failed_for(&self, before: PoolId) -> bool {
+        self.phase == Phase::Failed && self.failed_for == Some(before)
     }
 }

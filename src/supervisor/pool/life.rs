@@ -164,8 +164,10 @@ impl Pool {
     /// Tells the count of ready workers once it has come to rest.
     pub(in super::super) fn tell_count(&mut self, cx: &mut Cx<'_>) {
         let count = (self.slots_ready, self.wanted());
+        // Those that only time will tell of are waited for, as those that start are.
+        let open = self.starting > 0 || (self.unsettled > 0 && !self.spec.ready.proves());
         // On the way down the end of each worker is told, and that is enough.
-        if !cx.may_spawn || self.told == Some(count) || self.starting > 0 || (self.told.is_none() && count == (0, 0)) {
+        if !cx.may_spawn || self.told == Some(count) || open || (self.told.is_none() && count == (0, 0)) {
             return;
         }
         self.told = Some(count);

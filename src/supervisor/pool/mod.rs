@@ -63,6 +63,8 @@ pub(super) struct Pool {
     pub(super) operator: Option<u32>,
     /// The exit code that its failure means for the master.
     pub(super) fail_code: i32,
+    /// It failed as that one did, which it is to start after.
+    failed_for: Option<PoolId>,
     /// A worker of it was good at some time.
     pub(super) ever_good: bool,
     /// Unasked exits that were followed by a new worker.
@@ -90,7 +92,6 @@ pub(super) struct Pool {
 
     spawning: u32,
     starting: u32,
-    ready: u32,
     /// Wanted and not yet good.
     unsettled: u32,
     stopping: u32,
@@ -129,6 +130,7 @@ impl Pool {
             why: None,
             operator: None,
             fail_code: 1,
+            failed_for: None,
             ever_good: false,
             restarts: 0,
             roll: None,
@@ -143,7 +145,6 @@ impl Pool {
             by_age: BTreeSet::new(),
             spawning: 0,
             starting: 0,
-            ready: 0,
             unsettled: 0,
             stopping: 0,
             slots_ready: 0,
@@ -199,10 +200,17 @@ impl Pool {
     /// Ready enough for the pools that are started after it.
     pub(super) fn is_ready(&self) -> bool {
         match self.phase {
+            // Finite jobs are there to be done: what comes after them needs their result.
+            Phase::Running | Phase::BackingOff if self.is_of_jobs() => false,
             Phase::Running | Phase::BackingOff => self.slots_ready >= self.spec.min_ready.max(1).min(self.target()),
             Phase::Completed => true,
             Phase::Waiting | Phase::Stopped | Phase::Parked | Phase::Failed | Phase::Removed => false,
         }
+    }
+
+    /// Its workers end by themselves, and serve nobody: the policy says so, and nothing will ever show that they serve.
+    fn is_of_jobs(&self) -> bool {
+        !self.restarts_always() && !self.spec.ready.proves()
     }
 
     /// Each wanted worker is ready (or its job is done).
@@ -268,7 +276,6 @@ impl Pool {
         };
         count(|p| &mut p.spawning, worker.state == WorkerState::Spawning);
         count(|p| &mut p.starting, worker.is_starting());
-        count(|p| &mut p.ready, worker.is_ready());
         count(|p| &mut p.unsettled, worker.is_starting() || worker.state == WorkerState::Ready);
         count(|p| &mut p.stopping, worker.is_stopping());
     }
@@ -286,7 +293,7 @@ impl Pool {
             target: self.target(),
             operator: self.operator,
             starting: self.starting,
-            ready: self.ready,
+            ready: self.slots_ready,
             stopping: self.stopping,
             live: u32::try_from(self.workers.len()).unwrap_or(u32::MAX),
             restarts: self.restarts,

@@ -1,6 +1,7 @@
 //! Owns the numbered places of a pool: which are wanted, which are empty, and which goes first when there are too many.
 
 use super::super::timers::Key;
+use super::super::worker::Worker;
 use super::super::{Reason, Remove, Time, WorkerId};
 use super::{Cx, Pool};
 
@@ -94,7 +95,8 @@ impl Pool {
             aged.map(|at| self.by_age.insert((at, number)));
             slot.aged = aged;
         }
-        let ready = active && current.is_some_and(|w| w.is_ready());
+        let incoming = slot.incoming.and_then(|generation| self.workers.get(&(number, generation)));
+        let ready = active && [current, incoming].into_iter().flatten().any(Worker::counts);
         if slot.counted_ready != ready {
             slot.counted_ready = ready;
             self.slots_ready = if ready { self.slots_ready + 1 } else { self.slots_ready - 1 };

@@ -1,6 +1,9 @@
 //! The first start: order, stagger, and what a failed boot means.
 
-use poolmaster::supervisor::{Command, ExitWhen, MasterSpec, OnBootFailure, Phase, PoolId, SpawnFault, What};
+use poolmaster::supervisor::{
+    Command, Condition, ExitWhen, MasterSpec, OnBootFailure, Phase, PoolId, ReadyKind, RestartPolicy, ScaleChange, SpawnFault,
+    What,
+};
 
 use crate::scene::Scene;
 use crate::specs::{master, ms, pool, secs};
@@ -146,4 +149,66 @@ fn the_start_timeout_runs_from_the_fork_and_counts_as_a_boot_failure() {
     let mut s = Scene::of(vec![a]);
     s.skip().to(3.0).up("a0.1").to(20.0).expect("10 TERM a0.1");
     s.exit("a0.1", 0).expect("20 exit 3");
+}
+
+#[test]
+fn that_a_program_runs_makes_nothing_ready_before_it_has_run_for_a_while() {
+    let mut a = pool(0, 2);
+    a.ready = ReadyKind::Exec;
+    let mut b = pool(1, 1);
+    b.after = vec![PoolId(0)];
+    let mut s = Scene::of(vec![a, b]);
+    s.ask(Command::Wait { pool: PoolId(0), until: Condition::Ready }).skip();
+    s.up("a0.1").up("a1.1").to(0.9).expect("");
+    assert!(!s.noted(|w| matches!(w, What::ReadyCount { .. })), "nothing is told of what is not known");
+    s.to(1.0).expect("1 spawn b0.1, done 1");
+    assert!(s.noted(|w| *w == What::ReadyCount { ready: 2, target: 2 }));
+    // One that dies at once has never been counted.
+    s.skip().ask(Command::Scale { pool: PoolId(0), change: ScaleChange::By(1) }).expect("1 spawn a2.1");
+    s.up("a2.1").to(1.1).exit("a2.1", 1).expect("1.1 spawn a2.2").up("a2.2").to(2.0).expect("");
+    s.to(2.1).expect("2.1 done 2");
+}
+
+#[test]
+fn a_pool_after_one_that_failed_has_failed_too_and_waits_again_when_that_one_is_started() {
+    let mut b = pool(1, 1);
+    b.after = vec![PoolId(0)];
+    let mut c = pool(2, 1);
+    c.after = vec![PoolId(1)];
+    let never = MasterSpec { exit_when: ExitWhen::Never, ..master() };
+    let mut s = Scene::under(never, vec![pool(0, 1), b, c, pool(3, 1)]);
+    s.ask(Command::Start { pools: vec![PoolId(2)] }).boots("d0.1").to(2.0).skip();
+    s.spawn_fails("a0.1", SpawnFault::Exec).expect("2 failed 1");
+    assert_eq!((s.phase(1), s.phase(2)), (Phase::Failed, Phase::Failed));
+    let told = |w: &What| matches!(w, What::PoolFailed { why } if why.contains("after b, which failed: it is to start after a"));
+    assert!(s.noted(told), "{:?}", s.notes);
+    // It is known of each what becomes of it.
+    let ready = |w: &What| matches!(w, What::AllReady { pools: 1, others, .. } if others.len() == 3);
+    assert!(s.noted(ready), "{:?}", s.notes);
+    s.ask(Command::Start { pools: vec![PoolId(2)] }).expect("2 failed 2");
+    s.ask(Command::Start { pools: vec![PoolId(0)] }).expect("2 spawn a0.2");
+    assert_eq!((s.phase(1), s.phase(2)), (Phase::Waiting, Phase::Waiting));
+    s.boots("a0.2").boots("b0.1").expect("2 spawn b0.1, done 3, spawn c0.1");
+}
+
+#[test]
+fn a_required_pool_after_one_that_failed_ends_the_master() {
+    let mut b = pool(1, 1);
+    b.after = vec![PoolId(0)];
+    b.required = true;
+    let mut s = Scene::of(vec![pool(0, 1), b, pool(2, 1)]);
+    s.boots("c0.1").skip().spawn_fails("a0.1", SpawnFault::Exec).expect("0 TERM c0.1");
+    s.exit("c0.1", 0).expect("0 exit 3");
+}
+
+#[test]
+fn what_comes_after_finite_jobs_waits_until_they_are_done() {
+    let mut jobs = pool(0, 2);
+    jobs.ready = ReadyKind::Exec;
+    jobs.restart.policy = RestartPolicy::OnFailure;
+    let mut b = pool(1, 1);
+    b.after = vec![PoolId(0)];
+    let mut s = Scene::of(vec![jobs, b]);
+    s.up("a0.1").up("a1.1").skip().to(10.0).expect("");
+    s.exit("a0.1", 0).expect("").exit("a1.1", 0).expect("10 spawn b0.1");
 }

@@ -1,0 +1,122 @@
+//! Owns the reading of configs beside the loop, one after the other: a config of thousands of pools takes a second, a file may lie on a disk that
+//! hangs. A thread is there only while there is something to be read.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::Builder;
+
+use super::master::Master;
+use super::staging::Wanted;
+use crate::config::spec::Config;
+use crate::os::io::Bell;
+use crate::protocol::{PlanParameters, encode_failure, encode_reply};
+
+/// Reads the config again, for HUP and `reload`, or another file in its place, for `plan`; the error is told in words.
+pub type Reader = Arc<dyn Fn(Option<&Path>) -> Result<Config, String> + Send + Sync>;
+
+/// What a config is read for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// The core asked for it.
+    Reload(Wanted),
+    /// A client did.
+    Plan(u64, PlanParameters),
+}
+
+impl Purpose {
+    fn file(&self) -> Option<PathBuf> {
+        match self {
+            Purpose::Reload(_) => None,
+            Purpose::Plan(_, parameters) => parameters.config.as_ref().map(PathBuf::from),
+        }
+    }
+}
+
+type Read = (Purpose, Result<Config, String>);
+
+/// What is read, and what is to be.
+pub(super) struct Reading {
+    reader: Reader,
+    waiting: VecDeque<Purpose>,
+    busy: bool,
+    /// Rings once something has been read.
+    bell: Arc<Bell>,
+    results: Receiver<Read>,
+    give: Sender<Read>,
+}
+
+impl Reading {
+    pub(super) fn new(reader: Reader) -> io::Result<Reading> {
+        let (give, results) = channel();
+        Ok(Reading { reader, waiting: VecDeque::new(), busy: false, bell: Arc::new(Bell::new()?), results, give })
+    }
+
+    /// Reads it when its turn has come.
+    pub(super) fn ask(&mut self, purpose: Purpose) {
+        self.waiting.push_back(purpose);
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
+        if self.busy {
+            return;
+        }
+        let Some(purpose) = self.waiting.pop_front() else { return };
+        self.busy = true;
+        let (reader, give, bell) = (Arc::clone(&self.reader), self.give.clone(), Arc::clone(&self.bell));
+        let cell = Arc::new(std::sync::Mutex::new(Some(purpose)));
+        let mine = Arc::clone(&cell);
+        let read = move || {
+            let Some(purpose) = mine.lock().ok().and_then(|mut cell| cell.take()) else { return };
+            let file = purpose.file();
+            let config = catch_unwind(AssertUnwindSafe(|| reader(file.as_deref())));
+            let config = config
+                .unwrap_or_else(|_| Err("the config could not be read: a fault of poolmaster, please report it".to_owned()));
+            // Nobody hears it when the master has ended meanwhile.
+            let _ = give.send((purpose, config));
+            bell.ring();
+        };
+        // Signals are blocked: the thread keeps the mask of its maker. Where no thread can be had, the loop waits for it.
+        if Builder::new().name("poolmaster-config".to_owned()).spawn(read.clone()).is_err() {
+            read();
+        }
+    }
+
+    /// What has been read; the next one is begun.
+    fn next(&mut self) -> Option<Read> {
+        self.bell.quiet();
+        let read = self.results.try_recv().ok()?;
+        self.busy = false;
+        self.go_on();
+        Some(read)
+    }
+}
+
+impl AsFd for Reading {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}
+
+impl Master {
+    /// A config has been read.
+    pub(super) fn take_config(&mut self) {
+        // There is one at a time, so that a ring is never for two.
+        match self.reading.next() {
+            Some((Purpose::Reload(wanted), config)) => self.config_was_read(config, &wanted),
+            Some((Purpose::Plan(client, parameters), config)) => {
+                let line = match self.plan(&parameters, config).and_then(|plan| encode_reply(&plan, false)) {
+                    Ok(line) => line,
+                    Err(failure) => encode_failure(&failure),
+                };
+                self.clients.answer_plan(client, &line);
+            }
+            None => {}
+        }
+    }
+}
