@@ -98,7 +98,7 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
             return Exit::Failed;
         }
     };
-    let sources = match sources(args, ctx) {
+    let mut sources = match sources(args, ctx) {
         Ok(sources) => sources,
         Err(text) => return usage(&text),
     };
@@ -107,6 +107,10 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
         Ok(config) => config,
         Err(text) => return usage(&text),
     };
+    // The file is found once: another one that is found first one day is not this master's.
+    if let Some(path) = &config.path {
+        sources.path = Some(ctx.cwd.join(path));
+    }
     let mut report = None;
     if config.master.daemon {
         // Warnings reach the log as well; here they reach who starts it.

@@ -213,9 +213,8 @@ impl Config {
     /// What a running master cannot take over stays as it is in `present`, until it is started anew: so that what is called in force is, and the
     /// next comparison tells of it again.
     pub fn keep_fixed(&mut self, present: &Config) {
-        let Master { name, runtime_dir, pidfile, socket, umask, stop_with_master, trace, daemon, .. } = present.master.clone();
-        self.master =
-            Master { name, runtime_dir, pidfile, socket, umask, stop_with_master, trace, daemon, ..self.master.clone() };
+        let Master { name, runtime_dir, pidfile, socket, stop_with_master, trace, daemon, .. } = present.master.clone();
+        self.master = Master { name, runtime_dir, pidfile, socket, stop_with_master, trace, daemon, ..self.master.clone() };
         self.settings.take_fixed(&present.settings);
     }
 }

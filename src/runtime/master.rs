@@ -111,6 +111,12 @@ pub(super) struct Master {
     pub(super) pid: i32,
     pub(super) uid: u32,
     pub(super) started: Time,
+    /// As it was at the start, for a config that sets none.
+    pub(super) inherited_umask: u32,
+    /// Keys of the config in force of which an older value holds, until the master is started anew.
+    pub(super) not_applied: Vec<String>,
+    /// Orders whose reply names them.
+    pub(super) reload_orders: BTreeSet<CommandId>,
     pub(super) sabotage: Sabotage,
     /// The core's last word.
     pub(super) exit: Option<(i32, String)>,

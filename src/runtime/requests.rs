@@ -60,6 +60,9 @@ impl Master {
         waiting.waiting = Some(Awaits::Order(id));
         waiting.watch = super::progress::Watch::of(&command).filter(|_| more && patience.wait);
         self.commands.insert(id, client);
+        if matches!(command, Command::Reload { .. } | Command::Rollback) {
+            self.reload_orders.insert(id);
+        }
         self.feed(Event::Command { id, command, sender, timeout: patience.timeout });
         if !patience.wait && !self.has_reply(id) {
             // Taken and not refused: that is all this client wants to know.
@@ -79,13 +82,19 @@ impl Master {
 
     /// The core's answer to an order.
     pub(super) fn reply(&mut self, id: CommandId, outcome: &Outcome) {
+        let reload = self.reload_orders.remove(&id);
         let Some(client) = self.commands.remove(&id) else { return };
+        let not_applied = self.not_applied.join(", ");
         if let Some(waiting) = self.clients.get_mut(client) {
             waiting.waiting = None;
             waiting.watch = None;
             // What it sent behind that request is served in the next turn.
             let line = match outcome {
                 Outcome::RolledBack(text) => encode_outcome(&Outcome::RolledBack(format!("{text}{}", self.last_words()))),
+                // What it did not do is said by the verb too, not in the log alone.
+                Outcome::Done(text) if reload && !not_applied.is_empty() => encode_outcome(&Outcome::Done(format!(
+                    "{text}; the old value holds until the master is started anew: {not_applied}"
+                ))),
                 other => encode_outcome(other),
             };
             self.clients.send(client, &line);

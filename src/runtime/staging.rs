@@ -28,8 +28,8 @@ pub(super) struct Staged {
     log: PreparedLog,
     /// Pools that are the same but for settings that running workers can take over.
     live: BTreeSet<PoolId>,
-    /// What waits for the next start of the master, in words.
-    waits: Vec<String>,
+    /// What waits for the next start of the master: the key, and the change in words.
+    waits: Vec<(String, String)>,
 }
 
 /// What is to be made ready.
@@ -110,7 +110,7 @@ impl Master {
         let mut roll = BTreeSet::new();
         let (revision, mut staged) = self.stage(config, difference.as_ref(), wanted, &mut roll)?;
         let waits = difference.iter().flat_map(|d| &d.master).filter(|change| change.class == diff::Class::Master);
-        staged.waits = waits.map(ToString::to_string).collect();
+        staged.waits = waits.map(|change| (change.key.clone(), change.to_string())).collect();
         let (master, pools) = (staged.config.master.spec.clone(), staged.config.pools.iter().map(|p| p.spec.clone()).collect());
         self.staged.insert(revision, staged);
         Ok(Event::Configure { revision, base: self.revision, master, pools, roll: roll.into_iter().collect() })
@@ -222,9 +222,13 @@ impl Master {
         }
         self.signal_map = SignalMap::of(&config.pools);
         self.revision = revision;
-        for change in waits {
+        self.not_applied = waits.iter().map(|(key, _)| key.clone()).collect();
+        for (_, change) in waits {
             tracing::warn!("{change}: needs a new master; the old value holds until it is started anew");
         }
+        // For what is made and started from now on.
+        crate::os::process::set_umask(config.master.umask.unwrap_or(self.inherited_umask));
+        self.config.umask = config.master.umask;
         self.config.spec = config.master.spec.clone();
         self.config.hooks = config.master.hooks.clone();
         self.socket_uids = socket_uids;

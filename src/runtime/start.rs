@@ -141,9 +141,9 @@ fn start(settings: Settings, report: &mut Option<Report>) -> Result<u8, StartErr
     // Whoever started us may have ignored it; kept so, no worker's end would ever be seen.
     signals::hear_of_children();
     let Settings { config, reader, environment, inherited, directory, report: _ } = settings;
-    if let Some(mask) = config.master.umask {
-        process::set_umask(mask);
-    }
+    // Asked for by setting it: whatever is in between is made by nobody.
+    let inherited_umask = process::set_umask(config.master.umask.unwrap_or(0o077));
+    process::set_umask(config.master.umask.unwrap_or(inherited_umask));
     let uid = process::effective_uid();
     let files = Files::take(&config.master, uid).map_err(|e| StartError::Files(Box::new(e)))?;
     let log_options =
@@ -157,6 +157,7 @@ fn start(settings: Settings, report: &mut Option<Report>) -> Result<u8, StartErr
         }
     };
     master.handed = Handed::of(inherited);
+    master.inherited_umask = inherited_umask;
     let config = master.first_config.take();
     match config.map(|config| master.install(config)).transpose() {
         Ok(event) => {
@@ -280,6 +281,9 @@ fn assemble(
         pid,
         uid: process::effective_uid(),
         started: Time(clock::now()),
+        inherited_umask: 0o022,
+        not_applied: Vec::new(),
+        reload_orders: BTreeSet::new(),
         exit: None,
     })
 }

@@ -29,7 +29,7 @@ pub(super) const KEYS: &[Key] = &[
     now("master.socket_users", Live, Kind::Users, "[]", "users that may connect, beside root and the master's own"),
     now("master.default_pool", Live, Kind::Text, "\"\"", "the pool that TTIN and TTOU act on; \"\": the only one"),
     now("master.daemon", Master, Kind::Bool, "false", "go to the background once the pools are ready; needs log.file"),
-    now("master.umask", Master, Kind::Mode, "", "file mode mask of the master and its workers; default: the inherited one"),
+    now("master.umask", Class::None, Kind::Mode, "", "file mode mask of the master and its workers; default: the inherited one"),
     now(
         "master.on_master_death",
         Master,
