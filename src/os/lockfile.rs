@@ -126,6 +126,11 @@ impl InstanceLock {
         }
     }
 
+    /// The file at the path is still the one that is locked: else others do not see the lock.
+    pub fn is_there(&self) -> bool {
+        is_at(&self.path, &self.file)
+    }
+
     /// The locked file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -174,6 +179,11 @@ impl PidFile {
         Ok(PidFile { file, path: path.to_owned() })
     }
 
+    /// The file at the path is still this one.
+    pub fn is_there(&self) -> bool {
+        is_at(&self.path, &self.file)
+    }
+
     /// Where it is now.
     pub fn path(&self) -> &Path {
         &self.path
@@ -199,6 +209,11 @@ impl AsFd for PidFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+fn is_at(path: &Path, file: &File) -> bool {
+    let there = Entry::at(path, Last::Keep).and_then(|entry| entry.id());
+    matches!((there, FileId::of_open(file)), (Ok(there), Ok(own)) if there == own)
 }
 
 fn create_new(entry: &Entry) -> io::Result<File> {

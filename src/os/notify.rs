@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::entry::{Entry, Last};
 use super::errno::{check, retry};
 use super::io::own;
-use super::socket_file::{self, Access};
+use super::socket_file::{self, Access, Bound, FileId};
 
 /// Asked for as the receive buffer, in bytes: a burst of messages must not block the worker that sends them.
 const BUFFER: i32 = 256 * 1024;
@@ -37,6 +37,7 @@ pub struct Datagram {
 pub struct NotifySocket {
     fd: OwnedFd,
     path: PathBuf,
+    file: FileId,
 }
 
 impl NotifySocket {
@@ -48,22 +49,27 @@ impl NotifySocket {
         let entry = Entry::at(path, Last::Keep)?;
         let access = Access { mode: Some(mode), owner, group: None };
         let bind = || socket_file::bind_at(libc::SOCK_DGRAM, path, &entry, access).map_err(io::Error::from);
-        let fd = match bind() {
+        let Bound { fd, file } = match bind() {
             Err(e) if e.raw_os_error() == Some(libc::EADDRINUSE) => {
                 entry.remove()?;
-                bind()?.fd
+                bind()?
             }
-            bound => bound?.fd,
+            bound => bound?,
         };
         set_option(&fd, libc::SO_PASSCRED, 1)?;
         // Only a wish: the kernel may clamp it.
         let _ = set_option(&fd, libc::SO_RCVBUF, BUFFER);
-        Ok(NotifySocket { fd, path: path.to_owned() })
+        Ok(NotifySocket { fd, path: path.to_owned(), file })
     }
 
     /// Where it is: the value of NOTIFY_SOCKET.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file at the path is still ours: else no worker finds it.
+    pub fn is_there(&self) -> bool {
+        Entry::at(&self.path, Last::Keep).and_then(|entry| entry.id()).is_ok_and(|there| there == self.file)
     }
 
     /// Takes one message; `None`: there is none. An empty message is one of length 0.

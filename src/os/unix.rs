@@ -102,6 +102,11 @@ impl ControlListener {
         }
     }
 
+    /// The file at the path is still ours: else nobody finds us.
+    pub fn is_there(&self) -> bool {
+        Entry::at(&self.path, Last::Keep).and_then(|entry| entry.id()).is_ok_and(|there| there == self.file)
+    }
+
     /// Removes the file, if it is still ours.
     pub fn unlink(&self) -> io::Result<()> {
         unlink_if(&self.path, self.file).map(drop)

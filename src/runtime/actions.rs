@@ -22,6 +22,8 @@ use crate::supervisor::{Action, Event, Level, Note, PoolId, Scope, SpawnError, S
 
 /// Forks and looks in one turn; more of them wait for the next, after what has happened meanwhile.
 const EXPENSIVE: u32 = 16;
+/// Datagrams taken from a socket that nobody finds any more.
+const LOST_DATAGRAMS: usize = 64;
 
 impl Master {
     /// Does what the core asked for, up to one turn's ration.
@@ -75,11 +77,13 @@ impl Master {
             Action::Quiesce => self.quiesce(),
             Action::ReadConfig { from, pools, restart } => {
                 self.service.reload_begins(Master::now());
+                self.restore_files();
                 self.read_config(Wanted { from, pools, restart });
             }
             Action::Commit { revision, keep } => self.commit(revision, keep),
             Action::Discard { revision } => self.discard(revision),
             Action::ReopenLogs => {
+                self.restore_files();
                 self.log.reopen();
                 match &self.config.log.file {
                     Some(_) => tracing::info!("log file reopened"),
@@ -101,6 +105,45 @@ impl Master {
         self.core.pool(pool).is_some() || staged || self.is_in_force(pool)
     }
 
+    /// Makes anew what others have removed: the next moment in which it would be missed may be the one in which it is needed.
+    fn restore_files(&mut self) {
+        let (words, lost) = self.files.restore(self.config.socket_mode);
+        if let Some(lost) = lost {
+            let _ = self.epoll.remove(lost.as_fd());
+            if let Err(e) = self.epoll.add(self.files.control.as_fd(), Token::Control.into(), Interest::Read) {
+                tracing::error!("cannot watch the control socket: {e}");
+            }
+        }
+        for told in words {
+            tracing::warn!("{told}");
+        }
+        for run in self.runs.values().cloned().collect::<Vec<_>>() {
+            self.keep_pool_dirs(&run);
+        }
+    }
+
+    /// The directories of a pool are made anew where they are gone. What keeps them from it is told by whoever needs them.
+    fn keep_pool_dirs(&mut self, run: &PoolRun) {
+        let (uid, chroot) = (run.workers.uid().unwrap_or(self.uid), run.config.identity.chroot.as_deref());
+        if self.files.has_pool_dirs(&run.config.spec.name) || self.files.pool_dirs(&run.config.spec.name, uid, chroot).is_err() {
+            return;
+        }
+        // Workers that run report to a path: whatever they say from now on is to be heard, their heartbeats first of all.
+        let pool = run.config.spec.id;
+        let numbers: Vec<u64> = self.processes.all().filter(|p| p.id.pool == pool && !p.exited).map(|p| p.number).collect();
+        for number in numbers {
+            // What was said before.
+            self.read_notify(number, LOST_DATAGRAMS);
+            let Some(process) = self.processes.get_mut(number) else { continue };
+            let Some(lost) = process.notify.as_ref().filter(|socket| !socket.is_there()) else { continue };
+            let Ok(socket) = NotifySocket::bind(lost.path(), 0o600, process.run.workers.uid()) else { continue };
+            if self.epoll.add(socket.as_fd(), Token::Notify(number).into(), Interest::Read).is_ok() {
+                let _ = self.epoll.remove(lost.as_fd());
+                process.notify = Some(socket);
+            }
+        }
+    }
+
     fn spawn(&mut self, worker: WorkerId, revision: u32) -> Result<(), SpawnError> {
         let run = self.run_under(worker.pool, revision).cloned().ok_or_else(|| SpawnError {
             fault: SpawnFault::Setup,
@@ -110,6 +153,7 @@ impl Master {
         if let Gate::Held = self.gate_of_start(worker, revision, &run) {
             return Ok(());
         }
+        self.keep_pool_dirs(&run);
         let mut notify = if run.config.launch.protocols.systemd { Some(self.notify_socket(worker.pool, &run)?) } else { None };
         let launched = launch::launch(worker, &run, &self.common, &mut notify, &self.fdstore.of(worker.pool, worker.slot));
         if let Some(unused) = notify {
@@ -143,19 +187,13 @@ impl Master {
         Ok(())
     }
 
-    /// A notify socket for a worker. Where its folder was removed, that is made anew; where memory is full, there is the disk.
+    /// A notify socket for a worker. Where memory is full, there is the disk.
     fn notify_socket(&mut self, pool: PoolId, run: &PoolRun) -> Result<NotifySocket, SpawnError> {
         let first = match self.notify_sockets.take(pool, run.notify_home()) {
             Ok(socket) => return Ok(socket),
             Err(e) => e,
         };
         let (name, owner, chroot) = (&run.config.spec.name, run.workers.uid(), run.config.identity.chroot.as_deref());
-        let dirs = self.files.pool_dirs(name, owner.unwrap_or(self.uid), chroot);
-        if let Ok(dirs) = dirs
-            && let Ok(socket) = self.notify_sockets.bind(NotifyHome { dir: &dirs.notify, owner })
-        {
-            return Ok(socket);
-        }
         if chroot.is_none()
             && let Ok(dir) = self.files.spare_dir(name, &first)
             && let Ok(socket) = self.notify_sockets.bind(NotifyHome { dir: &dir, owner })

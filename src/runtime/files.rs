@@ -131,6 +131,49 @@ impl Files {
         }
     }
 
+    /// Makes anew what somebody has removed since it was made. Gives what there is to be told, and the control socket that nobody can find any more.
+    pub(super) fn restore(&mut self, socket_mode: u32) -> (Vec<String>, Option<ControlListener>) {
+        let mut words = Vec::new();
+        let lost = match self.restore_name(socket_mode, &mut words) {
+            Ok(lost) => lost,
+            Err(e) => {
+                words.push(e.to_string());
+                None
+            }
+        };
+        (words, lost)
+    }
+
+    fn restore_name(&mut self, socket_mode: u32, words: &mut Vec<String>) -> Result<Option<ControlListener>, FilesError> {
+        let Some(lock) = &self.lock else { return Ok(None) };
+        let path = lock.path().to_owned();
+        if let Some(dir) = path.parent().filter(|dir| !dir.exists()) {
+            directory(dir, 0o711, self.uid)?;
+            words.push(format!("the runtime directory {} was removed by somebody: made anew", dir.display()));
+        }
+        if !lock.is_there() {
+            // Another master may have come in between, and then everything with this name is its own.
+            self.lock = Some(InstanceLock::take(&path).map_err(FilesError::Lock)?);
+            words.push(format!("the lock {} was removed by somebody: made anew", path.display()));
+        }
+        if let Some(path) = self.pid.as_ref().filter(|pid| !pid.is_there()).map(|pid| pid.path().to_owned()) {
+            self.pid = Some(PidFile::create(&path).map_err(FilesError::Pid)?);
+            words.push(format!("the pid file {} was removed by somebody: made anew", path.display()));
+        }
+        if self.control.is_there() {
+            return Ok(None);
+        }
+        let control = ControlListener::bind(&self.socket, socket_mode)
+            .map_err(|cause| FilesError::Socket { path: self.socket.clone(), cause })?;
+        words.push(format!("the control socket {} was removed by somebody: made anew", self.socket.display()));
+        Ok(Some(std::mem::replace(&mut self.control, control)))
+    }
+
+    /// They are where they were made.
+    pub(super) fn has_pool_dirs(&self, name: &str) -> bool {
+        self.of_pools.get(name).is_some_and(|(_, _, dirs)| dirs.are_there())
+    }
+
     /// The directories of a pool, made when missing: its own, which belongs to its user, and that of its notify sockets, which is ours. Those
     /// of workers with another root directory are in there, at the same path.
     pub(super) fn pool_dirs(&mut self, name: &str, uid: u32, chroot: Option<&Path>) -> Result<PoolDirs, FilesError> {

@@ -48,8 +48,10 @@ impl NotifySockets {
     pub(super) fn take(&mut self, pool: PoolId, home: NotifyHome<'_>) -> io::Result<NotifySocket> {
         self.used.insert(pool);
         match self.ready.remove(&pool) {
-            Some(kept) if kept.owner == home.owner && kept.socket.path().parent() == Some(home.dir) => Ok(kept.socket),
-            // Of an earlier config, for another user or root directory.
+            Some(kept) if kept.owner == home.owner && kept.socket.path().parent() == Some(home.dir) && kept.socket.is_there() => {
+                Ok(kept.socket)
+            }
+            // Of an earlier config, for another user or root directory; or somebody has removed it.
             Some(other) => {
                 self.gone.push(other.socket);
                 self.bind(home)

@@ -19,6 +19,8 @@ const TAIL_LINES: usize = 20;
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) id: WorkerId,
+    /// Its own, for its tokens.
+    pub(super) number: u64,
     pub(super) pid: i32,
     pub(super) run: Rc<PoolRun>,
     /// Open until exec is known to have succeeded or failed.
@@ -54,6 +56,7 @@ impl Process {
     pub(super) fn new(id: WorkerId, pid: i32, run: Rc<PoolRun>) -> Process {
         Process {
             id,
+            number: 0,
             pid,
             run,
             exec: None,
@@ -81,8 +84,9 @@ impl Processes {
         self.next
     }
 
-    pub(super) fn insert(&mut self, process: Process) {
+    pub(super) fn insert(&mut self, mut process: Process) {
         let number = self.next;
+        process.number = number;
         self.next += 1;
         self.by_id.insert(process.id, number);
         self.by_pid.insert(process.pid, number);

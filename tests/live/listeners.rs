@@ -118,6 +118,8 @@ fn accepted_connections_have_nodelay_unless_the_config_says_no() {
     m.rewrite(&pools(true));
     m.signal(libc::SIGHUP);
     m.log.wait_for("config 2 in force", 1);
+    // The helper drops what it has when it is told to stop.
+    m.log.wait_for("a:0 killed by SIGTERM", 1);
     assert_eq!(told(without), "nodelay true", "changed on the open socket");
 }
 

@@ -56,3 +56,94 @@ fn a_full_memory_is_no_reason_not_to_start_workers() {
         m.assert_nothing_left();
     }
 }
+
+/// Whatever was made at the start is removed, one after the other; the next worker, HUP and USR1 find it made anew, told once.
+#[test]
+fn what_is_removed_is_made_anew() {
+    let pools = "[pool.a]\ncommand = \"POOLMASTER worker\"\nready = \"notify\"\nsettle = \"20ms\"\n";
+    let mut m = setup(pools).start().ready();
+    let (run, socket) = (m.setup.path("run"), m.socket.clone());
+    // Where the workers report: by whoever cleans up after a login, as logind does.
+    let replaced = |m: &Master| {
+        let old = m.wait_count("a", 1);
+        kill(old[0], libc::SIGKILL);
+        m.log.wait_until("its replacement", || m.pids("a").first().is_some_and(|pid| *pid != old[0]).then_some(()));
+        m.wait_state("a", 0, "good")
+    };
+    let memory = m.setup.notify_home();
+    if std::path::Path::new(&memory).exists() {
+        std::fs::remove_dir_all(&memory).unwrap();
+        // One that was made ready for the next worker is gone with its folder.
+        replaced(&m);
+        replaced(&m);
+        assert_eq!(m.log.count(&format!("{memory} was removed by somebody")), 1, "{}", m.log.text());
+        // One that runs goes on being heard.
+        std::fs::remove_dir_all(&memory).unwrap();
+        m.signal(libc::SIGUSR1);
+        m.log.wait_for(&format!("{memory} was removed by somebody"), 2);
+        let notifier = Notifier::of(m.pids("a")[0]);
+        notifier.send(b"STATUS=still heard");
+        m.log.wait_until("it is heard", || (m.worker("a", 0)["status"] == "still heard").then_some(()));
+    }
+    // The pools' own directories.
+    std::fs::remove_dir_all(run.join("t.d")).unwrap();
+    let pid = replaced(&m);
+    assert!(run.join("t.d/a").is_dir() && is_alive(pid));
+    // By which the master is found: the signals that operators give next, each for everything.
+    for signal in [libc::SIGHUP, libc::SIGUSR1] {
+        for names in [&["t.sock"][..], &["t.pid"], &["t.lock"], &["t.sock", "t.pid", "t.lock", "t.d"]] {
+            for name in names {
+                let path = run.join(name);
+                if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
+            }
+            let told = m.log.count("made anew");
+            m.signal(signal);
+            m.log.wait_until("made anew", || names.iter().all(|name| run.join(name).exists()).then_some(()));
+            m.log.wait_until("told", || (m.log.count("made anew") >= told + names.len()).then_some(()));
+            m.ok(&["status"]);
+            assert_eq!(std::fs::read_to_string(run.join("t.pid")).unwrap().trim(), m.pid().to_string());
+            if signal == libc::SIGHUP {
+                m.log.wait_until("the reload is done", || {
+                    (m.request("{\"method\":\"status\"}")["parameters"]["reload"].is_null()).then_some(())
+                });
+            }
+        }
+        std::fs::remove_dir_all(&run).unwrap();
+        m.signal(signal);
+        m.log.wait_until("all of it", || socket.exists().then_some(()));
+        m.ok(&["status"]);
+    }
+    // What somebody else has put there is not taken over, and told.
+    std::fs::remove_file(&socket).unwrap();
+    std::fs::write(&socket, "precious").unwrap();
+    m.signal(libc::SIGUSR1);
+    m.log.wait_for("is a regular file: not replaced", 1);
+    assert_eq!(std::fs::read_to_string(&socket).unwrap(), "precious");
+    std::fs::remove_file(&socket).unwrap();
+    m.signal(libc::SIGUSR1);
+    m.log.wait_until("its socket", || socket.exists().then_some(()));
+    replaced(&m);
+    assert_eq!(m.stop(), 0);
+    m.assert_nothing_left();
+}
+
+/// Another master has come while the first one's lock was gone: the name is that one's.
+#[test]
+fn a_name_that_another_master_has_by_now_is_not_taken_back() {
+    let m = setup("[pool.a]\ncommand = \"sleep 1000\"\n").start().ready();
+    let run = m.setup.path("run");
+    for name in ["t.sock", "t.pid", "t.lock"] {
+        std::fs::remove_file(run.join(name)).unwrap();
+    }
+    let mut second = m.another().ready();
+    let pid = std::fs::read_to_string(run.join("t.pid")).unwrap();
+    assert_eq!(pid.trim(), second.pid().to_string());
+    m.signal(libc::SIGUSR1);
+    m.log.wait_for("is held by process", 1);
+    second.ok(&["status"]);
+    assert_eq!(std::fs::read_to_string(run.join("t.pid")).unwrap(), pid);
+    m.signal(libc::SIGTERM);
+    m.log.wait_for("stopped: ", 1);
+    second.ok(&["scale", "a", "+1"]);
+    assert_eq!(second.stop(), 0);
+}
