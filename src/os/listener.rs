@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, UnixAddr, setsockopt, sockopt};
 
@@ -71,7 +72,17 @@ pub struct Listening {
 struct SocketFile {
     path: PathBuf,
     id: FileId,
-    lock: InstanceLock,
+    /// Shared with the one that takes its place, when the file was removed.
+    lock: Rc<InstanceLock>,
+}
+
+/// What others did to the file of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LostFile {
+    /// Nothing is there.
+    Removed,
+    /// Something else is there now.
+    Replaced,
 }
 
 /// How a socket stands to others on its port.
@@ -88,16 +99,35 @@ enum Place {
 impl Listening {
     /// Opens the socket: bound, set up and listening.
     pub fn open(spec: &ListenSpec) -> Result<Listening, ListenError> {
-        Listening::open_as(spec, Place::Alone)
+        Listening::open_as(spec, Place::Alone, None)
     }
 
-    fn open_as(spec: &ListenSpec, place: Place) -> Result<Listening, ListenError> {
+    /// Opens one in the place of another, whose file somebody has removed: by the same path, and under the same lock. What is there now is never
+    /// taken over.
+    pub fn open_anew(&self, spec: &ListenSpec) -> Result<Listening, ListenError> {
+        let lock = self.file.as_ref().map(|file| Rc::clone(&file.lock));
+        Listening::open_as(spec, Place::Alone, lock)
+    }
+
+    /// What has become of its file, when clients do not find it any more.
+    pub fn lost_file(&self) -> Option<LostFile> {
+        let file = self.file.as_ref()?;
+        match Entry::at(&file.path, Last::Keep).and_then(|entry| entry.id()) {
+            Ok(id) if id == file.id => None,
+            Ok(_) => Some(LostFile::Replaced),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Some(LostFile::Removed),
+            // Not known.
+            Err(_) => None,
+        }
+    }
+
+    fn open_as(spec: &ListenSpec, place: Place, lock: Option<Rc<InstanceLock>>) -> Result<Listening, ListenError> {
         let (fd, file) = match &spec.address {
             ListenAddress::Tcp { addr, dual } => (open_ip(spec, *addr, *dual, SockType::Stream, place)?, None),
             ListenAddress::Udp { addr, dual } => (open_ip(spec, *addr, *dual, SockType::Datagram, place)?, None),
             ListenAddress::Abstract(name) => (open_abstract(spec, name)?, None),
             ListenAddress::Unix(path) => {
-                let (fd, file) = open_unix(spec, path)?;
+                let (fd, file) = open_unix(spec, path, lock)?;
                 (fd, Some(file))
             }
         };
@@ -196,7 +226,8 @@ impl Listening {
     pub fn unlink_if_owner(&mut self) -> io::Result<bool> {
         let Some(file) = self.file.take() else { return Ok(false) };
         let removed = unlink_if(&file.path, file.id);
-        file.lock.release()?;
+        // With the last one that has it.
+        Rc::try_unwrap(file.lock).map_or(Ok(()), InstanceLock::release)?;
         removed
     }
 }
@@ -265,7 +296,7 @@ fn open_abstract(spec: &ListenSpec, name: &str) -> Result<OwnedFd, ListenError> 
     Ok(fd)
 }
 
-fn open_unix(spec: &ListenSpec, path: &Path) -> Result<(OwnedFd, SocketFile), ListenError> {
+fn open_unix(spec: &ListenSpec, path: &Path, lock: Option<Rc<InstanceLock>>) -> Result<(OwnedFd, SocketFile), ListenError> {
     let address = &spec.address;
     if path.as_os_str().len() > LONGEST {
         return Err(ListenError::path_too_long(address, path.as_os_str().len()));
@@ -273,10 +304,13 @@ fn open_unix(spec: &ListenSpec, path: &Path) -> Result<(OwnedFd, SocketFile), Li
     // The lock first: whoever has it may judge and replace what is at the path.
     let mut lock_path = path.as_os_str().to_owned();
     lock_path.push(".lock");
-    let lock = InstanceLock::take(Path::new(&lock_path)).map_err(|e| match e {
-        LockError::Io { attempt, source, .. } => ListenError::kernel(address, attempt, &source),
-        held => ListenError::occupied(address, &held),
-    })?;
+    let lock = match lock.filter(|lock| lock.is_there()) {
+        Some(lock) => lock,
+        None => Rc::new(InstanceLock::take(Path::new(&lock_path)).map_err(|e| match e {
+            LockError::Io { attempt, source, .. } => ListenError::kernel(address, attempt, &source),
+            held => ListenError::occupied(address, &held),
+        })?),
+    };
     let bound = Entry::at(path, Last::Keep).map_err(|e| ListenError::kernel(address, "reach its folder", &e)).and_then(|entry| {
         let stale = check_free(&entry).map_err(|occupied| match occupied {
             Occupied::Live => ListenError::live(address),
@@ -292,7 +326,7 @@ fn open_unix(spec: &ListenSpec, path: &Path) -> Result<(OwnedFd, SocketFile), Li
         Ok(bound) => Ok((bound.fd, SocketFile { path: path.to_owned(), id: bound.file, lock })),
         Err(e) => {
             // The error that counts is `e`: this is only tidying up.
-            let _ = lock.release();
+            let _ = Rc::try_unwrap(lock).map(InstanceLock::release);
             Err(e)
         }
     }

@@ -3,6 +3,7 @@
 
 use std::os::fd::AsFd;
 
+use super::answers::lost_words_of;
 use super::hooks::Gate;
 use super::launch;
 use super::master::Master;
@@ -115,6 +116,9 @@ impl Master {
             }
         }
         for told in words {
+            tracing::warn!("{told}");
+        }
+        for told in self.open_sockets().iter().filter_map(|socket| lost_words_of(socket)) {
             tracing::warn!("{told}");
         }
         for run in self.runs.values().cloned().collect::<Vec<_>>() {

@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use super::master::Master;
-use crate::os::listener::PortGroup;
+use super::sockets::Socket;
+use crate::os::listener::{LostFile, PortGroup};
 use crate::os::process::resident_bytes;
 use crate::protocol::{
     HealthReply, InfoReply, ListenerStatus, ListenersReply, METHODS, MasterPhase, PoolHealth, PoolStatus, PsEntry, PsReply,
@@ -134,19 +135,24 @@ impl Master {
             Phase::Waiting | Phase::Failed | Phase::Removed => false,
         };
         let views = self.core.pools();
+        let lost = |p: &PoolView<'_>| {
+            let sockets = self.runs.get(&p.spec.id).map(|run| run.sockets.as_slice()).unwrap_or_default();
+            sockets.iter().find_map(|socket| lost_words_of(socket))
+        };
         let pools: Vec<PoolHealth> = views
             .iter()
             .filter(|p| only.is_none_or(|id| id == p.spec.id))
-            .map(|p| PoolHealth {
+            .map(|p| (p, lost(p)))
+            .map(|(p, lost)| PoolHealth {
                 name: p.spec.name.clone(),
-                ok: well(p),
+                ok: well(p) && (lost.is_none() || matches!(p.phase, Phase::Completed | Phase::Stopped | Phase::Parked)),
                 phase: p.phase,
                 ready: p.ready,
                 // Of a pool that is to have fewer, no more is wanted.
                 min_ready: if matches!(p.phase, Phase::Stopped | Phase::Parked) { 0 } else { p.spec.min_ready.min(p.target) },
                 target: p.target,
                 required: p.spec.required,
-                why: p.why.map(str::to_owned),
+                why: p.why.map(str::to_owned).or(lost),
             })
             .collect();
         HealthReply { ok: pools.iter().all(|p| p.ok), pools }
@@ -181,7 +187,8 @@ impl Master {
                         .all()
                         .iter()
                         .any(|listening| !listening.state_listening())
-                        .then(|| "somebody shut it down: no client gets in; restart the master to open it anew".to_owned()),
+                        .then(|| "somebody shut it down: no client gets in; restart the master to open it anew".to_owned())
+                        .or_else(|| lost_words_of(socket)),
                 });
             }
         }
@@ -192,6 +199,20 @@ impl Master {
         let default = self.default_pool().map(|id| self.name_of(id));
         SignalsReply { pid: self.pid, signals: self.signal_map.entries(self.pid, default.as_deref(), |id| self.name_of(id)) }
     }
+}
+
+/// Of a Unix listener that clients do not find any more.
+pub(super) fn lost_words_of(socket: &Socket) -> Option<String> {
+    let listening = &socket.listening;
+    let address = listening.local_addr();
+    listening.lost_file().map(|lost| match lost {
+        LostFile::Removed => {
+            format!("somebody removed the file of {address}: no client finds it; `poolmaster reload` makes it anew")
+        }
+        LostFile::Replaced => format!(
+            "somebody put another file in the place of {address}: no client finds the pool; remove it, then `poolmaster reload` makes it anew"
+        ),
+    })
 }
 
 /// By slot.

@@ -136,7 +136,17 @@ pub(super) struct Opened {
 pub(super) fn open(pool: &str, config: &Listener, open: &mut Vec<Rc<Socket>>, handed: &mut Handed) -> Result<Opened, OpenError> {
     let origin = config.shared.clone().unwrap_or_else(|| format!("{pool}.{}", config.name));
     let wanted = address_of(&config.address);
-    if let Some(same) = open.iter().find(|socket| socket.serves(config, wanted.as_ref(), &origin)) {
+    let serving = |socket: &&Rc<Socket>| socket.serves(config, wanted.as_ref(), &origin);
+    let found = open.iter().filter(serving).find(|socket| socket.listening.lost_file().is_none());
+    if let Some(lost) = open.iter().find(serving).filter(|_| found.is_none()).cloned() {
+        let spec = spec_of(config, lost.listening.local_addr().clone())?;
+        let listening = Rc::new(lost.listening.open_anew(&spec).map_err(Box::new)?);
+        tracing::warn!(pool, "listener {}: the file of {} was removed by somebody: made anew", config.name, spec.address);
+        let socket = Rc::new(Socket { address: config.address.clone(), origin, inherited: None, listening, slots: None });
+        open.push(Rc::clone(&socket));
+        return Ok(Opened { socket, spec });
+    }
+    if let Some(same) = found {
         let spec = spec_of(config, same.listening.local_addr().clone())?;
         // One that is handed over is one socket, whatever is wanted.
         if same.slots.is_some() != config.reuseport && same.inherited.is_none() {

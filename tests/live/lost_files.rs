@@ -1,7 +1,9 @@
 //! What the master made once and needs for its whole life: folders, sockets and files that are full or taken away.
 
 use std::ffi::CString;
-use std::io;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use super::support::*;
 
@@ -146,4 +148,88 @@ fn a_name_that_another_master_has_by_now_is_not_taken_back() {
     m.log.wait_for("stopped: ", 1);
     second.ok(&["scale", "a", "+1"]);
     assert_eq!(second.stop(), 0);
+}
+
+/// The socket file of a Unix listener: clients find nothing, the operator hears of it, a reload makes it anew while who is inside is served.
+#[test]
+fn the_file_of_a_unix_listener_is_made_anew_by_a_reload() {
+    let pools = "[pool.a]\ncommand = \"POOLMASTER worker\"\nready = \"notify\"\nlisten = \"unix:DIR/a.sock\"\nsettle = \"20ms\"\nworkers = 2\n\
+                 [pool.b]\ncommand = \"POOLMASTER worker\"\nready = \"notify\"\nsettle = \"20ms\"\n";
+    let mut m = setup(pools).start().ready();
+    let path = m.setup.path("a.sock");
+    let ask = |what: &str| -> io::Result<UnixStream> {
+        let mut stream = UnixStream::connect(&path)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.write_all(format!("GET {what} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").as_bytes())?;
+        Ok(stream)
+    };
+    let is_answered = |mut stream: UnixStream| {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.starts_with("HTTP/1.1 200")
+    };
+    let served = || is_answered(ask("/").unwrap());
+    assert!(served());
+    let reloads = |m: &Master, by_signal: bool| {
+        let others = m.pids("b");
+        let before = m.pids("a");
+        if by_signal {
+            m.signal(libc::SIGHUP);
+        } else {
+            m.ok(&["reload"]);
+        }
+        m.log.wait_until("new workers", || {
+            let now = m.pids("a");
+            (now.len() == 2 && now.iter().all(|pid| !before.contains(pid))).then_some(())
+        });
+        assert!(path.exists());
+        // HUP means all of them.
+        assert!(by_signal || m.pids("b") == others, "only the pool of the listener rolls");
+    };
+    for by_signal in [false, true] {
+        // One that is inside stays inside.
+        let inside = ask("/slow?ms=300").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let told = m.code(1, &["health"]);
+        assert!(told.contains("somebody removed the file") && told.contains("poolmaster reload"), "{told}");
+        assert!(m.ok(&["listeners"]).contains("somebody removed the file"));
+        let warned = m.log.count("no client finds it");
+        m.signal(libc::SIGUSR1);
+        m.log.wait_for("no client finds it", warned + 1);
+        reloads(&m, by_signal);
+        assert!(served());
+        assert!(is_answered(inside));
+        m.ok(&["health"]);
+    }
+    // With its lock.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::remove_file(m.setup.path("a.sock.lock")).unwrap();
+    reloads(&m, false);
+    assert!(served());
+    m.ok(&["health"]);
+    // What somebody else has put there is his: a file, and a socket that is served.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "precious").unwrap();
+    assert!(m.code(1, &["health"]).contains("somebody put another file"));
+    let told = m.code(3, &["reload"]);
+    assert!(told.contains("a.sock") && told.contains("regular file"), "{told}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    std::fs::remove_file(&path).unwrap();
+    let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    assert!(m.code(1, &["health"]).contains("somebody put another file"));
+    let told = m.code(3, &["reload"]);
+    assert!(told.contains("a.sock"), "{told}");
+    other.set_nonblocking(true).unwrap();
+    // The other one's is there still: whoever knocks, knocks at his.
+    while other.accept().is_ok() {}
+    let _knock = UnixStream::connect(&path).unwrap();
+    other.accept().unwrap();
+    drop(other);
+    // Nobody serves it now: it gives way.
+    reloads(&m, false);
+    assert!(served());
+    assert_eq!(m.stop(), 0);
+    m.assert_nothing_left();
+    assert!(!path.exists() && !m.setup.path("a.sock.lock").exists());
 }

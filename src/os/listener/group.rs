@@ -32,7 +32,7 @@ pub struct PortGroup {
 impl PortGroup {
     /// Opens the first member. The port must be nobody else's, not even another group's of ours.
     pub fn found(spec: &ListenSpec, number: u32) -> Result<PortGroup, ListenError> {
-        let first = Listening::open_as(spec, Place::Founder)?;
+        let first = Listening::open_as(spec, Place::Founder, None)?;
         let address = first.local_addr().clone();
         let loose = match spec.address {
             ListenAddress::Tcp { addr, .. } | ListenAddress::Udp { addr, .. } => (addr.port() == 0).then_some(number),
@@ -119,7 +119,7 @@ impl PortGroup {
         let place = if self.members.is_empty() { Place::Founder } else { Place::Joiner };
         let spec = ListenSpec { address: self.address.clone(), ..spec.clone() };
         self.keep_to_members();
-        let listening = Listening::open_as(&spec, place)?;
+        let listening = Listening::open_as(&spec, place, None)?;
         self.members.push((number, Rc::new(listening)));
         Ok(())
     }
