@@ -204,7 +204,7 @@ const ENTRIES: &[Entry] = &[
              taken over from a flag of `run` or from `poolmaster scale` is shown by `poolmaster status`.",
         ],
     ),
-    entry("reopen", &[(Exit::Done, "The log files are being reopened.")], &["signals"], &[]),
+    entry("reopen", &[(Exit::Done, "The log file is open anew.")], &["signals"], &[]),
     entry(
         "wait",
         &[

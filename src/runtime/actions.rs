@@ -79,17 +79,16 @@ impl Master {
             Action::ReadConfig { from, pools, restart } => {
                 self.service.reload_begins(Master::now());
                 self.restore_files();
+                if self.log.has_lost_its_file() {
+                    self.reopen_log();
+                }
                 self.read_config(Wanted { from, pools, restart });
             }
             Action::Commit { revision, keep } => self.commit(revision, keep),
             Action::Discard { revision } => self.discard(revision),
             Action::ReopenLogs => {
                 self.restore_files();
-                self.log.reopen();
-                match &self.config.log.file {
-                    Some(_) => tracing::info!("log file reopened"),
-                    None => tracing::info!("no log file to reopen: the master logs to stderr"),
-                }
+                self.reopen_log();
             }
             // Its name came back meanwhile, and what is here is for the new one.
             Action::PoolGone { pool } if self.is_back(pool) => {}
@@ -104,6 +103,20 @@ impl Master {
     fn is_back(&self, pool: PoolId) -> bool {
         let staged = self.staged.values().any(|staged| staged.runs.contains_key(&pool));
         self.core.pool(pool).is_some() || staged || self.is_in_force(pool)
+    }
+
+    /// Says how it went where the lines go from now on, and keeps it for whoever has asked.
+    fn reopen_log(&mut self) {
+        let outcome = match self.log.reopen() {
+            Ok(Some(path)) => Ok(format!("log file reopened: {}", path.display())),
+            Ok(None) => Ok("no log file to reopen: the master logs to stderr".to_owned()),
+            Err(e) => Err(e.to_string()),
+        };
+        match &outcome {
+            Ok(words) => tracing::info!("{words}"),
+            Err(words) => tracing::warn!("{words}"),
+        }
+        self.log_reopened = Some(outcome);
     }
 
     /// Makes anew what others have removed: the next moment in which it would be missed may be the one in which it is needed.

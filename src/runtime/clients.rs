@@ -362,7 +362,7 @@ impl Master {
     pub(super) fn drop_client(&mut self, number: u64) {
         let Some(client) = self.clients.by_number.remove(&number) else { return };
         if let Some(Awaits::Order(id)) = client.waiting {
-            self.commands.remove(&id);
+            self.forget_order(id);
             self.feed(Event::Abandoned { id });
         }
     }

@@ -117,6 +117,9 @@ pub(super) struct Master {
     pub(super) not_applied: Vec<String>,
     /// Orders whose reply names them.
     pub(super) reload_orders: BTreeSet<CommandId>,
+    /// How the last try to open the log file anew ended, and the orders that asked for one.
+    pub(super) log_reopened: Option<Result<String, String>>,
+    pub(super) reopen_orders: BTreeSet<CommandId>,
     pub(super) sabotage: Sabotage,
     /// The core's last word.
     pub(super) exit: Option<(i32, String)>,

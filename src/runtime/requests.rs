@@ -63,11 +63,14 @@ impl Master {
         if matches!(command, Command::Reload { .. } | Command::Rollback) {
             self.reload_orders.insert(id);
         }
+        if matches!(command, Command::Reopen) {
+            self.reopen_orders.insert(id);
+        }
         self.feed(Event::Command { id, command, sender, timeout: patience.timeout });
         if !patience.wait && !self.has_reply(id) {
             // Taken and not refused: that is all this client wants to know.
             self.feed(Event::Abandoned { id });
-            self.commands.remove(&id);
+            self.forget_order(id);
             if let Some(client) = self.clients.get_mut(client) {
                 client.waiting = None;
             }
@@ -83,6 +86,9 @@ impl Master {
     /// The core's answer to an order.
     pub(super) fn reply(&mut self, id: CommandId, outcome: &Outcome) {
         let reload = self.reload_orders.remove(&id);
+        let reopened = self.reopen_orders.remove(&id).then(|| self.log_reopened.clone()).flatten();
+        let reopened = reopened.map(|how| how.map_or_else(Outcome::Failed, Outcome::Done));
+        let outcome = reopened.as_ref().filter(|_| matches!(outcome, Outcome::Done(_))).unwrap_or(outcome);
         let Some(client) = self.commands.remove(&id) else { return };
         let not_applied = self.not_applied.join(", ");
         if let Some(waiting) = self.clients.get_mut(client) {
@@ -99,6 +105,13 @@ impl Master {
             };
             self.clients.send(client, &line);
         }
+    }
+
+    /// Nobody waits for its reply.
+    pub(super) fn forget_order(&mut self, id: CommandId) {
+        self.commands.remove(&id);
+        self.reload_orders.remove(&id);
+        self.reopen_orders.remove(&id);
     }
 
     fn one(&self, name: Option<&str>) -> Result<Option<PoolId>, Failure> {

@@ -284,6 +284,8 @@ fn assemble(
         inherited_umask: 0o022,
         not_applied: Vec::new(),
         reload_orders: BTreeSet::new(),
+        log_reopened: None,
+        reopen_orders: BTreeSet::new(),
         exit: None,
     })
 }

@@ -57,7 +57,7 @@ pub enum Action {
         /// Which.
         revision: u32,
     },
-    /// Reopen the master's log files. Failures are reported by the logger itself: the old file stays in use.
+    /// Reopen the master's log files. On a failure the old file stays in use; the reply tells.
     ReopenLogs,
     /// The pool left the config and its last process is gone: its sockets may be closed.
     PoolGone {

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tracing::Dispatch;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -48,6 +47,19 @@ pub enum LogError {
     Twice,
 }
 
+/// The log file could not be opened anew.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot reopen the log file {}: {cause}; {}", path.display(), if *folder_is_gone {
+    "log lines go to stderr until its folder is there again and `poolmaster reopen` is given"
+} else {
+    "the old one stays in use: see what is in its place, then `poolmaster reopen`"
+})]
+pub struct ReopenError {
+    path: PathBuf,
+    cause: io::Error,
+    folder_is_gone: bool,
+}
+
 /// The running log. Dropping it writes out what waits.
 pub struct Log {
     level: reload::Handle<LevelFilter, Registry>,
@@ -80,7 +92,7 @@ fn open(path: &Path) -> Result<File, LogError> {
 fn target_of(file: Option<&PathBuf>) -> Result<Target, LogError> {
     match file {
         None => Ok(Target::Stderr(own_description(io::stderr()))),
-        Some(path) => Ok(Target::File { path: path.clone(), file: open(path)? }),
+        Some(path) => Ok(Target::File(open(path)?)),
     }
 }
 
@@ -149,9 +161,33 @@ impl Log {
         self.writer.wake();
     }
 
-    /// Opens the file anew with the next line: the caller logs one.
-    pub fn reopen(&self) {
-        self.shared.reopen.store(true, Ordering::Release);
+    /// Opens the file anew, after it was moved away or removed: what is logged from now on goes there. The file; none when this goes to stderr.
+    /// On an error the old one stays in use. When not even its folder is there, nobody can read that one, and lines go to stderr.
+    pub fn reopen(&mut self) -> Result<Option<&Path>, ReopenError> {
+        let Some(path) = self.file.clone() else { return Ok(None) };
+        match append_to(&path) {
+            Ok(file) => {
+                self.go_to(Target::File(file));
+                Ok(self.file.as_deref())
+            }
+            Err(cause) => {
+                let folder_is_gone = cause.kind() == io::ErrorKind::NotFound;
+                if folder_is_gone {
+                    self.go_to(Target::Stderr(own_description(io::stderr())));
+                }
+                Err(ReopenError { path, cause, folder_is_gone })
+            }
+        }
+    }
+
+    /// Its file is not at its path any more.
+    pub fn has_lost_its_file(&self) -> bool {
+        self.file.as_ref().is_some_and(|path| !path.exists())
+    }
+
+    fn go_to(&mut self, target: Target) {
+        self.shared.change(Change { after: self.writer.queued(), json: self.json, target: Some(target) });
+        self.writer.wake();
     }
 
     /// The way for workers' lines to the same place.

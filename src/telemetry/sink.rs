@@ -4,18 +4,15 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::sync::atomic::{self, AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::queue::{Waiting, lines_of};
-use crate::os::io::{append_to, wait_writable};
+use crate::os::io::wait_writable;
 
 /// What the loop and the writing thread share.
 #[derive(Default)]
 pub(super) struct Shared {
-    /// The file was moved: open it anew before the next write.
-    pub(super) reopen: AtomicBool,
     /// What the loop has queued.
     pub(super) waiting: Arc<Waiting>,
     /// Something is in `changes`: asked for each line, so without the lock.
@@ -64,10 +61,7 @@ fn own_line(json: bool, words: &str) -> Vec<u8> {
 pub(super) enum Target {
     /// By a description of our own where that can be had.
     Stderr(Option<File>),
-    File {
-        path: PathBuf,
-        file: File,
-    },
+    File(File),
 }
 
 /// The writer behind the log thread.
@@ -105,19 +99,6 @@ impl Sink {
         }
     }
 
-    /// The new file first; the old one stays in use when that fails.
-    fn reopen(&mut self) {
-        if let Target::File { path, file } = &mut self.target {
-            match append_to(path) {
-                Ok(new) => *file = new,
-                Err(e) => {
-                    let words = format!("cannot reopen the log file {}: {e}; the old one stays in use", path.display());
-                    let _ = file.write_all(&own_line(self.json, &words));
-                }
-            }
-        }
-    }
-
     fn lost(&mut self, lines: u64, why: &str) {
         let before = self.gap.take().map_or(0, |(lost, _)| lost);
         self.gap = Some((before + lines, why.to_owned()));
@@ -128,7 +109,7 @@ impl Sink {
         let mut done = 0;
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
             let written = match &mut self.target {
-                Target::Stderr(Some(file)) | Target::File { file, .. } => file.write(rest),
+                Target::Stderr(Some(file)) | Target::File(file) => file.write(rest),
                 Target::Stderr(None) => io::stderr().write(rest),
             };
             match written {
@@ -138,7 +119,7 @@ impl Sink {
                 // A program that shares it has asked not to wait; we do, so that lines stay whole.
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     let waited = match &self.target {
-                        Target::Stderr(Some(file)) | Target::File { file, .. } => wait_writable(file),
+                        Target::Stderr(Some(file)) | Target::File(file) => wait_writable(file),
                         Target::Stderr(None) => wait_writable(io::stderr()),
                     };
                     waited.map_err(|e| (done, e))?;
@@ -180,10 +161,6 @@ impl Sink {
 impl Write for Sink {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.change();
-        if self.shared.reopen.swap(false, Ordering::AcqRel) {
-            self.write_batch();
-            self.reopen();
-        }
         self.batch.extend_from_slice(line);
         self.lengths.push(line.len());
         self.taken += 1;
@@ -206,12 +183,12 @@ impl Write for Sink {
 #[cfg(test)]
 mod tests {
     use std::fs::OpenOptions;
-    use std::path::Path;
 
     use super::*;
+    use crate::os::io::append_to;
 
-    fn file(path: &Path, file: File, shared: &Arc<Shared>) -> Sink {
-        Sink::new(Target::File { path: path.to_owned(), file }, false, Arc::clone(shared))
+    fn sink(file: File, shared: &Arc<Shared>) -> Sink {
+        Sink::new(Target::File(file), false, Arc::clone(shared))
     }
 
     #[test]
@@ -219,13 +196,13 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let shared = Arc::new(Shared::default());
         let full = OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
-        let mut sink = file("/dev/full".as_ref(), full, &shared);
+        let mut sink = sink(full, &shared);
         sink.write_all(b"one\n").expect("counted, not refused");
         sink.flush().expect("never an error");
         sink.write_all(b"two\n").expect("counted, not refused");
         sink.flush().expect("never an error");
         let path = dir.path().join("log");
-        sink.target = Target::File { path: path.clone(), file: append_to(&path).expect("a new file") };
+        sink.target = Target::File(append_to(&path).expect("a new file"));
         sink.write_all(b"three\n").expect("written");
         sink.flush().expect("never an error");
         let text = std::fs::read_to_string(path).expect("the log");
@@ -237,7 +214,7 @@ mod tests {
     fn lines_that_come_together_are_written_together_and_counted_one_by_one() {
         let shared = Arc::new(Shared::default());
         let full = OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
-        let mut sink = file("/dev/full".as_ref(), full, &shared);
+        let mut sink = sink(full, &shared);
         for _ in 0..3 {
             sink.write_all(b"line\n").expect("counted, not refused");
         }
@@ -246,31 +223,5 @@ mod tests {
         assert_eq!(sink.gap.as_ref().map(|(lost, _)| *lost), Some(3));
         sink.write_all(&[vec![b'x'; BATCH], b"\n".to_vec()].concat()).expect("counted, not refused");
         assert_eq!(sink.gap.as_ref().map(|(lost, _)| *lost), Some(4), "a full batch goes at once");
-    }
-
-    #[test]
-    fn a_moved_file_is_opened_anew_and_a_vanished_folder_keeps_the_old_one() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let shared = Arc::new(Shared::default());
-        let (path, moved) = (dir.path().join("log"), dir.path().join("log.1"));
-        let mut sink = file(&path, append_to(&path).expect("a file"), &shared);
-        sink.write_all(b"one\n").expect("written");
-        sink.flush().expect("never an error");
-        std::fs::rename(&path, &moved).expect("moved");
-        sink.write_all(b"two\n").expect("written");
-        sink.flush().expect("never an error");
-        shared.reopen.store(true, Ordering::Release);
-        sink.write_all(b"three\n").expect("written");
-        sink.flush().expect("never an error");
-        assert_eq!(std::fs::read_to_string(&moved).expect("the old file"), "one\ntwo\n");
-        assert_eq!(std::fs::read_to_string(&path).expect("the new file"), "three\n");
-        if let Target::File { path, .. } = &mut sink.target {
-            *path = "/nonexistent/log".into();
-        }
-        shared.reopen.store(true, Ordering::Release);
-        sink.write_all(b"four\n").expect("written");
-        sink.flush().expect("never an error");
-        let text = std::fs::read_to_string(&path).expect("the file in use");
-        assert!(text.contains("cannot reopen the log file /nonexistent/log") && text.ends_with("four\n"), "{text}");
     }
 }

@@ -157,13 +157,20 @@ fn the_same_options_open_nothing_anew_and_reopen_opens_the_new_file() {
         tracing::info!("number 2");
         wait_until("the second file", || text(&at("second")).ends_with('\n'));
         fs::rename(at("second"), at("second.1")).expect("moved");
-        log.reopen();
+        assert_eq!(log.reopen().expect("a new file"), Some(at("second").as_path()));
         tracing::info!("number 3");
+        wait_until("the new file", || text(&at("second")).ends_with('\n'));
+        // What cannot be opened is not left for nothing.
+        fs::rename(at("second"), at("second.2")).expect("moved");
+        fs::create_dir(at("second")).expect("in the way");
+        let told = log.reopen().expect_err("a directory").to_string();
+        assert!(told.starts_with("cannot reopen the log file ") && told.contains("the old one stays in use"), "{told}");
+        tracing::info!("number 4");
     });
     drop(log);
     assert_eq!(numbers(&at("first.1"), false), [1]);
     assert_eq!(numbers(&at("second.1"), false), [2]);
-    assert_eq!(numbers(&at("second"), false), [3]);
+    assert_eq!(numbers(&at("second.2"), false), [3, 4]);
     assert!(!at("first").exists());
 }
 

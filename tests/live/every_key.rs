@@ -382,6 +382,7 @@ fn of_the_first_pool(e: &mut Every) {
     let pid = e.pid();
     // Its words come in pieces, and its stdout goes elsewhere.
     let piece = |length: usize| format!("\"{}", "0".repeat(length));
+    e.until("the rest of them is told", || e.log().contains("0000007"));
     e.saw("pool.*.log.max_line", e.log().contains(&"0".repeat(80)) && !e.log().contains(&piece(81)));
     e.saw("pool.*.log.stdout", fs::read_to_string(e.path("out")).unwrap().contains("out"));
     e.saw("pool.*.log.stderr", e.log().contains("0000007") && !e.log().contains("nobody hears\""));

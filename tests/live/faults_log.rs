@@ -106,7 +106,7 @@ fn a_moved_log_file_is_opened_anew_by_usr1_and_by_reopen() {
     assert!(!read(&m, "log.1").contains("scaled from 2 to 3"));
 
     rename(&m, "log.2");
-    m.ok(&["reopen"]);
+    assert!(m.ok(&["reopen"]).contains("log file reopened: "));
     wait_in(&m, "log", "log file reopened");
     m.ok(&["scale", "web", "4"]);
     wait_in(&m, "log", "scaled from 3 to 4");
@@ -118,7 +118,8 @@ fn a_moved_log_file_is_opened_anew_by_usr1_and_by_reopen() {
     // A file that cannot be opened anew: the old one stays.
     std::fs::rename(m.setup.path("log"), m.setup.path("log.3")).unwrap();
     std::fs::create_dir(m.setup.path("log")).unwrap();
-    m.ok(&["reopen"]);
+    let told = m.code(1, &["reopen"]);
+    assert!(told.contains("cannot reopen the log file") && told.contains("the old one stays in use"), "{told}");
     wait_in(&m, "log.3", "cannot reopen the log file");
     m.ok(&["scale", "web", "5"]);
     wait_in(&m, "log.3", "scaled from 4 to 5");

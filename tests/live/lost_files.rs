@@ -233,3 +233,52 @@ fn the_file_of_a_unix_listener_is_made_anew_by_a_reload() {
     m.assert_nothing_left();
     assert!(!path.exists() && !m.setup.path("a.sock.lock").exists());
 }
+
+/// The folder of the log: what is told while it is gone goes to stderr, and the next `reopen`, USR1 or reload after it is back logs there again.
+#[test]
+fn the_folder_of_the_log_and_the_working_directory_are_missed_and_told() {
+    let pools = "[pool.a]\ncommand = \"POOLMASTER worker\"\nready = \"notify\"\nworking_dir = \"DIR/here\"\nsettle = \"20ms\"\nrestart = { backoff = { base = \"50ms\" } }\n";
+    let s = setup(pools).master(r#"log = { file = "DIR/logs/log" }"#);
+    let (logs, here) = (s.path("logs"), s.path("here"));
+    std::fs::create_dir(&logs).unwrap();
+    std::fs::create_dir(&here).unwrap();
+    let mut m = s.start().answering();
+    let in_file = || std::fs::read_to_string(logs.join("log")).unwrap_or_default();
+    m.wait_state("a", 0, "good");
+    for order in ["usr1", "hup", "reopen", "reload"] {
+        let gives = |m: &Master| match order {
+            "usr1" => m.signal(libc::SIGUSR1),
+            "hup" => m.signal(libc::SIGHUP),
+            _ => drop(m.cli(&[order])),
+        };
+        std::fs::remove_dir_all(&logs).unwrap();
+        let told = m.log.count("cannot reopen the log file");
+        gives(&m);
+        m.log.wait_for("cannot reopen the log file", told + 1);
+        m.log.wait_for("log lines go to stderr until its folder is there again", told + 1);
+        if order == "reopen" {
+            assert!(m.code(1, &["reopen"]).contains("cannot reopen the log file"));
+        }
+        std::fs::create_dir(&logs).unwrap();
+        gives(&m);
+        m.log.wait_until("the log goes there again", || in_file().contains("log file reopened: ").then_some(()));
+        m.ok(&["scale", "a", "1"]);
+        m.log.wait_until("the reload is done", || {
+            (m.request("{\"method\":\"status\"}")["parameters"]["reload"].is_null()).then_some(())
+        });
+    }
+    // The working directory: a worker that has it lives on, the next one fails and says why, and comes once it is back.
+    let pid = m.wait_state("a", 0, "good");
+    std::fs::remove_dir(&here).unwrap();
+    kill(pid, libc::SIGKILL);
+    let missed = format!("{}", here.display());
+    m.log.wait_until("told", || {
+        in_file().lines().any(|line| line.contains(&missed) && line.contains("No such file")).then_some(())
+    });
+    m.code(1, &["health"]);
+    std::fs::create_dir(&here).unwrap();
+    m.ok(&["retry", "a"]);
+    m.wait_state("a", 0, "good");
+    m.ok(&["health"]);
+    assert_eq!(m.stop(), 0);
+}
