@@ -78,3 +78,42 @@ fn nothing_is_lost_at_a_unix_listener() {
     let path = dir.path().join("web.sock");
     nothing_is_lost(&Goal::Path(path.clone()), &format!("unix:{}", path.display()), 50, Manner::Each, Duration::from_millis(5));
 }
+
+/// Whoever cleans up after a login, a folder of temporary files or a disk takes away what the master made: what it is told next makes that anew, and
+/// no client notices.
+#[test]
+fn nothing_is_lost_while_the_masters_files_are_removed() {
+    let port = free_port();
+    let mut m = setup(&pool(&format!("127.0.0.1:{port}"), 2000, 0)).start().ready();
+    let run = m.setup.path("run");
+    let load = Load::on(&Goal::Port(port), 20, Manner::Each, Duration::ZERO);
+    let memory = m.setup.notify_home();
+    for signal in [libc::SIGHUP, libc::SIGUSR1] {
+        for name in ["t.sock", "t.pid", "t.lock", "t.d", "", &memory] {
+            load.wait_more(100);
+            let (path, before) = (run.join(name), m.pids("web"));
+            // On a memory file system the notify sockets are in the runtime directory.
+            if !path.exists() {
+                continue;
+            }
+            if path.is_dir() {
+                std::fs::remove_dir_all(&path).unwrap()
+            } else {
+                std::fs::remove_file(&path).unwrap()
+            }
+            m.signal(signal);
+            load.wait_until("made anew", || path.exists() && m.socket.exists());
+            if signal == libc::SIGHUP {
+                load.wait_until("two new workers", || {
+                    let now = m.pids("web");
+                    now.len() == 2 && now.iter().all(|pid| !before.contains(pid))
+                });
+            }
+        }
+    }
+    load.wait_more(100);
+    let toll = load.end();
+    assert!(toll.failures.is_empty(), "{} of {}: {:?}", toll.failures.len(), toll.answered, toll.failures);
+    assert_eq!(m.stop(), 0);
+    m.assert_nothing_left();
+}

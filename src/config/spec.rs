@@ -96,7 +96,7 @@ pub struct Hooks {
 }
 
 /// A user or a group, as written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Account {
     /// By number.
     Id(u32),

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::accounts::Accounts;
 use super::master::Master;
 use super::sockets::{self, Opened, Socket};
 use super::start::StartError;
@@ -21,10 +22,11 @@ impl Master {
         listener: &Listener,
         open: &mut Vec<Rc<Socket>>,
         until: Time,
+        accounts: &Accounts,
     ) -> Result<Opened, StartError> {
         let mut told = false;
         loop {
-            let cause = match sockets::open(pool, listener, open, &mut self.handed) {
+            let cause = match sockets::open(pool, listener, open, &mut self.handed, accounts) {
                 Ok(opened) => return Ok(opened),
                 Err(cause) => cause,
             };

@@ -1,14 +1,14 @@
-//! Owns the resolution of a pool's users and groups to numbers, once for each config: the name service may ask a network, and no start of
-//! a worker may wait for that. What cannot be had is told before anything is started.
+//! Owns who the workers of a pool are, in numbers, once for each config. What cannot be had is told before anything is started.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::config::spec::{self, Account};
+use super::accounts::Accounts;
+use crate::config::spec;
 use crate::os::access::Who;
 use crate::os::process;
 use crate::os::spawn::{self, Resource, UNLIMITED};
-use crate::os::users::{self, Person};
+use crate::os::users::Person;
 
 /// Who the workers of a pool are.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +33,7 @@ impl Workers {
     }
 
     /// Looks everything up. The error names the key, the name and what to do.
-    pub(super) fn of(spec: &spec::Identity) -> Result<Workers, String> {
+    pub(super) fn of(spec: &spec::Identity, accounts: &Accounts) -> Result<Workers, String> {
         let mut identity = spawn::Identity {
             umask: spec.umask,
             chroot: spec.chroot.as_ref().and_then(|dir| CString::new(dir.as_os_str().as_bytes()).ok()),
@@ -50,24 +50,24 @@ impl Workers {
                 "chroot = \"{root}\": only root may change the root directory; run the master as root, or remove the key"
             ));
         }
-        let person = spec.user.as_ref().map(|user| look_up(user, "user")).transpose()?;
+        let person = spec.user.as_ref().map(|user| accounts.user(user, "user")).transpose()?;
         let own = (process::effective_uid(), process::effective_gid());
         if let Some((uid, login)) = &person {
-            let named = spec.group.as_ref().map(|group| group_id(group, "group")).transpose()?;
+            let named = spec.group.as_ref().map(|group| accounts.group(group, "group")).transpose()?;
             let gid = named
                 .or(login.as_ref().map(|person| person.gid))
                 .ok_or_else(|| format!("user = {uid}: the number has no name, and so no group of its own: set group as well"))?;
             identity.uid = Some(*uid);
             identity.gid = Some(gid);
             identity.groups = Some(match login {
-                Some(person) => users::groups_of(&person.name, gid).map_err(|e| unknown("user", &person.name, &e))?,
+                Some(person) => accounts.groups_of(&person.name, gid)?,
                 None => Vec::new(),
             });
         } else if let Some(group) = &spec.group {
-            identity.gid = Some(group_id(group, "group")?);
+            identity.gid = Some(accounts.group(group, "group")?);
         }
         if let Some(groups) = &spec.groups {
-            let ids: Result<_, _> = groups.iter().map(|group| group_id(group, "supplementary_groups")).collect();
+            let ids: Result<_, _> = groups.iter().map(|group| accounts.group(group, "supplementary_groups")).collect();
             identity.groups = Some(ids?);
         }
         if own.0 != 0 && (identity.uid.is_some_and(|uid| uid != own.0) || identity.gid.is_some_and(|gid| gid != own.1)) {
@@ -145,57 +145,33 @@ pub(super) fn resource_of(resource: spec::Resource) -> Resource {
     }
 }
 
-fn unknown(key: &str, name: &str, e: &std::io::Error) -> String {
-    format!("{key} = \"{name}\": cannot look it up: {e}")
-}
-
-/// A user's number, and what is known of it.
-pub(super) fn look_up(account: &Account, key: &str) -> Result<(u32, Option<Person>), String> {
-    match account {
-        Account::Id(uid) => {
-            let login = users::user_numbered(*uid).map_err(|e| unknown(key, &uid.to_string(), &e))?;
-            Ok((*uid, login))
-        }
-        Account::Name(name) => match users::user_named(name).map_err(|e| unknown(key, name, &e))? {
-            Some(person) => Ok((person.uid, Some(person))),
-            None => Err(format!("{key} = \"{name}\": this host has no such user; make it (useradd), or name another")),
-        },
-    }
-}
-
-/// A group's number.
-pub(super) fn group_id(account: &Account, key: &str) -> Result<u32, String> {
-    match account {
-        Account::Id(gid) => Ok(*gid),
-        Account::Name(name) => users::group_named(name)
-            .map_err(|e| unknown(key, name, &e))?
-            .ok_or_else(|| format!("{key} = \"{name}\": this host has no such group; make it (groupadd), or name another")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::spec::Account;
 
     #[test]
-    fn names_become_numbers_and_unknown_ones_are_told() {
-        assert_eq!(look_up(&Account::Name("root".to_owned()), "user").unwrap().1.map(|person| person.uid), Some(0));
-        assert_eq!(group_id(&Account::Name("root".to_owned()), "group"), Ok(0));
+    fn whom_the_host_does_not_know_is_told() {
+        let accounts = Accounts::default();
         let spec = spec::Identity { user: Some(Account::Name("no-such-user-here".to_owned())), ..spec::Identity::default() };
-        assert!(Workers::of(&spec).unwrap_err().starts_with("user = \"no-such-user-here\": this host has no such user"));
+        assert!(
+            Workers::of(&spec, &accounts).unwrap_err().starts_with("user = \"no-such-user-here\": this host has no such user")
+        );
         let spec = spec::Identity { group: Some(Account::Name("no-such-group".to_owned())), ..spec::Identity::default() };
-        assert!(Workers::of(&spec).unwrap_err().contains("has no such group"));
+        assert!(Workers::of(&spec, &accounts).unwrap_err().contains("has no such group"));
     }
 
     #[test]
     fn a_number_without_a_name_needs_a_group() {
+        let accounts = Accounts::default();
         let spec = spec::Identity { user: Some(Account::Id(3_999_999_999)), ..spec::Identity::default() };
-        assert!(Workers::of(&spec).unwrap_err().contains("set group as well"));
+        assert!(Workers::of(&spec, &accounts).unwrap_err().contains("set group as well"));
     }
 
     #[test]
     fn cpus_are_given_to_the_slots_in_turn() {
-        let workers = Workers::of(&spec::Identity { cpus: vec![3, 5], ..spec::Identity::default() }).unwrap();
+        let workers =
+            Workers::of(&spec::Identity { cpus: vec![3, 5], ..spec::Identity::default() }, &Accounts::default()).unwrap();
         let given: Vec<_> = (0..4).map(|slot| workers.in_slot(slot).cpus).collect();
         assert_eq!(given, [[3], [5], [3], [5]]);
         assert!(Workers::default().in_slot(7).cpus.is_empty());

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::rc::Rc;
 
+use super::accounts::Accounts;
 use super::acks::Acks;
 use super::clients::Clients;
 use super::daemon::Report;
@@ -63,6 +64,8 @@ pub(super) struct Master {
     pub(super) last_revision: u32,
     /// The config in force, and one to go back to.
     pub(super) configs: BTreeMap<u32, Rc<spec::Config>>,
+    /// What is known of the accounts of the one in force.
+    pub(super) accounts: Accounts,
     /// Configs that are ready to be put in force.
     pub(super) staged: BTreeMap<u32, Staged>,
     /// What the canaries of the last reload said before their end, by who they were.

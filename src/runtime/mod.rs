@@ -1,6 +1,7 @@
 //! The loop: descriptors become events, actions become system calls. Nothing is decided here; what needs a *why* is in
 //! [`crate::supervisor`].
 
+mod accounts;
 mod acks;
 mod actions;
 mod answers;

@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 
+use super::accounts::Accounts;
 use super::environment::Environment;
-use super::identity::{Workers, group_id, look_up};
+use super::identity::Workers;
 use crate::config::spec::Pool;
 use crate::os::access::Who;
 
@@ -29,24 +30,24 @@ pub struct Hindrance {
 
 /// Looks ahead, with the environment that a master would be started with.
 pub fn outlook(environment: &[(OsString, OsString)], pool: &Pool) -> Result<Outlook, Vec<Hindrance>> {
-    let identity = &pool.identity;
+    let (identity, accounts) = (&pool.identity, Accounts::default());
     let mut hindrances = Vec::new();
     let mut ask = |key: &'static str, item: usize, answer: Result<(), String>| {
         hindrances.extend(answer.err().map(|why| Hindrance { key: (key, item), why, ours_alone: false }));
     };
     if let Some(user) = &identity.user {
-        ask("user", 0, look_up(user, "user").map(drop));
+        ask("user", 0, accounts.user(user, "user").map(drop));
     }
     if let Some(group) = &identity.group {
-        ask("group", 0, group_id(group, "group").map(drop));
+        ask("group", 0, accounts.group(group, "group").map(drop));
     }
     for (item, group) in identity.groups.iter().flatten().enumerate() {
-        ask("supplementary_groups", item, group_id(group, "supplementary_groups").map(drop));
+        ask("supplementary_groups", item, accounts.group(group, "supplementary_groups").map(drop));
     }
     if !hindrances.is_empty() {
         return Err(hindrances);
     }
-    let workers = Workers::of(identity).map_err(|why| {
+    let workers = Workers::of(identity, &accounts).map_err(|why| {
         let key = ["user", "group", "chroot"].into_iter().find(|key| why.starts_with(key)).unwrap_or("user");
         vec![Hindrance { key: (key, 0), why, ours_alone: true }]
     })?;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Builder;
 
+use super::accounts::Accounts;
 use super::master::Master;
 use super::staging::Wanted;
 use crate::config::spec::Config;
@@ -22,22 +23,29 @@ pub type Reader = Arc<dyn Fn(Option<&Path>) -> Result<Config, String> + Send + S
 /// What a config is read for.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    /// The core asked for it.
-    Reload(Wanted),
+    /// The core asked for it: what the file holds now, or a config that was kept.
+    Reload(Wanted, Option<Box<Config>>),
     /// A client did.
     Plan(u64, PlanParameters),
 }
 
 impl Purpose {
+    fn take_kept(&mut self) -> Option<Box<Config>> {
+        match self {
+            Purpose::Reload(_, kept) => kept.take(),
+            Purpose::Plan(..) => None,
+        }
+    }
+
     fn file(&self) -> Option<PathBuf> {
         match self {
-            Purpose::Reload(_) => None,
+            Purpose::Reload(..) => None,
             Purpose::Plan(_, parameters) => parameters.config.as_ref().map(PathBuf::from),
         }
     }
 }
 
-type Read = (Purpose, Result<Config, String>);
+type Read = (Purpose, Result<(Config, Accounts), String>);
 
 /// What is read, and what is to be.
 pub(super) struct Reading {
@@ -72,9 +80,14 @@ impl Reading {
         let cell = Arc::new(std::sync::Mutex::new(Some(purpose)));
         let mine = Arc::clone(&cell);
         let read = move || {
-            let Some(purpose) = mine.lock().ok().and_then(|mut cell| cell.take()) else { return };
+            let Some(mut purpose) = mine.lock().ok().and_then(|mut cell| cell.take()) else { return };
             let file = purpose.file();
-            let config = catch_unwind(AssertUnwindSafe(|| reader(file.as_deref())));
+            let kept = purpose.take_kept();
+            let config = catch_unwind(AssertUnwindSafe(|| {
+                let config = kept.map_or_else(|| reader(file.as_deref()), |kept| Ok(*kept))?;
+                let accounts = Accounts::of(&config);
+                Ok((config, accounts))
+            }));
             let config = config
                 .unwrap_or_else(|_| Err("the config could not be read: a fault of poolmaster, please report it".to_owned()));
             // Nobody hears it when the master has ended meanwhile.
@@ -108,12 +121,13 @@ impl Master {
     pub(super) fn take_config(&mut self) {
         // There is one at a time, so that a ring is never for two.
         match self.reading.next() {
-            Some((Purpose::Reload(wanted), config)) => self.config_was_read(config, &wanted),
+            Some((Purpose::Reload(wanted, _), config)) => self.config_was_read(config, &wanted),
             Some((Purpose::Plan(client, parameters), config)) => {
-                let line = match self.plan(&parameters, config).and_then(|plan| encode_reply(&plan, false)) {
-                    Ok(line) => line,
-                    Err(failure) => encode_failure(&failure),
-                };
+                let line =
+                    match self.plan(&parameters, config.map(|(config, _)| config)).and_then(|plan| encode_reply(&plan, false)) {
+                        Ok(line) => line,
+                        Err(failure) => encode_failure(&failure),
+                    };
                 self.clients.answer_plan(client, &line);
             }
             None => {}

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use super::accounts::Accounts;
 use super::handed::Handed;
-use super::identity::{group_id, look_up};
 use crate::config::spec::{Address, Listener};
 use crate::os::listener::{ListenAddress, ListenError, ListenSpec, Listening, PortGroup, SocketOptions};
 
@@ -59,8 +59,18 @@ pub(super) fn address_of(address: &Address) -> Option<ListenAddress> {
     })
 }
 
+/// The owner of its file, as a number.
+pub(super) fn owner_of(config: &Listener, accounts: &Accounts) -> Result<Option<u32>, String> {
+    Ok(config.owner.as_ref().map(|owner| accounts.user(owner, "owner")).transpose()?.map(|(uid, _)| uid))
+}
+
+/// The group of its file, as a number.
+pub(super) fn group_of(config: &Listener, accounts: &Accounts) -> Result<Option<u32>, String> {
+    config.group.as_ref().map(|group| accounts.group(group, "group")).transpose()
+}
+
 /// What to open, with numbers for names. `Err` says in words whom this host does not know.
-fn spec_of(config: &Listener, address: ListenAddress) -> Result<ListenSpec, OpenError> {
+fn spec_of(config: &Listener, address: ListenAddress, accounts: &Accounts) -> Result<ListenSpec, OpenError> {
     let options = &config.options;
     Ok(ListenSpec {
         address,
@@ -68,14 +78,8 @@ fn spec_of(config: &Listener, address: ListenAddress) -> Result<ListenSpec, Open
         nonblocking: config.nonblocking,
         nodelay: config.nodelay,
         mode: config.mode,
-        owner: config
-            .owner
-            .as_ref()
-            .map(|owner| look_up(owner, "owner"))
-            .transpose()
-            .map_err(OpenError::Account)?
-            .map(|(uid, _)| uid),
-        group: config.group.as_ref().map(|group| group_id(group, "group")).transpose().map_err(OpenError::Account)?,
+        owner: owner_of(config, accounts).map_err(OpenError::Account)?,
+        group: group_of(config, accounts).map_err(OpenError::Account)?,
         options: SocketOptions {
             freebind: options.freebind,
             defer_accept: options.defer_accept,
@@ -129,30 +133,38 @@ impl OpenError {
 pub(super) struct Opened {
     pub(super) socket: Rc<Socket>,
     spec: ListenSpec,
+    /// Whose it is, where its lost file was made anew.
+    anew: Option<String>,
 }
 
 /// Opens a listener. One that is open already, in whichever pool, keeps its socket and so its queue, and for now its options: the config may
 /// still turn out to be no good. One that the master was started with is taken instead of bound.
-pub(super) fn open(pool: &str, config: &Listener, open: &mut Vec<Rc<Socket>>, handed: &mut Handed) -> Result<Opened, OpenError> {
+pub(super) fn open(
+    pool: &str,
+    config: &Listener,
+    open: &mut Vec<Rc<Socket>>,
+    handed: &mut Handed,
+    accounts: &Accounts,
+) -> Result<Opened, OpenError> {
     let origin = config.shared.clone().unwrap_or_else(|| format!("{pool}.{}", config.name));
     let wanted = address_of(&config.address);
     let serving = |socket: &&Rc<Socket>| socket.serves(config, wanted.as_ref(), &origin);
     let found = open.iter().filter(serving).find(|socket| socket.listening.lost_file().is_none());
     if let Some(lost) = open.iter().find(serving).filter(|_| found.is_none()).cloned() {
-        let spec = spec_of(config, lost.listening.local_addr().clone())?;
+        let spec = spec_of(config, lost.listening.local_addr().clone(), accounts)?;
         let listening = Rc::new(lost.listening.open_anew(&spec).map_err(Box::new)?);
-        tracing::warn!(pool, "listener {}: the file of {} was removed by somebody: made anew", config.name, spec.address);
-        let socket = Rc::new(Socket { address: config.address.clone(), origin, inherited: None, listening, slots: None });
+        let socket =
+            Rc::new(Socket { address: config.address.clone(), origin: origin.clone(), inherited: None, listening, slots: None });
         open.push(Rc::clone(&socket));
-        return Ok(Opened { socket, spec });
+        return Ok(Opened { socket, spec, anew: Some(origin) });
     }
     if let Some(same) = found {
-        let spec = spec_of(config, same.listening.local_addr().clone())?;
+        let spec = spec_of(config, same.listening.local_addr().clone(), accounts)?;
         // One that is handed over is one socket, whatever is wanted.
         if same.slots.is_some() != config.reuseport && same.inherited.is_none() {
             return Err(OpenError::Kind { address: spec.address.to_string(), reuseport: config.reuseport });
         }
-        return Ok(Opened { socket: Rc::clone(same), spec });
+        return Ok(Opened { socket: Rc::clone(same), spec, anew: None });
     }
     let inherited = match (&config.address, &wanted) {
         (Address::Inherit(name), _) => {
@@ -164,7 +176,7 @@ pub(super) fn open(pool: &str, config: &Listener, open: &mut Vec<Rc<Socket>>, ha
     };
     let (listening, slots, spec, name) = match (inherited, wanted) {
         (Some((inherited, address)), _) => {
-            let spec = spec_of(config, address)?;
+            let spec = spec_of(config, address, accounts)?;
             if config.reuseport {
                 tracing::warn!(
                     pool,
@@ -175,20 +187,20 @@ pub(super) fn open(pool: &str, config: &Listener, open: &mut Vec<Rc<Socket>>, ha
             (Rc::new(Listening::adopt(inherited.fd, &spec).map_err(Box::new)?), None, spec, Some(inherited.name))
         }
         (None, Some(wanted)) if config.reuseport => {
-            let spec = spec_of(config, wanted)?;
+            let spec = spec_of(config, wanted, accounts)?;
             let group = PortGroup::found(&spec, FIRST).map_err(Box::new)?;
             let first = group.get(FIRST).map(Rc::clone).ok_or_else(|| OpenError::Account("it has no socket".to_owned()))?;
             (first, Some(Slots { group: RefCell::new(group), spec: RefCell::new(spec.clone()) }), spec, None)
         }
         (None, Some(wanted)) => {
-            let spec = spec_of(config, wanted)?;
+            let spec = spec_of(config, wanted, accounts)?;
             (Rc::new(Listening::open(&spec).map_err(Box::new)?), None, spec, None)
         }
         (None, None) => return Err(OpenError::NotHanded { name: String::new(), why: "it has no name".to_owned() }),
     };
     let socket = Rc::new(Socket { address: config.address.clone(), origin, inherited: name, listening, slots });
     open.push(Rc::clone(&socket));
-    Ok(Opened { socket, spec })
+    Ok(Opened { socket, spec, anew: None })
 }
 
 /// The slot whose socket is there for as long as the listener.
@@ -246,6 +258,9 @@ impl Opened {
     /// Gives the socket the options of a config that is in force from now on. They are only options: one that cannot be set is told, and the
     /// socket serves on.
     pub(super) fn apply(&self) {
+        if let Some(origin) = &self.anew {
+            tracing::warn!("listener {origin}: the file of {} was removed by somebody: made anew", self.spec.address);
+        }
         if let Some(slots) = &self.socket.slots {
             // Slots that come join where the others are, at the real port.
             *slots.spec.borrow_mut() = self.spec.clone();

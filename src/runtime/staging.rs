@@ -5,8 +5,9 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use super::accounts::Accounts;
 use super::environment::Environment;
-use super::identity::{self, Workers};
+use super::identity::Workers;
 use super::master::Master;
 use super::pools::{PoolRun, Prepared};
 use super::processes::Process;
@@ -15,7 +16,7 @@ use super::signals::SignalMap;
 use super::sockets::{Opened, Socket};
 use super::start::StartError;
 use crate::config::diff::{self, Diff};
-use crate::config::spec::Config;
+use crate::config::spec::{Config, Pool};
 use crate::supervisor::{ConfigSource, Event, PoolId};
 use crate::telemetry::{LogOptions, PreparedLog};
 
@@ -25,6 +26,8 @@ pub(super) struct Staged {
     pub(super) runs: BTreeMap<PoolId, Rc<PoolRun>>,
     opened: Vec<Opened>,
     socket_uids: Vec<u32>,
+    /// What is known of all its accounts.
+    accounts: Accounts,
     log: PreparedLog,
     /// Pools that are the same but for settings that running workers can take over.
     live: BTreeSet<PoolId>,
@@ -44,24 +47,31 @@ impl Master {
     /// Makes another config ready, once it has been read, and tells the core of it.
     pub(super) fn read_config(&mut self, wanted: Wanted) {
         self.canary_words.clear();
-        match wanted.from {
-            ConfigSource::File => self.reading.ask(Purpose::Reload(wanted)),
-            ConfigSource::Kept(revision) => {
-                let kept = self.configs.get(&revision).map(|config| Config::clone(config));
-                self.config_was_read(kept.ok_or_else(|| format!("config {revision} is not kept any more")), &wanted);
-            }
-        }
+        let kept = match wanted.from {
+            ConfigSource::File => None,
+            ConfigSource::Kept(revision) => match self.configs.get(&revision) {
+                Some(config) => Some(Box::new(Config::clone(config))),
+                None => {
+                    let reason = format!("config {revision} is not kept any more");
+                    return self.facts.push_back(Event::ConfigRejected { reason, invalid: true });
+                }
+            },
+        };
+        self.reading.ask(Purpose::Reload(wanted, kept));
     }
 
     /// What there is of the config that is wanted.
-    pub(super) fn config_was_read(&mut self, read: Result<Config, String>, wanted: &Wanted) {
-        let config = read.and_then(|mut config| {
+    pub(super) fn config_was_read(&mut self, read: Result<(Config, Accounts), String>, wanted: &Wanted) {
+        let config = read.and_then(|(mut config, accounts)| {
             self.ids.renumber(&mut config);
-            if wanted.pools.is_empty() { Ok(config) } else { self.only_pools(config, &wanted.pools) }
+            // Pools that stay as they are have accounts as well.
+            accounts.fill_from(&self.accounts);
+            let config = if wanted.pools.is_empty() { config } else { self.only_pools(config, &wanted.pools)? };
+            Ok((config, accounts))
         });
         let event = match config {
             Err(reason) => Event::ConfigRejected { reason, invalid: true },
-            Ok(config) => match self.stage_beside(config, wanted) {
+            Ok((config, accounts)) => match self.stage_beside(config, accounts, wanted) {
                 Ok(event) => event,
                 Err(e) => Event::ConfigRejected { reason: e.to_string(), invalid: false },
             },
@@ -102,13 +112,13 @@ impl Master {
         Ok(merged)
     }
 
-    fn stage_beside(&mut self, mut config: Config, wanted: &Wanted) -> Result<Event, StartError> {
+    fn stage_beside(&mut self, mut config: Config, accounts: Accounts, wanted: &Wanted) -> Result<Event, StartError> {
         let difference = self.configs.get(&self.revision).map(|present| diff::diff(present, &config));
         if let Some(present) = self.configs.get(&self.revision) {
             config.keep_fixed(present);
         }
         let mut roll = BTreeSet::new();
-        let (revision, mut staged) = self.stage(config, difference.as_ref(), wanted, &mut roll)?;
+        let (revision, mut staged) = self.stage(config, accounts, difference.as_ref(), wanted, &mut roll)?;
         let waits = difference.iter().flat_map(|d| &d.master).filter(|change| change.class == diff::Class::Master);
         staged.waits = waits.map(|change| (change.key.clone(), change.to_string())).collect();
         let (master, pools) = (staged.config.master.spec.clone(), staged.config.pools.iter().map(|p| p.spec.clone()).collect());
@@ -120,11 +130,12 @@ impl Master {
     pub(super) fn stage(
         &mut self,
         config: Config,
+        accounts: Accounts,
         difference: Option<&Diff>,
         wanted: &Wanted,
         roll: &mut BTreeSet<PoolId>,
     ) -> Result<(u32, Staged), StartError> {
-        let users = config.master.socket_users.iter().map(|user| identity::look_up(user, "master.socket_users"));
+        let users = config.master.socket_users.iter().map(|user| accounts.user(user, "master.socket_users"));
         let socket_uids = users.map(|found| Ok(found?.0)).collect::<Result<_, _>>().map_err(StartError::Account)?;
         let log = LogOptions {
             level: config.master.log.level.clone(),
@@ -140,12 +151,12 @@ impl Master {
         for pool in &config.pools {
             let mut sockets = Vec::new();
             for listener in &pool.listeners {
-                let one = self.open_listener(&pool.spec.name, listener, &mut open, patient_until)?;
+                let one = self.open_listener(&pool.spec.name, listener, &mut open, patient_until, &accounts)?;
                 sockets.push(Rc::clone(&one.socket));
                 opened.push(one);
             }
             let present = self.runs.get(&pool.spec.id).filter(|_| self.is_in_force(pool.spec.id)).cloned();
-            let mut run = self.run_of_pool(pool, sockets)?;
+            let mut run = self.run_of_pool(pool, sockets, &accounts)?;
             if let Some(present) = present {
                 let asked = wanted.restart && (wanted.pools.is_empty() || wanted.pools.contains(&pool.spec.id));
                 let class = difference.map_or(diff::Class::Rolling, |d| d.class_of(&pool.spec.name));
@@ -177,7 +188,10 @@ impl Master {
         }
         self.warn_of_clamped_backlogs(&config);
         self.last_revision += 1;
-        Ok((self.last_revision, Staged { config: Rc::new(config), runs, opened, socket_uids, log, live, waits: Vec::new() }))
+        Ok((
+            self.last_revision,
+            Staged { config: Rc::new(config), runs, opened, socket_uids, accounts, log, live, waits: Vec::new() },
+        ))
     }
 
     /// The config in force has this pool.
@@ -185,8 +199,9 @@ impl Master {
         self.configs.get(&self.revision).is_some_and(|config| config.pools.iter().any(|p| p.spec.id == id))
     }
 
-    fn run_of_pool(&mut self, pool: &crate::config::spec::Pool, sockets: Vec<Rc<Socket>>) -> Result<PoolRun, StartError> {
-        let workers = Workers::of(&pool.identity).map_err(|e| StartError::Account(format!("pool {}: {e}", pool.spec.name)))?;
+    fn run_of_pool(&mut self, pool: &Pool, sockets: Vec<Rc<Socket>>, accounts: &Accounts) -> Result<PoolRun, StartError> {
+        let workers =
+            Workers::of(&pool.identity, accounts).map_err(|e| StartError::Account(format!("pool {}: {e}", pool.spec.name)))?;
         let dirs = self.files.pool_dirs(&pool.spec.name, workers.uid().unwrap_or(self.uid), pool.identity.chroot.as_deref());
         let dirs = dirs.map_err(|e| StartError::Files(Box::new(e)))?;
         Ok(PoolRun {
@@ -205,7 +220,7 @@ impl Master {
 
     /// Puts a config in force. Nothing of it can fail.
     pub(super) fn put_in_force(&mut self, revision: u32, staged: Staged) {
-        let Staged { config, runs, opened, socket_uids, log, live, waits } = staged;
+        let Staged { config, runs, opened, socket_uids, accounts, log, live, waits } = staged;
         self.handed.close_rest();
         for one in &opened {
             one.apply();
@@ -232,6 +247,7 @@ impl Master {
         self.config.spec = config.master.spec.clone();
         self.config.hooks = config.master.hooks.clone();
         self.socket_uids = socket_uids;
+        self.accounts = accounts;
         if self.config.socket_mode != config.master.socket_mode {
             self.config.socket_mode = config.master.socket_mode;
             if let Err(e) = self.files.set_socket_mode(config.master.socket_mode) {

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use super::accounts::Accounts;
 use super::acks::Acks;
 use super::clients::Clients;
 use super::daemon::Report;
@@ -245,6 +246,7 @@ fn assemble(
         revision: 0,
         last_revision: 0,
         configs: BTreeMap::new(),
+        accounts: Accounts::default(),
         staged: BTreeMap::new(),
         canary_words: Vec::new(),
         reading,
@@ -317,7 +319,7 @@ impl Master {
     fn install(&mut self, mut config: Config) -> Result<Event, StartError> {
         self.ids.renumber(&mut config);
         let wanted = Wanted { from: ConfigSource::File, pools: Vec::new(), restart: false };
-        let (revision, staged) = self.stage(config, None, &wanted, &mut BTreeSet::new())?;
+        let (revision, staged) = self.stage(config, Accounts::default(), None, &wanted, &mut BTreeSet::new())?;
         let (master, pools) = (staged.config.master.spec.clone(), staged.config.pools.iter().map(|p| p.spec.clone()).collect());
         self.put_in_force(revision, staged);
         Ok(Event::Configure { revision, base: 0, master, pools, roll: Vec::new() })

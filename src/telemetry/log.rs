@@ -68,6 +68,8 @@ pub struct Log {
     writer: Queue,
     /// Where it goes: a file instead of stderr.
     file: Option<PathBuf>,
+    /// Its lines go to stderr, as the folder of the file was gone.
+    strayed: bool,
     json: bool,
     _guard: WorkerGuard,
 }
@@ -125,7 +127,8 @@ impl Log {
         let lines = tracing_subscriber::fmt::layer().with_writer(writer.clone()).with_ansi(false);
         let lines = lines.fmt_fields(JsonFields::new()).event_format(Look::new(Arc::clone(&style)));
         let lines = Dispatch::new(tracing_subscriber::registry().with(filter).with(lines));
-        let log = Log { level, shared, style, writer, file: options.file.clone(), json: options.json, _guard: guard };
+        let log =
+            Log { level, shared, style, writer, file: options.file.clone(), strayed: false, json: options.json, _guard: guard };
         Ok((log, lines))
     }
 
@@ -154,6 +157,7 @@ impl Log {
         }
         if target.is_some() {
             self.file = options.file;
+            self.strayed = false;
         }
         self.json = options.json;
         self.style.set(self.json, has_colours(self.file.as_ref()));
@@ -168,21 +172,23 @@ impl Log {
         match append_to(&path) {
             Ok(file) => {
                 self.go_to(Target::File(file));
+                self.strayed = false;
                 Ok(self.file.as_deref())
             }
             Err(cause) => {
                 let folder_is_gone = cause.kind() == io::ErrorKind::NotFound;
                 if folder_is_gone {
                     self.go_to(Target::Stderr(own_description(io::stderr())));
+                    self.strayed = true;
                 }
                 Err(ReopenError { path, cause, folder_is_gone })
             }
         }
     }
 
-    /// Its file is not at its path any more.
+    /// Its file is not at its path any more, or was not when it was opened last.
     pub fn has_lost_its_file(&self) -> bool {
-        self.file.as_ref().is_some_and(|path| !path.exists())
+        self.strayed || self.file.as_ref().is_some_and(|path| !path.exists())
     }
 
     fn go_to(&mut self, target: Target) {

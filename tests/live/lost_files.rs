@@ -214,6 +214,16 @@ fn the_file_of_a_unix_listener_is_made_anew_by_a_reload() {
     assert!(m.code(1, &["health"]).contains("somebody put another file"));
     let told = m.code(3, &["reload"]);
     assert!(told.contains("a.sock") && told.contains("regular file"), "{told}");
+    // It was not made anew, and nobody said so; nor was it for a config that was refused for another reason.
+    std::fs::remove_file(&path).unwrap();
+    let anew = m.log.count("made anew");
+    std::fs::create_dir(m.setup.path("folder")).unwrap();
+    m.rewrite(&format!("{pools}[pool.c]\ncommand = \"sleep 1000\"\nlisten = \"unix:DIR/folder\"\n"));
+    m.code(3, &["reload"]);
+    assert!(!path.exists());
+    m.rewrite(pools);
+    assert_eq!(m.log.count("made anew"), anew, "{}", m.log.text());
+    std::fs::write(&path, "precious").unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     std::fs::remove_file(&path).unwrap();
     let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -245,7 +255,9 @@ fn the_folder_of_the_log_and_the_working_directory_are_missed_and_told() {
     let mut m = s.start().answering();
     let in_file = || std::fs::read_to_string(logs.join("log")).unwrap_or_default();
     m.wait_state("a", 0, "good");
-    for order in ["usr1", "hup", "reopen", "reload"] {
+    for (order, by_others) in
+        [("usr1", false), ("hup", false), ("reopen", false), ("reload", false), ("hup", true), ("reload", true)]
+    {
         let gives = |m: &Master| match order {
             "usr1" => m.signal(libc::SIGUSR1),
             "hup" => m.signal(libc::SIGHUP),
@@ -260,6 +272,10 @@ fn the_folder_of_the_log_and_the_working_directory_are_missed_and_told() {
             assert!(m.code(1, &["reopen"]).contains("cannot reopen the log file"));
         }
         std::fs::create_dir(&logs).unwrap();
+        if by_others {
+            // Whoever made the folder made the file as well.
+            std::fs::write(logs.join("log"), "").unwrap();
+        }
         gives(&m);
         m.log.wait_until("the log goes there again", || in_file().contains("log file reopened: ").then_some(()));
         m.ok(&["scale", "a", "1"]);
@@ -275,7 +291,9 @@ fn the_folder_of_the_log_and_the_working_directory_are_missed_and_told() {
     m.log.wait_until("told", || {
         in_file().lines().any(|line| line.contains(&missed) && line.contains("No such file")).then_some(())
     });
-    m.code(1, &["health"]);
+    let told = m.code(1, &["health"]);
+    assert!(told.contains(&missed), "{told}");
+    assert!(m.ok(&["status", "--json"]).contains(&missed));
     std::fs::create_dir(&here).unwrap();
     m.ok(&["retry", "a"]);
     m.wait_state("a", 0, "good");

@@ -121,6 +121,7 @@ fn row_15_starts_are_spread_and_the_loop_is_not_deaf_meanwhile() {
         max_starting = 2
         [pool.other]
         command = "sleep 1000"
+        settle = "0s"
         "#,
     )
     .start();

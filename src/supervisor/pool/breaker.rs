@@ -15,6 +15,7 @@ impl Pool {
             slot.failures = slot.failures.saturating_add(1);
             slot.failures
         });
+        self.trouble = Some(format!("the last worker {words}"));
         if self.phase == Phase::BackingOff {
             if probe {
                 self.failed_probe(cx, id, words);
@@ -96,6 +97,7 @@ impl Pool {
         self.level = 0;
         self.failed_probes = 0;
         self.closed_at = None;
+        self.trouble = None;
         self.resources_at = None;
         self.resource_tries = 0;
         self.clear_waits(cx, true);

@@ -150,7 +150,7 @@ impl Pool {
     pub(super) fn becomes_ready(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
         let Some(worker) = self.worker(id) else { return };
         let spec = &worker.spec;
-        let (now, from, settle) = (cx.now, spec.timeout_from, spec.settle);
+        let (now, from, settle, shown) = (cx.now, spec.timeout_from, spec.settle, spec.ready != ReadyKind::Exec);
         let after = now - worker.started;
         // An average that follows: three parts of what was, one of what is.
         self.start_takes = Some(self.start_takes.map_or(after, |was| (was * 3 + after) / 4));
@@ -160,7 +160,10 @@ impl Pool {
             w.ready_at = Some(now);
             w.arm_heartbeat(now, from);
         });
-        cx.note(Level::Info, Some(id.pool), Some(id), What::Ready { after });
+        // Of a program that was only started, time will tell.
+        if shown {
+            cx.note(Level::Info, Some(id.pool), Some(id), What::Ready { after });
+        }
         if settle.is_zero() {
             self.becomes_good(cx, id);
         }
@@ -169,6 +172,9 @@ impl Pool {
     /// The worker is ready and settled.
     pub(super) fn becomes_good(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
         let now = cx.now;
+        if let Some(after) = self.worker(id).filter(|w| w.spec.ready == ReadyKind::Exec).map(|w| now - w.started) {
+            cx.note(Level::Info, Some(id.pool), Some(id), What::Ready { after });
+        }
         self.edit(cx, id, |w| {
             w.enter(WorkerState::Good, now, None);
             w.was_good = true;

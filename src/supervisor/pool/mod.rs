@@ -59,6 +59,8 @@ pub(super) struct Pool {
     pub(super) phase: Phase,
     /// Why it is where it is, when that is not normal life.
     pub(super) why: Option<String>,
+    /// What the last attempt to start a worker failed by, while the next one is waited for.
+    trouble: Option<String>,
     /// The operator's number.
     pub(super) operator: Option<u32>,
     /// The exit code that its failure means for the master.
@@ -128,6 +130,7 @@ impl Pool {
             start_takes: None,
             phase: Phase::Stopped,
             why: None,
+            trouble: None,
             operator: None,
             fail_code: 1,
             failed_for: None,
@@ -287,6 +290,7 @@ impl Pool {
     pub(super) fn view(&self) -> PoolView<'_> {
         let held_back = self.probe_at.filter(|_| self.phase == Phase::BackingOff).or(self.resources_at);
         let slots = self.empty.iter().filter_map(|s| self.slots.get(s)?.retry_at).min();
+        let retry_at = [held_back, slots].into_iter().flatten().min();
         PoolView {
             spec: &self.spec,
             phase: self.phase,
@@ -299,8 +303,8 @@ impl Pool {
             restarts: self.restarts,
             rolling: self.roll.as_ref().map_or(0, Roll::left),
             start_takes: self.start_takes,
-            retry_at: [held_back, slots].into_iter().flatten().min(),
-            why: self.why.as_deref().or(self.roll_halted.as_deref()),
+            retry_at,
+            why: self.why.as_deref().or(self.roll_halted.as_deref()).or(self.trouble.as_deref().filter(|_| retry_at.is_some())),
         }
     }
 

@@ -158,6 +158,7 @@ impl Pool {
             self.resource_tries = self.resource_tries.saturating_add(1);
             self.resources_at = Some(cx.now + wait);
         }
+        self.trouble = Some(error.message.clone());
         // One warning for each wait, not for each of the workers that ran into it together.
         let level = if fresh { Level::Warn } else { Level::Debug };
         let retry_in = self.resources_at.map(|at| at - cx.now);

@@ -50,6 +50,18 @@ fn early_deaths_of_one_slot_wait_0_then_half_a_second_then_1_2_4() {
 }
 
 #[test]
+fn while_the_next_try_is_waited_for_the_last_failure_is_named() {
+    let why = |s: &Scene| s.core.pool(PoolId(0)).unwrap().why.map(ToOwned::to_owned);
+    let mut s = good(pool(0, 1));
+    s.exit("a0.1", 1).exit("a0.2", 1).exit("a0.3", 7);
+    assert_eq!(why(&s), Some("the last worker exited with code 7".to_owned()));
+    s.to(1.5).boots("a0.4");
+    assert_eq!(why(&s), None, "nothing is waited for");
+    s.to(9.0).exit("a0.4", 1).spawn_fails("a0.5", SpawnFault::Resources);
+    assert!(why(&s).is_some_and(|why| why != "the last worker exited with code 7"), "{:?}", why(&s));
+}
+
+#[test]
 fn only_health_clears_the_count_of_a_slot() {
     let mut a = pool(0, 1);
     a.restart.budget.failures = 100;

@@ -20,6 +20,23 @@ fn exec_is_ready_when_the_program_runs() {
 }
 
 #[test]
+fn ready_is_told_where_something_shows_it_and_otherwise_when_it_has_lasted() {
+    let told = |s: &Scene, wanted| s.noted(|w| matches!(w, What::Ready { after } if *after == wanted));
+    let any = |s: &Scene| s.noted(|w| matches!(w, What::Ready { .. }));
+    let mut s = scene(ReadyKind::Exec);
+    s.to(0.9);
+    assert!(!any(&s));
+    s.to(1.0);
+    assert!(told(&s, secs(1)));
+    let mut s = scene(ReadyKind::Exec);
+    s.to(0.1).exit("a0.1", 1);
+    assert!(!any(&s), "it was never ready");
+    let mut s = scene(ReadyKind::Notify);
+    s.to(0.5).ready("a0.1");
+    assert!(told(&s, ms(500)));
+}
+
+#[test]
 fn notify_is_ready_at_its_word_and_good_once_settled() {
     let mut s = scene(ReadyKind::Notify);
     assert_eq!(s.state("a0.1"), Some(WorkerState::Starting));
