@@ -92,6 +92,7 @@ fn exec_delay_and_notify_each_have_their_own_time() {
         r#"
         [defaults]
         command = "sleep 1000"
+        settle = "50ms"
         [pool.exec]
         ready = "exec"
         [pool.plain]
