@@ -17,6 +17,8 @@ use poolmaster::client::{Search, locate};
 
 /// What the scripted master does with one connection.
 enum Act {
+    /// It tells that it runs this config, and does the rest at the next request.
+    Of(PathBuf, Box<Act>),
     /// Reads a request, sends these bytes, closes.
     Say(Vec<u8>),
     /// Sends these bytes without reading, closes.
@@ -54,6 +56,13 @@ fn serve(mut stream: &UnixStream, act: Act) -> String {
     }
     match act {
         Act::Say(bytes) => stream.write_all(&bytes).unwrap_or_default(),
+        Act::Of(config, act) => {
+            assert!(request.contains("\"info\""), "{request}");
+            let config = config.display();
+            let info = format!("{{\"instance\":\"t\",\"version\":\"1\",\"pid\":7,\"config\":\"{config}\"}}");
+            stream.write_all(format!("{{\"parameters\":{info}}}\n").as_bytes()).unwrap();
+            return serve(stream, *act);
+        }
         Act::Refuse(text) => stream.write_all(text.as_bytes()).unwrap(),
         Act::Stall => {
             let _ = stream.read(&mut [0]);
@@ -330,7 +339,8 @@ fn a_flag_beats_the_environment() {
     {
         for words in [[ORDER, &flag].concat(), [&flag, ORDER].concat()] {
             let _ = fs::remove_file(at(socket));
-            let master = Master::on(&at(socket), vec![done("here")]);
+            let act = if flag[0] == "-c" { Act::Of(at("p.toml"), Box::new(done("here"))) } else { done("here") };
+            let master = Master::on(&at(socket), vec![act]);
             let ran = finish(program(&words, &[("POOLMASTER_SOCKET", &at("other.sock"))]).current_dir(dir.path()));
             assert_eq!((ran.code, ran.out.as_str()), (0, "here\n"), "{words:?}: {ran:?}");
             assert_eq!(master.asked().len(), 1);
@@ -350,6 +360,49 @@ fn the_only_one_running_is_found() {
     assert_eq!(master.asked().len(), 1);
 }
 
+/// Two configs of one folder have the same name and socket.
+#[test]
+fn the_master_of_another_config_is_not_taken_for_that_of_this_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for name in ["x1.toml", "x2.toml"] {
+        fs::write(at(name), format!("[master]\nsocket = \"{}\"\n", at("c.sock").display())).unwrap();
+    }
+    std::os::unix::fs::symlink("x1.toml", at("link.toml")).unwrap();
+    for (named, runs, right) in [
+        ("x2.toml", "x1.toml", false),
+        ("x1.toml", "x1.toml", true),
+        ("./x1.toml", "x1.toml", true),
+        ("link.toml", "x1.toml", true),
+        ("x1.toml", "gone.toml", false),
+        ("x1.toml", "link.toml", true),
+    ] {
+        let _ = fs::remove_file(at("c.sock"));
+        let script = vec![Act::Of(at(runs), Box::new(if right { done("here") } else { Act::Refuse("") }))];
+        let _master = Master::on(&at("c.sock"), script);
+        let ran = finish(program(&["-c", named, "shutdown"], &[]).current_dir(dir.path()));
+        if right {
+            assert_eq!((ran.code, ran.out.as_str()), (0, "here\n"), "{named} of {runs}: {ran:?}");
+        } else {
+            assert!(ran.code == 4 && ran.err.contains(&format!("no master of {named} is running")), "{named} of {runs}: {ran:?}");
+            assert!(ran.err.contains(runs) && ran.err.contains("told nothing"), "{ran:?}");
+        }
+    }
+}
+
+#[test]
+fn of_several_that_of_the_folder_is_meant() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let _other = UnixListener::bind(at("a.sock")).unwrap();
+    let master = Master::on(&at("shop.sock"), vec![Act::Of(at("pools.toml"), Box::new(done("here")))]);
+    fs::write(at("pools.toml"), "[master]\nname = \"shop\"\n").unwrap();
+    let ran = finish(program(ORDER, &[("POOLMASTER_RUNTIME_DIR", dir.path())]).current_dir(dir.path()));
+    // Which are there is found out by connecting, the order comes by the same connection.
+    assert_eq!((ran.code, ran.out.as_str()), (0, "here\n"), "{ran:?}");
+    assert_eq!(master.asked().len(), 1);
+}
+
 #[test]
 fn several_are_listed_and_none_is_guessed() {
     let dir = tempfile::tempdir().unwrap();
@@ -358,8 +411,8 @@ fn several_are_listed_and_none_is_guessed() {
     let ran = finish(&mut program(&["shutdown"], &[("POOLMASTER_RUNTIME_DIR", dir.path())]));
     assert_eq!(ran.code, 4);
     let want = format!(
-        "poolmaster: several masters are running; name one with --socket, -c or $POOLMASTER_SOCKET:\n  {}\n  {}\n\
-         poolmaster: no master reachable (exit code 4)\n",
+        "poolmaster: several masters are running, none of ./pools.toml; name one with --socket, -c or $POOLMASTER_SOCKET:\n  {}\n  {}\n\
+         poolmaster: no master was reached (exit code 4)\n",
         a.display(),
         b.display()
     );
@@ -410,6 +463,7 @@ fn an_ordinary_user_is_found_in_the_own_place() {
         env_runtime_dir: None,
         xdg_runtime_dir: dir.path().to_str(),
         uid: 4_000_000,
+        here: None,
         socket_of_config: &|_| Err("not asked".to_owned()),
         patience: Duration::from_secs(1),
     });

@@ -9,7 +9,7 @@ use super::host::{self, Look};
 use super::{Context, Exit};
 use crate::config::diagnostics::{Diagnostic, Diagnostics, note};
 use crate::config::spec::Config;
-use crate::config::{Flag, Loaded, Sources, explain};
+use crate::config::{Flag, Sources, judge};
 
 /// Find all errors of a config, without starting anything
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -49,10 +49,10 @@ impl Args {
 pub fn run(args: &Args, ctx: &Context) -> Exit {
     let (text, errors, exit) = match sources(args.file().cloned(), &args.set, ctx) {
         Ok(sources) => {
-            let loaded = explain(&sources);
-            let host = loaded.as_ref().ok().filter(|_| !args.no_host);
+            let (loaded, diags) = judge(&sources);
+            let host = loaded.as_ref().filter(|_| !args.no_host);
             let found = host.map(|loaded| host::findings(loaded, ctx, Look::All)).unwrap_or_default();
-            answer(args, loaded, found)
+            answer(args, loaded.map(|loaded| loaded.config).as_ref(), diags, found)
         }
         Err(usage) => (String::new(), format!("error: {usage}\nnothing was checked: wrong usage\n"), Exit::Usage),
     };
@@ -68,27 +68,23 @@ pub(super) fn sources(config: Option<PathBuf>, set: &[String], ctx: &Context) ->
     Ok(Sources { path: config, text: None, env: ctx.env.clone(), flags, facts: ctx.facts() })
 }
 
-/// stdout, stderr and the exit code. `found` is what the host has against it.
-fn answer(args: &Args, loaded: Result<Loaded, Diagnostics>, found: Vec<Diagnostic>) -> (String, String, Exit) {
-    let loaded = match loaded {
-        Ok(loaded) => loaded,
-        Err(diags) => return wrong(args, &diags, "in the config: nothing would be started"),
-    };
-    let config = &loaded.config;
-    let mut all = Diagnostics::default();
-    loaded.warnings.iter().cloned().chain(found).for_each(|diagnostic| all.push(diagnostic));
+/// stdout, stderr and the exit code. `config` is `None` when it could not be read whole; `found` is what the host has against it.
+fn answer(args: &Args, config: Option<&Config>, mut all: Diagnostics, found: Vec<Diagnostic>) -> (String, String, Exit) {
+    let own = all.errors().count();
+    // What is wrong anyway has its error.
+    let wrong_there: Vec<_> = all.errors().filter_map(|error| error.place.clone()).collect();
+    let news = found.into_iter().filter(|it| it.place.as_ref().is_none_or(|place| !wrong_there.contains(place)));
+    news.for_each(|diagnostic| all.push(diagnostic));
     all.sort();
+    let Some(config) = config.filter(|_| !all.failed()) else { return refused(args, &all, own) };
     all.not_yet.clone_from(&config.not_yet);
-    if all.failed() {
-        return wrong(args, &all, "on this host: not all of it could start");
-    }
-    let refused = args.strict && !(all.is_empty() && all.not_yet.is_empty());
-    let exit = if refused { Exit::Usage } else { Exit::Done };
-    let strictly = if refused { strictly(config, all.len()) } else { String::new() };
+    let strict = args.strict && !(all.is_empty() && all.not_yet.is_empty());
+    let exit = if strict { Exit::Usage } else { Exit::Done };
+    let strictly = if strict { strictly(config, all.len()) } else { String::new() };
     if args.json {
         let warnings: Vec<_> = all.warnings().map(Diagnostic::json).collect();
         let out = json!({
-            "ok": !refused, "path": config.path, "errors": [], "warnings": warnings, "not_yet": config.not_yet,
+            "ok": !strict, "path": config.path, "errors": [], "warnings": warnings, "not_yet": config.not_yet,
             "pools": config.pools.len(), "workers": workers(config), "listeners": listeners(config),
         });
         return (format!("{out}\n"), strictly, exit);
@@ -97,16 +93,21 @@ fn answer(args: &Args, loaded: Result<Loaded, Diagnostics>, found: Vec<Diagnosti
     if !all.not_yet.is_empty() {
         errors.push_str(&note("`run` refuses a config that asks for what is not in this version yet"));
     }
-    if refused {
+    if strict {
         return (String::new(), format!("{errors}\n{strictly}"), exit);
     }
     (format!("{}\n", summary(config)), errors, exit)
 }
 
-/// The answer to a config with errors.
-fn wrong(args: &Args, diags: &Diagnostics, whose: &str) -> (String, String, Exit) {
+/// The answer to a config with errors: so many of its own, the others of this host.
+fn refused(args: &Args, diags: &Diagnostics, own: usize) -> (String, String, Exit) {
     let more = if diags.dropped() > 0 { "more than " } else { "" };
-    let last = format!("{more}{} {whose}", plural(diags.errors().count(), "error"));
+    let host = diags.errors().count().saturating_sub(own);
+    let last = match (own, host) {
+        (own, 0) => format!("{more}{} in the config: nothing would be started", plural(own, "error")),
+        (0, host) => format!("{more}{} on this host: not all of it could start", plural(host, "error")),
+        (own, host) => format!("{more}{} in the config, {host} on this host: nothing would be started", plural(own, "error")),
+    };
     if !args.json {
         return (String::new(), format!("{diags}\n{last}\n"), Exit::Usage);
     }
@@ -164,7 +165,10 @@ mod tests {
     fn answered(text: &str, args: &Args) -> (String, String, Exit) {
         let facts = crate::config::Facts { cpus: 4, uid: 1000, cwd: PathBuf::from("/srv/shop"), ..Default::default() };
         let path = Some(PathBuf::from("pools.toml"));
-        answer(args, explain(&Sources { path, text: Some(text.to_owned()), facts, ..Sources::default() }), Vec::new())
+        let (loaded, diags) = judge(&Sources { path, text: Some(text.to_owned()), facts, ..Sources::default() });
+        let host = vec![Diagnostic::error(None, "the host has something against it")];
+        let found = if text.contains("host") { host } else { Vec::new() };
+        answer(args, loaded.map(|loaded| loaded.config).as_ref(), diags, found)
     }
 
     const GOOD: &str = "[pool.a]\ncommand='x'\nworkers=2\nlisten=':80'\n[pool.b]\ncommand='x'\nautostart=false\n";
@@ -187,6 +191,16 @@ mod tests {
         let (out, _, exit) = answered("[pool.a]\nwokers=2\n", &Args { json: true, ..Args::default() });
         let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
         assert_eq!((json["ok"].as_bool(), json["errors"][1]["line"].as_u64(), exit), (Some(false), Some(2), Exit::Usage));
+    }
+
+    #[test]
+    fn everything_is_told_at_once() {
+        let (_, err, exit) = answered("[pool.a]\nwokers=2\n# host\n", &Args::default());
+        assert!(err.contains("there is no such key") && err.contains("the host has something"), "{err}");
+        assert!(err.ends_with("\n2 errors in the config, 1 on this host: nothing would be started\n"), "{err}");
+        let (_, err, _) = answered("[pool.a]\ncommand='x'\n# host\n", &Args::default());
+        assert!(err.ends_with("\n1 error on this host: not all of it could start\n"), "{err}");
+        assert_eq!(exit, Exit::Usage);
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Exit {
             Exit::Failed => "failed",
             Exit::Usage => "usage or config error, nothing was changed",
             Exit::RolledBack => "rolled back, or superseded by a newer order",
-            Exit::NoMaster => "no master reachable",
+            Exit::NoMaster => "no master was reached",
             Exit::TimedOut => "timed out, the work goes on",
             Exit::NotPermitted => "not permitted",
             Exit::Refused => "refused, nothing was changed",

@@ -21,7 +21,7 @@ Examples:
   poolmaster scale web +1                        returns once the worker is ready
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or wrong config, 3 rolled back (of
-`run`: a worker could not boot), 4 no master reachable (of `run`: a worker could
+`run`: a worker could not boot), 4 no master reached (of `run`: a worker could
 not load its application), 5 timed out, the work goes on, 6 not permitted,
 7 refused, 70 internal error. More: `poolmaster help VERB`, `man poolmaster`.
 ";

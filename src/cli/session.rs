@@ -145,6 +145,7 @@ impl<'a> Session<'a> {
             env_runtime_dir: path("POOLMASTER_RUNTIME_DIR"),
             xdg_runtime_dir: self.ctx.var("XDG_RUNTIME_DIR"),
             uid: nix::unistd::geteuid().as_raw(),
+            here: Some(&self.ctx.cwd),
             socket_of_config: &|config| instance::socket_of(config, self.ctx),
             patience: self.reach.timeout.unwrap_or(ANSWER),
         })

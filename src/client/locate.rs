@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::dial::{Dialled, dial};
 use super::places::{first_of_second, runtime_dirs, sockets_in};
 use super::{ClientError, Connection};
+use crate::protocol::{Call, InfoReply, Request};
 
 /// Where to look. What stands in a flag beats what stands in the environment: `-c b.toml shutdown` must not reach the
 /// master that an old `POOLMASTER_SOCKET` names.
@@ -25,6 +26,8 @@ pub struct Search<'a> {
     pub xdg_runtime_dir: Option<&'a str>,
     /// The effective user.
     pub uid: u32,
+    /// The working directory: of several masters, that of its `pools.toml` is meant.
+    pub here: Option<&'a Path>,
     /// Tells a config's control socket, or what is wrong with the config.
     pub socket_of_config: &'a dyn Fn(&Path) -> Result<PathBuf, String>,
     /// How long to wait for a master that takes no connection.
@@ -42,6 +45,7 @@ impl Default for Search<'_> {
             env_runtime_dir: None,
             xdg_runtime_dir: None,
             uid: 0,
+            here: None,
             socket_of_config: &|_| Err("no config is named".to_owned()),
             patience: Duration::ZERO,
         }
@@ -57,7 +61,9 @@ pub fn locate(search: &Search<'_>) -> Result<Connection, ClientError> {
         let shown = config.display();
         let path = (search.socket_of_config)(config)
             .map_err(|why| ClientError::BadConfig(format!("cannot tell the control socket from {shown}: {why}")))?;
-        return named(&path, &format!("the socket of {shown}"), search.patience);
+        let mut connection = named(&path, &format!("the socket of {shown}"), search.patience)?;
+        confirm(&mut connection, config, search)?;
+        return Ok(connection);
     }
     if let Some(dir) = search.runtime_dir {
         return only_one(&[dir.to_owned()], search);
@@ -69,6 +75,31 @@ pub fn locate(search: &Search<'_>) -> Result<Connection, ClientError> {
         Some(dir) => only_one(&[dir.to_owned()], search),
         None => only_one(&runtime_dirs(search.uid, search.xdg_runtime_dir), search),
     }
+}
+
+/// Two configs of one folder have the same name, if they do not say otherwise: the master of one is not that of the other.
+fn confirm(connection: &mut Connection, config: &Path, search: &Search<'_>) -> Result<(), ClientError> {
+    let info: InfoReply = connection.ask(&Call::new(Request::Info), Some(search.patience))?.parameters().map_err(|e| {
+        ClientError::Garbled(format!(
+            "the master on {} answered with {e}; is it of another version?",
+            connection.path().display()
+        ))
+    })?;
+    let meant = search.here.map_or_else(|| config.to_owned(), |here| here.join(config));
+    let place = |path: &Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+    let its = info.config.as_deref().map(Path::new);
+    // Its file may be gone, or another by now: then the name counts.
+    if its.is_some_and(|its| its == meant || place(its).is_some() && place(its) == place(&meant)) {
+        return Ok(());
+    }
+    let socket = connection.path().display();
+    Err(ClientError::NoMaster(format!(
+        "no master of {} is running: the one on {socket} (pid {}), which has the same name, runs {}; it was told nothing; \
+         name it with --socket {socket}, or give each config a name (master.name)",
+        config.display(),
+        info.pid,
+        its.map_or_else(|| "no config file".to_owned(), |its| its.display().to_string()),
+    )))
 }
 
 /// The one that is named, or why not.
@@ -117,9 +148,17 @@ fn only_one(dirs: &[PathBuf], search: &Search<'_>) -> Result<Connection, ClientE
     hung.retain(|p| !second(p));
 
     if alive.len() + hung.len() > 1 {
+        if let Some(config) = search.here.map(|here| here.join("pools.toml")).filter(|config| config.exists())
+            && let Ok(socket) = (search.socket_of_config)(&config)
+            && let Some(at) = alive.iter().position(|c| c.path() == socket)
+        {
+            let mut connection = alive.swap_remove(at);
+            confirm(&mut connection, &config, search)?;
+            return Ok(connection);
+        }
         let list = alive.iter().map(Connection::path).chain(hung.iter().map(PathBuf::as_path));
         return Err(ClientError::NoMaster(format!(
-            "several masters are running; name one with --socket, -c or $POOLMASTER_SOCKET:{}",
+            "several masters are running, none of ./pools.toml; name one with --socket, -c or $POOLMASTER_SOCKET:{}",
             listed(list)
         )));
     }

@@ -71,7 +71,9 @@ pub(super) fn includes(
     diags: &mut Diagnostics,
 ) -> (Vec<Node>, bool) {
     let folder = main.and_then(Path::parent).unwrap_or(&sources.facts.cwd);
-    let mut seen: Vec<PathBuf> = main.map(Path::to_owned).into_iter().collect();
+    // By whatever name they are called.
+    let identity = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut seen: Vec<PathBuf> = main.map(identity).into_iter().collect();
     let (mut roots, mut files) = (Vec::new(), 0u32);
     let mut complete = true;
     for (pattern, place) in patterns {
@@ -92,10 +94,11 @@ pub(super) fn includes(
             }
         };
         for path in matched {
-            if seen.contains(&path) {
+            let real = identity(&path);
+            if seen.contains(&real) {
                 continue;
             }
-            seen.push(path.clone());
+            seen.push(real);
             let shown = path.strip_prefix(folder).map_or_else(|_| path.clone(), |tail| shown_folder.join(tail));
             let layer = Layer::Include(files);
             files += 1;

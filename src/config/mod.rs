@@ -112,6 +112,15 @@ pub fn load(sources: &Sources) -> Result<Config, Diagnostics> {
 
 /// Reads and validates a config and keeps where everything comes from.
 pub fn explain(sources: &Sources) -> Result<Loaded, Diagnostics> {
+    match judge(sources) {
+        (Some(loaded), diags) if !diags.failed() => Ok(loaded),
+        (_, diags) => Err(diags),
+    }
+}
+
+/// Reads and validates a config, and gives what there is of it also when something is wrong: defaults stand in for what is. `None`: not all of
+/// its text could be read.
+pub fn judge(sources: &Sources) -> (Option<Loaded>, Diagnostics) {
     let mut diags = Diagnostics::default();
     let env: BTreeMap<String, String> = sources.env.iter().cloned().collect();
     let around = Around { env: &env, cwd: &sources.facts.cwd };
@@ -122,15 +131,14 @@ pub fn explain(sources: &Sources) -> Result<Loaded, Diagnostics> {
     if !complete || diags.full() {
         // Without all of the text everything else would be called incomplete.
         diags.sort();
-        return Err(diags);
+        return (None, diags);
     }
     let mut trees = layers.merged(around, &mut diags);
     let mut config = build::config(path, &trees, &sources.facts, around, &mut diags);
     diags.sort();
     let not_yet = later::list(&trees, around);
     if diags.failed() {
-        diags.not_yet = not_yet;
-        return Err(diags);
+        diags.not_yet.clone_from(&not_yet);
     }
     trees.settle(&config);
     let warnings: Vec<Diagnostic> = diags.warnings().cloned().collect();
@@ -141,7 +149,7 @@ pub fn explain(sources: &Sources) -> Result<Loaded, Diagnostics> {
     if matches!(loaded.config.master.log.level.as_str(), "debug" | "trace") {
         loaded.config.shown = loaded.show_toml();
     }
-    Ok(loaded)
+    (Some(loaded), diags)
 }
 
 /// The control socket of the master that runs this config. Errors in the pools do not matter: a client has to reach a running master

@@ -278,6 +278,22 @@ pub enum Resource {
     FileSize,
 }
 
+impl Resource {
+    /// Its name below `limits`.
+    pub fn key(self) -> &'static str {
+        match self {
+            Resource::OpenFiles => "nofile",
+            Resource::Core => "core",
+            Resource::Processes => "nproc",
+            Resource::LockedMemory => "memlock",
+            Resource::Stack => "stack",
+            Resource::AddressSpace => "as",
+            Resource::Cpu => "cpu",
+            Resource::FileSize => "fsize",
+        }
+    }
+}
+
 /// Where a worker's stdout or stderr goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {

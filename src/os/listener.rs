@@ -23,7 +23,7 @@ pub mod holder;
 mod options;
 mod queue;
 
-pub use address::ListenAddress;
+pub use address::{ListenAddress, assignable, first_unprivileged};
 pub use error::ListenError;
 pub use group::PortGroup;
 pub use options::{Refused, SocketOptions};

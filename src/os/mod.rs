@@ -45,6 +45,7 @@ pub mod epoll;
 mod errno;
 pub mod inherit;
 pub mod io;
+pub mod leftovers;
 pub mod listener;
 pub mod lockfile;
 pub mod notify;

@@ -72,6 +72,22 @@ pub(crate) fn raise_limit(resource: Resource) -> (u64, u64) {
     (before, limit(resource).0)
 }
 
+/// CAP_SYS_RESOURCE (capabilities(7)).
+const SYS_RESOURCE: u8 = 24;
+
+/// Why setrlimit(2) refuses this limit to us; `None`: it takes it.
+pub(crate) fn refused_limit(resource: Resource, wanted: u64) -> Option<String> {
+    let asked = || if wanted == libc::RLIM64_INFINITY { "no limit".to_owned() } else { wanted.to_string() };
+    // sys_setrlimit: not even root goes beyond this one.
+    let most = procfs::read("/proc/sys/fs/nr_open").and_then(|text| text.trim().parse::<u64>().ok());
+    if let Some(most) = most.filter(|most| resource == libc::RLIMIT_NOFILE && wanted > *most) {
+        return Some(format!("{} is more than the kernel takes: fs.nr_open is {most}", asked()));
+    }
+    let (_, hard) = limit(resource);
+    (wanted > hard && !has_capability(SYS_RESOURCE))
+        .then(|| format!("{} is more than this user's hard limit, {hard}, which only root may raise", asked()))
+}
+
 /// Our own process id.
 pub fn self_pid() -> i32 {
     std::process::id().cast_signed()

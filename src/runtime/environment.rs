@@ -3,7 +3,7 @@
 //! never told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -42,6 +42,40 @@ fn is_passed(name: &[u8], pass: &[String]) -> bool {
     })
 }
 
+/// Variables of a login.
+const LOGIN: [&[u8]; 4] = [b"USER", b"LOGNAME", b"HOME", b"SHELL"];
+
+/// Whose login the workers have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Login {
+    /// The master's own.
+    #[default]
+    Masters,
+    /// That of a number without a name: none.
+    Nameless,
+    /// This one's.
+    Known(Person),
+}
+
+/// Longest argument or variable of a program, its end included (MAX_ARG_STRLEN in the kernel's binfmts.h): 32 pages.
+fn longest() -> usize {
+    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().and_then(|n| usize::try_from(n).ok()).unwrap_or(4096)
+        * 32
+}
+
+/// Why no program can be given this variable.
+pub(super) fn too_long(variable: &CStr) -> Option<(String, String)> {
+    let (length, longest) = (variable.to_bytes_with_nul().len(), longest());
+    if length <= longest {
+        return None;
+    }
+    let name = variable.to_bytes().split(|b| *b == b'=').next().unwrap_or_default();
+    let name = String::from_utf8_lossy(name).into_owned();
+    let why =
+        format!("the variable {name} is {length} bytes long with its name, the kernel takes at most {longest} (MAX_ARG_STRLEN)");
+    Some((name, why))
+}
+
 /// What all workers of a pool share, and what is made anew for each. Names and values are bytes: what the master was given is passed on as
 /// it is, whatever its encoding.
 #[derive(Debug)]
@@ -62,19 +96,19 @@ pub(super) struct Environment {
 
 impl Environment {
     /// For one pool under one config; `master` is the environment the master was started with.
-    pub(super) fn of(master: &[(OsString, OsString)], pool: &Pool, instance: &str, login: Option<&Person>) -> Environment {
+    pub(super) fn of(master: &[(OsString, OsString)], pool: &Pool, instance: &str, login: &Login) -> Environment {
         let launch = &pool.launch;
         let given = master.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let wanted = |name: &[u8]| !is_scrubbed(name) && launch.env_pass.as_ref().is_none_or(|pass| is_passed(name, pass));
         let mut base: BTreeMap<&[u8], &[u8]> = given.filter(|(name, _)| wanted(name)).collect();
-        if let Some(person) = login {
-            let (home, shell) = (person.home.as_os_str().as_bytes(), person.shell.as_os_str().as_bytes());
-            base.extend([
-                (&b"USER"[..], person.name.as_bytes()),
-                (b"LOGNAME", person.name.as_bytes()),
-                (b"HOME", home),
-                (b"SHELL", shell),
-            ]);
+        match login {
+            Login::Masters => {}
+            // What is the master's is nobody else's.
+            Login::Nameless => base.retain(|name, _| !LOGIN.contains(name)),
+            Login::Known(person) => {
+                let (home, shell) = (person.home.as_os_str().as_bytes(), person.shell.as_os_str().as_bytes());
+                base.extend(LOGIN.into_iter().zip([person.name.as_bytes(), person.name.as_bytes(), home, shell]));
+            }
         }
         let mut fixed: BTreeMap<&[u8], &[u8]> = BTreeMap::new();
         let mut settled = BTreeSet::new();
@@ -116,6 +150,11 @@ impl Environment {
             files: launch.env_files.clone(),
             secrets: launch.secrets.clone(),
         }
+    }
+
+    /// Variables that are too long for any program, and why. What comes from files is not looked at.
+    pub(super) fn too_long(&self) -> Vec<(String, String)> {
+        self.base.values().chain(&self.fixed).filter_map(|variable| too_long(variable)).collect()
     }
 
     /// For one worker; LISTEN_PID and its like are written after the fork, when the pid is known.
@@ -205,4 +244,24 @@ pub(super) fn prints(pool: &Pool) -> Vec<(PathBuf, Option<u64>)> {
 /// A NUL cannot be in an environment; the config refuses it, and what the kernel gave us has none.
 fn entry(name: &[u8], value: &[u8]) -> Option<CString> {
     CString::new([name, b"=", value].concat()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "the kernel itself is asked")]
+    #[test]
+    fn a_variable_is_too_long_where_the_kernel_says_so() {
+        let of = |length: usize| CString::new(format!("NAME={}", "x".repeat(length - 6))).unwrap();
+        let run = |variable: &CStr| {
+            let (name, value) = variable.to_str().unwrap().split_once('=').unwrap();
+            std::process::Command::new("true").env_clear().env("PATH", "/bin:/usr/bin").env(name, value).status()
+        };
+        assert_eq!(too_long(&of(longest())), None);
+        assert!(run(&of(longest())).unwrap().success());
+        let (name, why) = too_long(&of(longest() + 1)).unwrap();
+        assert!(name == "NAME" && why.contains(&format!("the variable NAME is {} bytes long", longest() + 1)), "{why}");
+        assert_eq!(run(&of(longest() + 1)).unwrap_err().raw_os_error(), Some(libc::E2BIG));
+    }
 }

@@ -58,6 +58,8 @@ pub(super) struct Files {
     /// Those of each pool, and for whom they were made.
     of_pools: BTreeMap<String, (u32, Option<PathBuf>, PoolDirs)>,
     uid: u32,
+    /// A master of this name ended here without tidying up.
+    pub(super) after_a_crash: bool,
     /// Last: another master may come as soon as it is free.
     lock: Option<InstanceLock>,
 }
@@ -97,7 +99,7 @@ impl Made {
 impl Files {
     /// Takes the name, then makes everything that goes with it.
     pub(super) fn take(master: &spec::Master, uid: u32) -> Result<Files, FilesError> {
-        directory(&master.runtime_dir, 0o711, uid)?;
+        directory(&master.runtime_dir, 0o755, uid)?;
         let lock_path = master.runtime_dir.join(format!("{}.lock", master.name));
         let lock = InstanceLock::take(&lock_path).map_err(|e| match e {
             LockError::Held { pid, .. } => FilesError::Taken { name: master.name.clone(), pid },
@@ -105,7 +107,8 @@ impl Files {
         })?;
         let (mut pid, mut pools) = (None, None);
         match under_lock(master, uid, &mut pid, &mut pools) {
-            Ok((control, pools)) => Ok(Files {
+            Ok((control, pools, after_a_crash)) => Ok(Files {
+                after_a_crash,
                 control,
                 socket: master.socket.clone(),
                 pid,
@@ -148,7 +151,7 @@ impl Files {
         let Some(lock) = &self.lock else { return Ok(None) };
         let path = lock.path().to_owned();
         if let Some(dir) = path.parent().filter(|dir| !dir.exists()) {
-            directory(dir, 0o711, self.uid)?;
+            directory(dir, 0o755, self.uid)?;
             words.push(format!("the runtime directory {} was removed by somebody: made anew", dir.display()));
         }
         if !lock.is_there() {
@@ -344,15 +347,16 @@ fn under_lock(
     uid: u32,
     pid: &mut Option<PidFile>,
     pools: &mut Option<Made>,
-) -> Result<(ControlListener, Made), FilesError> {
+) -> Result<(ControlListener, Made, bool), FilesError> {
     *pid = Some(PidFile::create(&master.pidfile).map_err(FilesError::Pid)?);
     let path = master.runtime_dir.join(format!("{}.d", master.name));
+    let after_a_crash = path.exists();
     remove_stale(&path);
     let (id, _) = directory(&path, 0o711, uid)?;
     let made = pools.insert(Made { path, id });
     let control = ControlListener::bind(&master.socket, master.socket_mode)
         .map_err(|cause| FilesError::Socket { path: master.socket.clone(), cause })?;
-    Ok((control, Made { path: made.path.clone(), id }))
+    Ok((control, Made { path: made.path.clone(), id }, after_a_crash))
 }
 
 /// What an earlier master of the same name left behind. What cannot be removed is told by whoever needs its place.

@@ -4,11 +4,11 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 
 use super::accounts::Accounts;
+use super::environment::Login;
 use crate::config::spec;
 use crate::os::access::Who;
 use crate::os::process;
 use crate::os::spawn::{self, Resource, UNLIMITED};
-use crate::os::users::Person;
 
 /// Who the workers of a pool are.
 #[derive(Clone, Debug, Default)]
@@ -17,11 +17,12 @@ pub(super) struct Workers {
     identity: spawn::Identity,
     /// Given to the slots in turn.
     cpus: Vec<u32>,
-    /// The user's login, where it has one and the pool names a user.
-    pub(super) login: Option<Person>,
+    /// Whose login they have.
+    pub(super) login: Login,
 }
 
 /// Numbers of the capabilities that permit another user and another root directory (capabilities(7)).
+const SETGID: u8 = 6;
 const SETUID: u8 = 7;
 const SYS_CHROOT: u8 = 18;
 
@@ -70,6 +71,13 @@ impl Workers {
             let ids: Result<_, _> = groups.iter().map(|group| accounts.group(group, "supplementary_groups")).collect();
             identity.groups = Some(ids?);
         }
+        if spec.groups.is_some() && !process::has_capability(SETGID) {
+            return Err(format!(
+                "supplementary_groups: this master runs as uid {}, and only root may give workers other groups; run it as root, or remove \
+                 the key",
+                own.0
+            ));
+        }
         if own.0 != 0 && (identity.uid.is_some_and(|uid| uid != own.0) || identity.gid.is_some_and(|gid| gid != own.1)) {
             if !process::has_capability(SETUID) {
                 let wanted = identity.uid.map_or_else(
@@ -89,7 +97,15 @@ impl Workers {
                 identity.groups = None;
             }
         }
-        Ok(Workers { identity, cpus: spec.cpus.clone(), login: person.and_then(|(_, login)| login) })
+        Ok(Workers {
+            identity,
+            cpus: spec.cpus.clone(),
+            login: match person {
+                None => Login::Masters,
+                Some((_, None)) => Login::Nameless,
+                Some((_, Some(person))) => Login::Known(person),
+            },
+        })
     }
 
     /// For the worker of a slot.
@@ -129,6 +145,12 @@ pub(super) fn cpu_of(cpus: &[u32], slot: u32) -> Option<u32> {
 /// A limit as the kernel is told: resource, soft, hard.
 pub(super) fn limit(resource: spec::Resource, bounds: spec::Bounds) -> (Resource, u64, u64) {
     (resource_of(resource), bounds.soft.unwrap_or(UNLIMITED), bounds.hard.unwrap_or(UNLIMITED))
+}
+
+/// Why the kernel refuses this limit to the workers of this master; `None`: it takes it.
+pub fn refused_limit(resource: spec::Resource, bounds: spec::Bounds) -> Option<String> {
+    let (number, soft, hard) = limit(resource, bounds);
+    process::refused_limit(number.kernels(), soft.max(hard))
 }
 
 /// What a limit bounds, as the kernel is told.
@@ -175,5 +197,15 @@ mod tests {
         let given: Vec<_> = (0..4).map(|slot| workers.in_slot(slot).cpus).collect();
         assert_eq!(given, [[3], [5], [3], [5]]);
         assert!(Workers::default().in_slot(7).cpus.is_empty());
+    }
+
+    #[test]
+    fn limits_beyond_the_kernels_are_refused() {
+        let files = |hard| refused_limit(spec::Resource::OpenFiles, spec::Bounds { soft: Some(10), hard });
+        assert_eq!(files(Some(20)), None);
+        assert!(files(Some(99_999_999_999)).unwrap().contains("fs.nr_open is "));
+        assert!(files(None).unwrap().starts_with("no limit is more than the kernel takes"));
+        let cores = spec::Bounds { soft: Some(0), hard: None };
+        assert_eq!(refused_limit(spec::Resource::Core, cores), None, "root may raise it, and others have no limit here");
     }
 }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::dialects;
+use super::environment::too_long;
+use super::identity::refused_limit;
 use super::output::Capture;
 use super::pools::PoolRun;
 use super::processes::Process;
@@ -88,6 +90,13 @@ pub(super) fn launch(
     let names: Vec<&str> = stored.iter().map(|(name, _)| *name).collect();
     let contract = dialects::variables(id, run, &names);
     let env = run.environment.for_worker(id, notify_path.as_deref().map(Path::as_os_str), &contract, |text| words.fill(text))?;
+    if let Some((_, why)) = env.iter().find_map(|variable| too_long(variable)) {
+        return Err(SpawnError {
+            fault: SpawnFault::Exec,
+            errno: libc::E2BIG,
+            message: format!("cannot execute {program:?}: {why}"),
+        });
+    }
     let mut identity = run.workers.in_slot(id.slot);
     // What the master raised for itself is given back.
     for resource in [Resource::OpenFiles, Resource::Signals] {
@@ -298,6 +307,11 @@ pub(super) fn explain(failure: SpawnFailure, run: &PoolRun) -> SpawnError {
                 libc::EACCES => {
                     format!("cannot execute {program:?}: permission denied (is it executable, and its folder reachable?)")
                 }
+                libc::E2BIG => {
+                    format!(
+                        "cannot execute {program:?}: its arguments and environment are too long together (a quarter of limits.stack at most)"
+                    )
+                }
                 libc::ENOEXEC => format!("cannot execute {program:?}: not a program (a script needs a #! line)"),
                 _ => format!("cannot execute {program:?}: {cause}"),
             };
@@ -311,6 +325,12 @@ pub(super) fn explain(failure: SpawnFailure, run: &PoolRun) -> SpawnError {
         Step::WorkingDirectory => {
             let dir = run.config.launch.working_dir.as_deref().unwrap_or(Path::new("."));
             (SpawnFault::Setup, format!("cannot change to the working directory {}: {cause}", dir.display()))
+        }
+        Step::Limits
+            if let Some((resource, why)) =
+                run.config.identity.limits.iter().find_map(|(r, bounds)| Some((r, refused_limit(*r, *bounds)?))) =>
+        {
+            (SpawnFault::Setup, format!("cannot {step}: limits.{}: {why}", resource.key()))
         }
         Step::User | Step::Group | Step::Groups | Step::Capabilities | Step::Nice | Step::OomScore | Step::Limits
             if errno == libc::EPERM || errno == libc::EACCES =>

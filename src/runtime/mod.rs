@@ -46,6 +46,7 @@ mod trace;
 mod turn;
 
 pub use files::FilesError;
+pub use identity::refused_limit;
 pub use outlook::{Hindrance, Outlook, outlook};
 pub use reading::Reader;
 pub use start::{Settings, StartError, run};

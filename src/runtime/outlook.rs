@@ -15,6 +15,8 @@ pub struct Outlook {
     pub path: Option<String>,
     /// As whom.
     pub who: Who,
+    /// Variables that are too long for any program, and why.
+    pub too_long: Vec<(String, String)>,
 }
 
 /// Why they could not be started like this.
@@ -24,8 +26,6 @@ pub struct Hindrance {
     pub key: (&'static str, usize),
     /// In words, with the key's value.
     pub why: String,
-    /// A master of another user could.
-    pub ours_alone: bool,
 }
 
 /// Looks ahead, with the environment that a master would be started with.
@@ -33,7 +33,7 @@ pub fn outlook(environment: &[(OsString, OsString)], pool: &Pool) -> Result<Outl
     let (identity, accounts) = (&pool.identity, Accounts::default());
     let mut hindrances = Vec::new();
     let mut ask = |key: &'static str, item: usize, answer: Result<(), String>| {
-        hindrances.extend(answer.err().map(|why| Hindrance { key: (key, item), why, ours_alone: false }));
+        hindrances.extend(answer.err().map(|why| Hindrance { key: (key, item), why }));
     };
     if let Some(user) = &identity.user {
         ask("user", 0, accounts.user(user, "user").map(drop));
@@ -48,9 +48,11 @@ pub fn outlook(environment: &[(OsString, OsString)], pool: &Pool) -> Result<Outl
         return Err(hindrances);
     }
     let workers = Workers::of(identity, &accounts).map_err(|why| {
-        let key = ["user", "group", "chroot"].into_iter().find(|key| why.starts_with(key)).unwrap_or("user");
-        vec![Hindrance { key: (key, 0), why, ours_alone: true }]
+        let key =
+            ["user", "group", "chroot", "supplementary_groups"].into_iter().find(|key| why.starts_with(key)).unwrap_or("user");
+        vec![Hindrance { key: (key, 0), why }]
     })?;
-    let path = Environment::of(environment, pool, "", workers.login.as_ref()).path;
-    Ok(Outlook { path, who: workers.who() })
+    let environment = Environment::of(environment, pool, "", &workers.login);
+    let too_long = environment.too_long();
+    Ok(Outlook { path: environment.path, who: workers.who(), too_long })
 }

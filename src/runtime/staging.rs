@@ -209,7 +209,7 @@ impl Master {
             dir: dirs.seen,
             notify_dir: dirs.notify,
             // The name of the running master: another one waits for its next start.
-            environment: Environment::of(&self.environment, pool, &self.config.name, workers.login.as_ref()),
+            environment: Environment::of(&self.environment, pool, &self.config.name, &workers.login),
             files: super::environment::prints(pool),
             workers,
             prepared: Rc::new(Cell::new(Prepared::NotYet)),

@@ -35,8 +35,8 @@ use super::trace::Trace;
 use crate::config::spec::Config;
 use crate::os::activation::Inherited;
 use crate::os::epoll::{Epoll, Interest};
-use crate::os::{clock, process, signals, spawn, title};
-use crate::supervisor::{ConfigSource, Event, Supervisor, Time};
+use crate::os::{clock, leftovers, process, signals, spawn, title};
+use crate::supervisor::{ConfigSource, Event, Supervisor, Time, human};
 use crate::telemetry::{Log, LogError, LogOptions};
 
 /// What a master is started with.
@@ -159,6 +159,9 @@ fn start(settings: Settings, report: &mut Option<Report>) -> Result<u8, StartErr
     };
     master.handed = Handed::of(inherited);
     master.inherited_umask = inherited_umask;
+    if master.files.after_a_crash {
+        warn_of_leftovers(&master.config.name);
+    }
     let config = master.first_config.take();
     match config.map(|config| master.install(config)).transpose() {
         Ok(event) => {
@@ -290,6 +293,25 @@ fn assemble(
         reopen_orders: BTreeSet::new(),
         exit: None,
     })
+}
+
+/// Most workers of an earlier master that are told one by one.
+const MOST_LEFTOVERS: usize = 20;
+
+/// What an earlier master of this name left running, which nobody will stop.
+fn warn_of_leftovers(instance: &str) {
+    let found = leftovers::of_instance(instance);
+    for one in found.iter().take(MOST_LEFTOVERS) {
+        let (pool, pid) = (&one.pool, one.pid);
+        let (program, age) = (crate::telemetry::printable(one.program.as_bytes()), human(one.age));
+        tracing::warn!(
+            "{pool}: a worker of an earlier master still runs ({program}, pid {pid}, for {age}): that master was killed, and the worker went on; \
+             a new one is started beside it; end it: kill -9 {pid}"
+        );
+    }
+    if found.len() > MOST_LEFTOVERS {
+        tracing::warn!("{} more workers of an earlier master still run", found.len() - MOST_LEFTOVERS);
+    }
 }
 
 /// The pair for the workers: what the soft limit was, and the hard one.

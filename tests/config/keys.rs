@@ -138,3 +138,26 @@ fn what_is_inherited_is_listed_once_and_what_is_hidden_is_not() {
     let text = "[defaults]\nlog.format = 'json'\n[template.unused]\nrecycle.at = '04:00'\n[pool.a]\ncommand='x'\n[pool.b]\ncommand='x'\n[pool.c]\ncommand='x'\nlog.format = 'text'\n";
     assert_eq!(good(text).not_yet, ["pool.a.log.format: not in this version yet (pools.toml:2:14)"]);
 }
+
+/// `..` after a symbolic link leads where the kernel says: no key that is a path folds it.
+#[test]
+fn no_path_is_folded() {
+    let mut walked = 0;
+    for key in keys::all().filter(|key| key.when == When::Now) {
+        let value = match key.kind {
+            Kind::Path => "\"link/../x\"",
+            Kind::Output(_) | Kind::Secret => "\"file:link/../x\"",
+            Kind::Listen | Kind::Address => "\"unix:link/../x\"",
+            _ if key.path == "pool.*.env_files" => "[\"link/../x\"]",
+            _ => continue,
+        };
+        let mut text = with(key.path, value);
+        if matches!(key.kind, Kind::Listen | Kind::Address) {
+            text = text.replace("pool.web.listen.http.address = ':8000'\n", "");
+        }
+        let config = format!("{:?}", good(&text));
+        assert!(config.contains("/srv/shop/link/../x"), "{}: {config}", key.path);
+        walked += 1;
+    }
+    assert!(walked >= 13, "{walked}");
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use poolmaster::config::spec::{Account, Address, Bounds, EnvFile, Listener, Output, Resource, ScaleSignals, SocketOptions};
-use poolmaster::config::{Sources, load};
+use poolmaster::config::{Facts, Sources, load};
 use poolmaster::supervisor::{ExitWhen, OnHup, PoolId, ReadyKind, Remove, RestartPolicy, Share, StopStep, TimeoutFrom};
 
 use super::{explained, facts, good, sources};
@@ -307,4 +307,23 @@ fn json_means_the_same_as_toml() {
     s.path = Some(PathBuf::from("pools.JSON"));
     let json = load(&s).expect("valid");
     assert_eq!(format!("{:?}", json.pools), format!("{:?}", toml.config.pools));
+}
+
+/// Below a linked folder, as the kernel walks.
+#[test]
+fn a_config_and_its_includes_are_found_through_links() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let real = dir.path().join("real");
+    std::fs::create_dir_all(real.join("deep")).expect("folders");
+    std::os::unix::fs::symlink(real.join("deep"), dir.path().join("link")).expect("a link");
+    std::fs::write(real.join("pools.toml"), "include = [\"deep/../more.toml\", \"more.toml\"]\n").expect("a file");
+    std::fs::write(real.join("more.toml"), "[pool.web]\ncommand = \"x\"\n").expect("a file");
+    let facts = Facts { cwd: dir.path().join("link"), ..facts() };
+    let config =
+        load(&Sources { path: Some("../pools.toml".into()), facts: facts.clone(), ..Sources::default() }).expect("it is there");
+    assert_eq!((config.pools.len(), config.master.name.as_str()), (1, "real"));
+    std::fs::write(dir.path().join("pools.toml"), "").expect("a file");
+    std::fs::remove_file(real.join("pools.toml")).expect("removed");
+    let wrong = load(&Sources { path: Some("../pools.toml".into()), facts, ..Sources::default() }).expect_err("another file");
+    assert!(wrong.to_string().contains("there is no such file"), "{wrong}");
 }

@@ -2,7 +2,8 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A case: parts that begin with `== `, the title before them.
@@ -41,7 +42,7 @@ impl Case {
 
     /// It can only be tried by root: another user is told of that instead.
     pub(crate) fn needs_root(&self) -> bool {
-        self.parts.iter().any(|(head, _)| head == "root")
+        self.parts.iter().any(|(head, _)| head == "root" || head.starts_with("user "))
     }
 
     /// Runs the case in a folder of its own.
@@ -54,7 +55,7 @@ impl Case {
         fs::set_permissions(root.join("run"), Permissions::from_mode(0o700)).unwrap();
         program(&root.join("bin/server"), "#!/bin/sh\nexec true\n", 0o755);
         let mut env: Vec<(String, String)> = Vec::new();
-        let mut command = Vec::new();
+        let (mut command, mut user) = (Vec::new(), None);
         for (head, body) in &self.parts {
             let body = body.replace(SHOWN, root.to_str().unwrap());
             let words: Vec<&str> = head.split(' ').collect();
@@ -68,6 +69,7 @@ impl Case {
                 ["repeat", name, times] => file(&root.join(name), &body.repeat(times.parse().unwrap())),
                 ["hex", name] => fs::write(root.join(name), bytes(&body)).unwrap(),
                 ["root"] => {}
+                ["user", uid] => user = Some(uid.parse().unwrap()),
                 ["env"] => env.extend(body.lines().map(|line| {
                     let (name, value) = line.split_once('=').unwrap();
                     (name.to_owned(), value.to_owned())
@@ -76,7 +78,18 @@ impl Case {
                 _ => panic!("what is {head:?}?"),
             }
         }
-        let out = Command::new(env!("CARGO_BIN_EXE_poolmaster"))
+        let mut binary = PathBuf::from(env!("CARGO_BIN_EXE_poolmaster"));
+        if let Some(uid) = user {
+            // Where that user can get at it.
+            binary = root.join("run/poolmaster");
+            fs::copy(env!("CARGO_BIN_EXE_poolmaster"), &binary).unwrap();
+            std::os::unix::fs::chown(root.join("run"), Some(uid), Some(uid)).unwrap();
+        }
+        let mut child = Command::new(binary);
+        if let Some(uid) = user {
+            child.uid(uid).gid(uid);
+        }
+        let out = child
             .args(command)
             .current_dir(root)
             .env_clear()

@@ -417,3 +417,39 @@ fn lines_from_outside_are_some_and_then_a_count() {
     m.log.wait_for("of the last 10s not shown: times SIGUSR2", 1);
     assert_eq!(m.stop(), 0);
 }
+
+/// What `socket_users` promises it keeps by itself: they come in, find the master, and nobody else does.
+#[test]
+fn socket_users_need_no_other_key() {
+    if !is_root() {
+        return skip("socket_users_need_no_other_key", "needs root");
+    }
+    let mut m = setup("[pool.web]\ncommand = \"sleep 1000\"\n").master("socket_users = [54321]").start().ready();
+    let shared = tempfile::tempdir().unwrap();
+    for folder in [shared.path(), m.setup.dir.path()] {
+        std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let binary = shared.path().join("poolmaster");
+    std::fs::copy(POOLMASTER, &binary).unwrap();
+    let run = m.socket.parent().unwrap().to_owned();
+    let ask = |uid: u32, words: &[&str]| {
+        let mut command = std::process::Command::new(&binary);
+        command.args(words).env_clear().env("POOLMASTER_RUNTIME_DIR", &run).current_dir("/");
+        let out = std::os::unix::process::CommandExt::uid(&mut command, uid).gid(uid).output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let scale = ["scale", "web", "+1"];
+    assert_eq!(ask(54_321, &scale), (Some(0), String::new()));
+    let (code, said) = ask(54_322, &scale);
+    assert!(code == Some(6) && said.contains("uid 54322 may not control this master"), "{said}");
+    m.log.wait_for("a control client was turned away", 1);
+    // Added and taken away by a reload.
+    let text = std::fs::read_to_string(&m.config).unwrap();
+    std::fs::write(&m.config, text.replace("[54321]", "[54321, 54322]")).unwrap();
+    m.ok(&["reload"]);
+    assert_eq!(ask(54_322, &scale), (Some(0), String::new()));
+    std::fs::write(&m.config, text.replace("socket_users = [54321]", "")).unwrap();
+    m.ok(&["reload"]);
+    assert_eq!(ask(54_321, &scale).0, Some(6));
+    assert_eq!(m.stop(), 0);
+}

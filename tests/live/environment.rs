@@ -117,3 +117,27 @@ fn listen_pid_may_be_left_out_for_wrappers() {
     assert_eq!((env.get("LISTEN_FDS").map(String::as_str), env.get("LISTEN_PID")), (Some("1"), None));
     assert_eq!(m.stop(), 0);
 }
+
+/// What no program can be given: named by `check`, and by the pool that is asked to.
+#[test]
+fn a_variable_that_is_too_long_is_named() {
+    let pools = "[pool.a]\ncommand = \"sleep 1000\"\nenv_files = [\"DIR/long.env\"]\nboot = \"retry\"\n[pool.b]\ncommand = \"sleep 1000\"\n";
+    let s = setup(pools);
+    fs::write(s.path("long.env"), format!("LONG={}\n", "x".repeat(200_000))).unwrap();
+    let mut m = s.start();
+    let told = m.log.wait_for("the variable LONG is 200006 bytes long with its name, the kernel takes at most 131072", 1);
+    assert!(told.contains("a:0 cannot execute"), "{told}");
+    m.wait_count("b", 1);
+    assert_eq!(m.stop(), 0);
+    let long = tempfile::tempdir().unwrap();
+    let file = long.path().join("long.toml");
+    fs::write(&file, format!("[pool.a]\ncommand = \"sleep 1000\"\nenv.LONG = \"{}\"\n", "x".repeat(200_000))).unwrap();
+    let out = std::process::Command::new(POOLMASTER).arg("check").arg(&file).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(
+        said.contains("the variable LONG is 200006 bytes long"),
+        "{}",
+        said.lines().filter(|l| l.len() < 300).collect::<String>()
+    );
+    assert_eq!(out.status.code(), Some(2));
+}

@@ -127,3 +127,38 @@ fn fault_a_pool_that_goes_takes_the_socket_of_the_next_along() {
     UnixStream::connect(&socket).unwrap();
     std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
 }
+
+/// A worker that does not heed its signal outlives a master that was killed: the next one says so, and names it.
+#[test]
+fn what_a_killed_master_left_running_is_told_by_the_next() {
+    let mut m = setup(
+        "[pool.web]\ncommand = [\"sh\", \"-c\", \"trap '' TERM; sleep 1000 & wait; exec sleep 1001\"]\ngraceful_timeout = \"200ms\"\n[pool.other]\ncommand = \"sleep 1000\"\n",
+    )
+    .start()
+    .ready();
+    let (left, heeds) = (m.pids("web")[0], m.pids("other")[0]);
+    let children = || {
+        let kids = std::fs::read_to_string(format!("/proc/{left}/task/{left}/children")).unwrap_or_default();
+        kids.split_whitespace().map(|pid| pid.parse::<i32>().unwrap()).collect::<Vec<_>>()
+    };
+    let kids = m.log.wait_until("its child", || Some(children()).filter(|kids| !kids.is_empty()));
+    m.signal(libc::SIGKILL);
+    m.wait();
+    wait_gone(heeds, Instant::now() + PATIENCE);
+    let mut next = m.another().ready();
+    let told = next.log.wait_for("a worker of an earlier master still runs", 1);
+    assert!(
+        told.contains("web: ") && told.contains(&format!("pid {left}")) && told.contains(&format!("kill -9 {left}")),
+        "{told}"
+    );
+    assert_eq!(next.log.count("a worker of an earlier master"), 1, "each group of processes once, and not those that are gone");
+    for pid in kids.into_iter().chain([left]) {
+        kill(pid, libc::SIGKILL);
+    }
+    wait_gone(left, Instant::now() + PATIENCE);
+    assert_eq!(next.stop(), 0);
+    // One that ended well left nothing.
+    let mut last = m.another().ready();
+    assert_eq!(last.log.count("earlier master"), 0);
+    assert_eq!(last.stop(), 0);
+}

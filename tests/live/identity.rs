@@ -253,3 +253,20 @@ fn names_may_control_the_master_and_others_may_not() {
     let (code, said) = ask(SOMEBODY);
     assert!(code == 6 && said.contains("may not control this master"), "{code} {said}");
 }
+
+/// Nobody's login is the master's.
+#[test]
+fn a_user_without_a_name_has_no_login() {
+    if !is_root() {
+        return skip("a_user_without_a_name_has_no_login", "needs root");
+    }
+    let pools = "[pool.a]\ncommand = \"sleep 1000\"\nuser = 123456\ngroup = 123456\n[pool.b]\ncommand = \"sleep 1000\"\nuser = 123456\ngroup = 123456\nenv.HOME = \"/tmp\"\n";
+    let mut m =
+        setup(pools).env("HOME", "/root").env("USER", "root").env("LOGNAME", "root").env("SHELL", "/bin/sh").start().ready();
+    let env = environ(m.pids("a")[0]);
+    for name in ["HOME", "USER", "LOGNAME", "SHELL"] {
+        assert!(!env.contains_key(name), "{name}: {env:?}");
+    }
+    assert_eq!(environ(m.pids("b")[0])["HOME"], "/tmp");
+    assert_eq!(m.stop(), 0);
+}

@@ -1,12 +1,35 @@
-//! Owns the addresses of listeners that others have. A warning only: who has it now may be gone by the start, and it may be the master of
-//! this very config, of which nothing is said.
+//! Owns the addresses of listeners: those that this host does not have, or does not let this user have; and those that others have. The latter
+//! is a warning only: who has it now may be gone by the start, and it may be the master of this very config, of which nothing is said.
 
 use super::Found;
 use crate::config::node::Place;
 use crate::config::spec::Address;
 use crate::os::listener::holder::{self, Holder};
+use crate::os::listener::{assignable, first_unprivileged};
 
-pub(super) fn check(found: &mut Found<'_>) {
+/// Those that no start could bind.
+pub(super) fn missing(found: &mut Found<'_>) {
+    let config = found.loaded.config.clone();
+    for pool in &config.pools {
+        for listener in pool.listeners.iter().filter(|l| l.shared.is_none()) {
+            let (Address::Tcp { addr, .. } | Address::Udp { addr, .. }) = &listener.address else { continue };
+            let key = format!("pool.{}.listen.{}", pool.spec.name, listener.name);
+            let place = place(found, &pool.spec.name, &listener.name);
+            let anywhere = listener.options.freebind || !listener.options.device.is_empty();
+            if let Some(why) = assignable(*addr).filter(|_| !anywhere) {
+                let message = format!("{key}: no socket can be bound to {}: {why}", addr.ip());
+                found.error(place.clone(), message, "name one of `ip address`, all of them (\":PORT\"), or set freebind");
+            }
+            if let Some(first) = first_unprivileged(addr.port()) {
+                let message = format!("{key}: port {} is below {first}: only root may bind it", addr.port());
+                found.error(place, message, "run the master as root (or give it CAP_NET_BIND_SERVICE), or choose a higher port");
+            }
+        }
+    }
+}
+
+/// Those that others have.
+pub(super) fn taken(found: &mut Found<'_>) {
     let config = found.loaded.config.clone();
     // By the pid file: the first line is its number.
     let master =

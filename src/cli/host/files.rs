@@ -56,7 +56,12 @@ pub(super) fn of_pool(view: &View<'_>, found: &mut Found<'_>) {
             folder_of(&format!("pool.{name}.listen.{}", listener.name), path, place.clone(), found);
             occupied(&name, &listener.name, path, place.clone(), found);
             for (key, account) in [("owner", &listener.owner), ("group", &listener.group)] {
-                known(&name, &listener.name, key, account.as_ref(), found);
+                known(
+                    &["pool", &name, "listen", &listener.name, key],
+                    if key == "owner" { "user" } else { key },
+                    account.as_ref(),
+                    found,
+                );
             }
         }
     }
@@ -118,18 +123,17 @@ fn folder_of(key: &str, file: &Path, place: Place, found: &mut Found<'_>) {
     }
 }
 
-/// The owner or the group of a socket's file has to be there at the start.
-fn known(pool: &str, listener: &str, key: &str, account: Option<&Account>, found: &mut Found<'_>) {
+/// A user or a group that has to be there at the start.
+pub(super) fn known(key: &[&str], what: &str, account: Option<&Account>, found: &mut Found<'_>) {
     let Some(Account::Name(name)) = account else { return };
-    let (there, what) = match key {
-        "owner" => (users::user_named(name).map(|user| user.is_some()), "user"),
-        _ => (users::group_named(name).map(|group| group.is_some()), "group"),
+    let there = match what {
+        "user" => users::user_named(name).map(|user| user.is_some()),
+        _ => users::group_named(name).map(|group| group.is_some()),
     };
     // A name service that does not answer now may do so at the start.
     if there.is_ok_and(|there| !there) {
-        let place = found.loaded.place(&["pool", pool, "listen", listener, key]);
-        let message = format!("pool.{pool}.listen.{listener}.{key}: this host has no {what} {name:?}");
-        found.error(place, message, format!("make it ({what}add), or name another"));
+        let message = format!("{}: this host has no {what} {name:?}", key.join("."));
+        found.error(found.loaded.place(key), message, format!("make it ({what}add), or name another"));
     }
 }
 

@@ -4,17 +4,19 @@
 mod addresses;
 mod budget;
 mod files;
+mod limits;
 mod program;
 
 use std::path::{Path, PathBuf};
 
+use self::program::Runner;
 use super::Context;
 use crate::config::Loaded;
 use crate::config::diagnostics::Diagnostic;
 use crate::config::node::Place;
 use crate::config::spec::Pool;
 use crate::os::access::Who;
-use crate::runtime::{Outlook, outlook};
+use crate::runtime::{Hindrance, Outlook, outlook};
 
 /// How much is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,30 +31,50 @@ pub(super) enum Look {
 pub(super) fn findings(loaded: &Loaded, ctx: &Context, look: Look) -> Vec<Diagnostic> {
     let mut found = Found { loaded, list: Vec::new() };
     files::of_master(&mut found);
+    let me = Who::me();
+    let path = ctx.var("PATH");
+    let runner = Runner {
+        who: &me,
+        root: None,
+        start: ctx.cwd.clone(),
+        working_dir: None,
+        as_user: String::new(),
+        whose: "master's",
+        path,
+    };
+    program::of_master(&runner, &mut found);
+    for user in &loaded.config.master.socket_users {
+        files::known(&["master", "socket_users"], "user", Some(user), &mut found);
+    }
     for pool in &loaded.config.pools {
         let name = pool.spec.name.as_str();
         let mut who = Who::me();
         match outlook(&ctx.environ, pool) {
-            Ok(Outlook { path, who: they }) => {
+            Ok(Outlook { path, who: they, too_long }) => {
                 who = they;
-                program::check(&View { pool, who: &who, cwd: &ctx.cwd }, path.as_deref(), &mut found);
+                program::of_pool(&View { pool, who: &who, cwd: &ctx.cwd }, path.as_deref(), &mut found);
+                for (variable, why) in too_long {
+                    let place = loaded.place(&["pool", name, "env", &variable]);
+                    found.error(
+                        place,
+                        format!("pool.{name}: {why}"),
+                        "no program can be started with it: hand it over in a file",
+                    );
+                }
             }
             Err(hindrances) => {
-                for hindrance in hindrances {
-                    let (key, item) = hindrance.key;
+                for Hindrance { key: (key, item), why } in hindrances {
                     let place = loaded.item_place(&["pool", name, key], item);
-                    let message = format!("pool.{name}.{}", hindrance.why);
-                    found.list.push(match hindrance.ours_alone {
-                        true => Diagnostic::warning(Some(place), message),
-                        false => Diagnostic::error(Some(place), message),
-                    });
+                    found.list.push(Diagnostic::error(Some(place), format!("pool.{name}.{why}")));
                 }
             }
         }
         files::of_pool(&View { pool, who: &who, cwd: &ctx.cwd }, &mut found);
+        limits::check(pool, &mut found);
     }
+    addresses::missing(&mut found);
     if look == Look::All {
-        addresses::check(&mut found);
+        addresses::taken(&mut found);
     }
     budget::check(&crate::os::budget::bounds(), &mut found);
     found.list
@@ -100,12 +122,22 @@ impl View<'_> {
         &self.pool.spec.name
     }
 
+    /// How their programs are executed.
+    fn runner<'v>(&'v self, path: Option<&'v str>) -> Runner<'v> {
+        Runner {
+            who: self.who,
+            root: self.pool.identity.chroot.as_deref(),
+            start: self.start(),
+            working_dir: self.pool.launch.working_dir.as_deref(),
+            as_user: self.as_user(),
+            whose: "workers'",
+            path,
+        }
+    }
+
     /// A path of the workers as it is called outside of their root directory.
     fn outside(&self, path: &Path) -> PathBuf {
-        match &self.pool.identity.chroot {
-            Some(root) => root.join(path.strip_prefix("/").unwrap_or(path)),
-            None => path.to_owned(),
-        }
+        self.runner(None).outside(path)
     }
 
     /// Where the workers start, as they call it.

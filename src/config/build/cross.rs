@@ -49,7 +49,7 @@ fn place_of(address: &Address) -> Where<'_> {
     match address {
         Address::Tcp { addr, .. } => (0, addr.port(), OsStr::new("")),
         Address::Udp { addr, .. } => (1, addr.port(), OsStr::new("")),
-        Address::Unix(path) => (2, 0, path.as_os_str()),
+        Address::Unix(path) => (2, 0, path.file_name().unwrap_or(path.as_os_str())),
         Address::Abstract(name) => (3, 0, OsStr::new(name)),
         Address::Inherit(name) => (4, 0, OsStr::new(name)),
     }

@@ -4,16 +4,16 @@ use super::super::diagnostics::Diagnostics;
 use super::super::spec::{Identity, Resource};
 use super::reader::Reader;
 
-/// The keys of `limits` that are resource limits, in the order of the manual.
-const LIMITS: [(&str, Resource); 8] = [
-    ("nofile", Resource::OpenFiles),
-    ("core", Resource::Core),
-    ("nproc", Resource::Processes),
-    ("memlock", Resource::LockedMemory),
-    ("stack", Resource::Stack),
-    ("as", Resource::AddressSpace),
-    ("cpu", Resource::Cpu),
-    ("fsize", Resource::FileSize),
+/// The resource limits, in the order of the manual.
+const LIMITS: [Resource; 8] = [
+    Resource::OpenFiles,
+    Resource::Core,
+    Resource::Processes,
+    Resource::LockedMemory,
+    Resource::Stack,
+    Resource::AddressSpace,
+    Resource::Cpu,
+    Resource::FileSize,
 ];
 
 pub(super) fn build(r: &Reader<'_>, diags: &mut Diagnostics) -> Identity {
@@ -36,6 +36,9 @@ pub(super) fn build(r: &Reader<'_>, diags: &mut Diagnostics) -> Identity {
         cpus: r.numbers("cpu_affinity"),
         no_new_privileges: r.bool("no_new_privileges"),
         capabilities: set("capabilities").then(|| r.capabilities("capabilities")),
-        limits: LIMITS.iter().filter_map(|(key, resource)| Some((*resource, r.limit(&format!("limits.{key}"))?))).collect(),
+        limits: LIMITS
+            .into_iter()
+            .filter_map(|resource| Some((resource, r.limit(&format!("limits.{}", resource.key()))?)))
+            .collect(),
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn build(r: &Reader<'_>, config: Option<&Path>, facts: &Facts, diags:
         runtime_dir,
         pidfile,
         socket,
-        socket_mode: r.mode("socket_mode").unwrap_or(0o600),
+        socket_mode: socket_mode(r, diags),
         socket_users: r.accounts("socket_users"),
         umask: r.mode("umask"),
         stop_with_master: r.text("on_master_death") != "keep",
@@ -63,10 +63,27 @@ pub(super) fn build(r: &Reader<'_>, config: Option<&Path>, facts: &Facts, diags:
     }
 }
 
+/// The mode of the control socket. Who may give orders is asked of the kernel at each connection: the mode only has to let them come.
+fn socket_mode(r: &Reader<'_>, diags: &mut Diagnostics) -> u32 {
+    let given = r.mode("socket_mode").filter(|_| r.is_set("socket_mode"));
+    if r.accounts("socket_users").is_empty() {
+        return given.unwrap_or(0o600);
+    }
+    if let Some(mode) = given.filter(|mode| mode & 0o022 == 0) {
+        let what =
+            format!("{}.socket_mode: {mode:04o} lets no other user connect, socket_users none the less names some", r.path);
+        diags.warn(&r.place("socket_mode"), what, "leave it out: the master looks at who comes; or 0660 and the socket's group");
+    }
+    given.unwrap_or(0o666)
+}
+
 /// The config's folder, made a valid name.
 fn default_name(config: Option<&Path>, facts: &Facts) -> String {
     let folder = config.and_then(Path::parent).unwrap_or(&facts.cwd);
-    let name = folder.file_name().map(|name| sanitized_name(&name.to_string_lossy())).unwrap_or_default();
+    // `..` is no name: the folder that it leads to has one.
+    let real = folder.ends_with("..").then(|| std::fs::canonicalize(folder).ok()).flatten();
+    let name = real.as_deref().unwrap_or(folder).file_name();
+    let name = name.map(|name| sanitized_name(&name.to_string_lossy())).unwrap_or_default();
     if name.is_empty() { "poolmaster".to_owned() } else { name }
 }
 

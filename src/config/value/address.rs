@@ -125,21 +125,9 @@ fn unix(path: &str, cwd: &Path) -> Result<Address, (String, String)> {
     }
 }
 
-/// A path made absolute, `./` and `../` resolved by name.
+/// A path made absolute. `..` stays in it: after a symbolic link only the kernel knows where that leads.
 pub(crate) fn absolute(path: &str, cwd: &Path) -> PathBuf {
-    let joined = cwd.join(path);
-    let mut out = PathBuf::new();
-    for part in joined.components() {
-        match part {
-            std::path::Component::CurDir => {}
-            // By name, as `cd -L` does: a symlinked release folder stays what the user called it.
-            std::path::Component::ParentDir => {
-                out.pop();
-            }
-            part => out.push(part),
-        }
-    }
-    out
+    cwd.join(path).components().collect()
 }
 
 /// True when both cannot be bound at once: the same path or name, or the same port with overlapping addresses.
@@ -150,6 +138,11 @@ pub(crate) fn clash(a: &Address, b: &Address) -> bool {
             let same_family = a.is_ipv4() == b.is_ipv4();
             let covers = |ip: IpAddr, dual: bool| ip.is_unspecified() && (same_family || dual);
             a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || covers(a.ip(), *a_dual) || covers(b.ip(), *b_dual))
+        }
+        // Whatever way leads there.
+        (Address::Unix(a), Address::Unix(b)) => {
+            let folder = |path: &Path| std::fs::canonicalize(path.parent().unwrap_or(path)).ok();
+            a == b || a.file_name() == b.file_name() && folder(a).is_some() && folder(a) == folder(b)
         }
         // A path and a name that look alike are two things, and so are a port of TCP and one of UDP.
         _ => a == b,
@@ -199,7 +192,8 @@ mod tests {
             ("unix:/run/a.sock", unix_at("/run/a.sock")),
             ("unix:///run/a.sock", unix_at("/run/a.sock")),
             ("unix:run/./a.sock", unix_at("/srv/shop/run/a.sock")),
-            ("unix:../a.sock", unix_at("/srv/a.sock")),
+            ("unix:../a.sock", unix_at("/srv/shop/../a.sock")),
+            ("unix:./x//y/./a.sock", unix_at("/srv/shop/x/y/a.sock")),
             ("unix:@name", abstract_at("name")),
             ("unix:@a/b c", abstract_at("a/b c")),
             ("udp://0.0.0.0:53", udp_at("0.0.0.0:53", false)),

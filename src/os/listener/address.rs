@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 
+use crate::os::{process, procfs};
 use nix::sys::socket::{self, SockType, SockaddrStorage, getsockopt, sockopt};
 
 /// Where to listen.
@@ -80,4 +81,25 @@ impl ListenAddress {
             _ => self == other,
         }
     }
+}
+
+/// Why no socket can be bound to this address of this host; `None`: one can.
+pub fn assignable(mut address: SocketAddr) -> Option<String> {
+    address.set_port(0);
+    let e = std::net::UdpSocket::bind(address).err()?;
+    match e.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL) => Some("this host does not have that address".to_owned()),
+        Some(errno @ (libc::EINVAL | libc::EAFNOSUPPORT)) => Some(crate::os::words(errno)),
+        // That no descriptor is left, for instance, says nothing of the address.
+        _ => None,
+    }
+}
+
+/// The lowest port that anybody may bind, when this one is below it and we are not permitted to.
+pub fn first_unprivileged(port: u16) -> Option<u16> {
+    /// CAP_NET_BIND_SERVICE (capabilities(7)).
+    const NET_BIND_SERVICE: u8 = 10;
+    let first = procfs::read("/proc/sys/net/ipv4/ip_unprivileged_port_start").and_then(|text| text.trim().parse().ok());
+    let first = first.unwrap_or(1024);
+    (port != 0 && port < first && !process::has_capability(NET_BIND_SERVICE)).then_some(first)
 }

@@ -31,7 +31,7 @@ pub enum Resource {
 
 impl Resource {
     /// The kernel's number for it.
-    pub(in crate::os) fn kernels(self) -> process::Resource {
+    pub(crate) fn kernels(self) -> process::Resource {
         match self {
             Resource::Core => libc::RLIMIT_CORE,
             Resource::Cpu => libc::RLIMIT_CPU,
