@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use poolmaster::supervisor::{
-    Action, Backoff, Budget, Event, ExitStatus, ExitWhen, MasterSpec, Notification, OnBootFailure, OnHup, OnRollFailure, PoolId,
-    PoolSpec, ReadyKind, Remove, Restart, RestartPolicy, Rollout, Sender, Share, StopStep, Supervisor, Time, TimeoutFrom,
-    WorkerId,
+    Action, Backoff, Budget, Event, ExitStatus, ExitWhen, KillMode, MasterSpec, Notification, OnBootFailure, OnHup,
+    OnRollFailure, PoolId, PoolSpec, ReadyKind, Remove, Restart, RestartPolicy, Rollout, Sender, Share, StopStep, Supervisor,
+    Time, TimeoutFrom, WorkerId,
 };
 
 const SIZES: [u32; 3] = [10, 1_000, 10_000];
@@ -162,7 +162,7 @@ fn pool(workers: u32) -> PoolSpec {
         stop: vec![StopStep { signal: 15, wait: Duration::from_secs(30) }],
         quick_signal: 15,
         quick_timeout: Duration::from_secs(5),
-        signal_group: true,
+        kill_mode: KillMode::Mixed,
         reopen_signal: None,
         min_ready: 1,
         restart: Restart {

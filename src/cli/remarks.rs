@@ -76,6 +76,9 @@ pub(super) fn on_worker(worker: &WorkerStatus) -> String {
         Some(ms) if worker.stopping.is_some() => out.push(format!("next signal in {}", time(ms))),
         _ => {}
     }
+    if let Some(sign) = &worker.waits_for {
+        out.push(format!("waits for {sign}"));
+    }
     match worker.beat_ago_ms {
         Some(ms) if worker.heartbeat_timeout_ms.is_some() => out.push(format!("beat {} ago", time(ms))),
         _ if worker.no_heartbeat_seen() => out.push("no heartbeat seen".to_owned()),

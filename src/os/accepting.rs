@@ -1,22 +1,82 @@
 //! Owns one question: is that program accepting connections yet? Answered by the kernel's own tables, for any program, without its help: a
-//! listener in an epoll set, or a thread blocked in accept (of UDP: in receiving). What gives no proof (poll and select name no descriptor, io_uring shows nothing)
-//! is answered "not seen", never guessed.
+//! listener in an epoll set or in an io_uring's list, a thread blocked in accept, poll or select (of UDP: in receiving), a connection that was
+//! accepted. What gives no proof is answered "not seen", never guessed.
 
 use std::fs;
 
+use super::listener::ListenAddress;
 use super::procfs::{self, numbers};
+
+mod lent;
+mod waits;
 
 /// Bounds on one look, so that a program with a hundred thousand descriptors cannot hold the loop up.
 const MOST_PROCESSES: usize = 128;
 const MOST_DESCRIPTORS: usize = 2048;
 const MOST_THREADS: usize = 256;
+/// Sockets of one process that are borrowed to look at them.
+const MOST_SOCKETS: usize = 64;
 
 /// EPOLLIN or EPOLLRDNORM: without one of them a set waits for something else than connections.
 const READABLE: u32 = 0x41;
 
-/// Is any process of the worker (its leader or a descendant of it) waiting for connections on one of these sockets (inode numbers)?
-pub fn is_accepting(leader_pid: i32, inodes: &[u64]) -> bool {
-    !inodes.is_empty() && family(leader_pid).into_iter().any(|pid| in_epoll(pid, inodes) || in_accept(pid, inodes))
+/// What workers are to accept on.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The socket's inode number.
+    pub inode: u64,
+    /// Its address: that of the connections, too.
+    pub address: ListenAddress,
+}
+
+/// Is any process of the worker (its leader or a descendant of it) waiting for connections on one of these sockets, or has it accepted one?
+pub fn is_accepting(leader_pid: i32, wanted: &[Wanted]) -> bool {
+    if wanted.is_empty() {
+        return false;
+    }
+    let inodes: Vec<u64> = wanted.iter().map(|w| w.inode).collect();
+    family(leader_pid).into_iter().any(|pid| {
+        in_a_call(pid, &inodes) || {
+            let open = descriptors(pid);
+            in_epoll(pid, &open, &inodes) || in_ring(pid, &open, &inodes) || has_accepted(pid, &open, wanted)
+        }
+    })
+}
+
+/// The descriptors of a process and what they are: `socket:[N]`, `anon_inode:[eventpoll]`.
+fn descriptors(pid: i32) -> Vec<(i32, String)> {
+    let target = |fd: i32| fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?.into_os_string().into_string().ok();
+    numbers(&format!("/proc/{pid}/fd")).take(MOST_DESCRIPTORS).filter_map(|fd| Some((fd, target(fd)?))).collect()
+}
+
+/// An io_uring waits to accept, in a process that has nothing else to accept on: its list does not name the socket.
+fn in_ring(pid: i32, open: &[(i32, String)], inodes: &[u64]) -> bool {
+    let mut rings = open.iter().filter(|(_, target)| target == "anon_inode:[io_uring]");
+    let waits = |fd: &i32| procfs::read(&format!("/proc/{pid}/fdinfo/{fd}")).is_some_and(|info| accepts_in(&info));
+    if !rings.any(|(fd, _)| waits(fd)) {
+        return false;
+    }
+    let sockets: Vec<(i32, u64)> = open.iter().filter_map(|(fd, target)| Some((*fd, socket_in(target)?))).collect();
+    let is_ours = |inode: &u64| inodes.contains(inode);
+    let others: Vec<i32> = sockets.iter().filter(|(_, inode)| !is_ours(inode)).map(|(fd, _)| *fd).collect();
+    others.len() < sockets.len() && others.len() <= MOST_SOCKETS && others.iter().all(|fd| lent::listens(pid, *fd) == Some(false))
+}
+
+/// `PollList:`, then `  op=13, task_works=0`: 13 is IORING_OP_ACCEPT of linux/io_uring.h.
+fn accepts_in(fdinfo: &str) -> bool {
+    fdinfo.lines().skip_while(|line| !line.starts_with("PollList:")).any(|line| line.trim_start().starts_with("op=13,"))
+}
+
+/// It has a connection that came to one of the listeners.
+fn has_accepted(pid: i32, open: &[(i32, String)], wanted: &[Wanted]) -> bool {
+    let sockets = open.iter().filter(|(_, target)| socket_in(target).is_some_and(|i| wanted.iter().all(|w| w.inode != i)));
+    sockets
+        .take(MOST_SOCKETS)
+        .any(|(fd, _)| lent::came_to(pid, *fd).is_some_and(|address| wanted.iter().any(|w| lent::is_of(&address, &w.address))))
+}
+
+fn socket_in(target: &str) -> Option<u64> {
+    target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// The leader and its descendants; where the kernel does not list children, everything in its session.
@@ -46,12 +106,9 @@ fn session(leader: i32) -> Vec<i32> {
     std::iter::once(leader).chain(numbers("/proc").filter(of_session)).take(MOST_PROCESSES).collect()
 }
 
-fn in_epoll(pid: i32, inodes: &[u64]) -> bool {
-    numbers(&format!("/proc/{pid}/fd")).take(MOST_DESCRIPTORS).any(|fd| {
-        let is_epoll =
-            fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|target| target.as_os_str() == "anon_inode:[eventpoll]");
-        is_epoll && procfs::read(&format!("/proc/{pid}/fdinfo/{fd}")).is_some_and(|info| watches(&info, inodes))
-    })
+fn in_epoll(pid: i32, open: &[(i32, String)], inodes: &[u64]) -> bool {
+    let mut sets = open.iter().filter(|(_, target)| target == "anon_inode:[eventpoll]");
+    sets.any(|(fd, _)| procfs::read(&format!("/proc/{pid}/fdinfo/{fd}")).is_some_and(|info| watches(&info, inodes)))
 }
 
 /// `tfd:        7 events:       19 data:                7  pos:0 ino:1a2b sdev:8`, numbers after `events` and `ino` in hexadecimal.
@@ -64,36 +121,16 @@ fn watches(fdinfo: &str, inodes: &[u64]) -> bool {
     })
 }
 
-fn in_accept(pid: i32, inodes: &[u64]) -> bool {
+fn in_a_call(pid: i32, inodes: &[u64]) -> bool {
+    let is_ours = |fd| procfs::socket_inode(pid, fd).is_some_and(|inode| inodes.contains(&inode));
     numbers(&format!("/proc/{pid}/task")).take(MOST_THREADS).any(|thread| {
         let call = procfs::read(&format!("/proc/{pid}/task/{thread}/syscall"));
-        let fd = call.as_deref().and_then(waits_on);
-        fd.and_then(|fd| procfs::socket_inode(pid, fd)).is_some_and(|inode| inodes.contains(&inode))
+        match call.as_deref().and_then(waits::waits_on) {
+            Some(waits::On::One(fd)) => is_ours(fd),
+            Some(waits::On::Listed(list)) => list.readable(pid).into_iter().any(is_ours),
+            None => false,
+        }
     })
-}
-
-/// The descriptor of a thread blocked in accept, or in waiting for a packet: `43 0x3 ...` (call number in decimal, arguments in hexadecimal). A running thread says
-/// `running`, one blocked elsewhere `-1`.
-fn waits_on(syscall: &str) -> Option<u64> {
-    let mut words = syscall.split_ascii_whitespace();
-    let number: libc::c_long = words.next()?.parse().ok()?;
-    if !is_accept(number) && !RECEIVES.contains(&number) {
-        return None;
-    }
-    // An int in a wider register.
-    let argument = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
-    Some(argument & u64::from(u32::MAX))
-}
-
-/// Calls that wait for a packet of UDP. On a socket that accepts connections they fail at once: none is ever blocked there.
-const RECEIVES: [libc::c_long; 4] = [libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_recvmmsg, libc::SYS_read];
-
-fn is_accept(number: libc::c_long) -> bool {
-    #[cfg(not(any(target_arch = "s390x", target_arch = "x86")))]
-    if number == libc::SYS_accept {
-        return true;
-    }
-    number == libc::SYS_accept4
 }
 
 #[cfg(test)]
@@ -110,19 +147,16 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_accept_is_read() {
-        let line = format!("{} 0x5 0x0 0x0 0x80000 0x0 0x0 0x7ffd 0x7f11\n", libc::SYS_accept4);
-        assert_eq!(waits_on(&line), Some(5));
-        let line = format!("{} 0x6 0x7ffd 0x5dc 0x0 0x0 0x0 0x7ffd 0x7f11\n", libc::SYS_recvfrom);
-        assert_eq!(waits_on(&line), Some(6));
-        assert_eq!(waits_on("running\n"), None);
-        assert_eq!(waits_on("-1 0x7ffd 0x7f11\n"), None);
-        assert_eq!(waits_on("999999 0x5 0x0\n"), None);
+    fn a_ring_is_read() {
+        assert!(accepts_in("SQEs:\t0\nPollList:\n  op=6, task_works=0\n  op=13, task_works=0\nCqOverflowList:\n"));
+        assert!(!accepts_in("  op=13, task_works=0\nPollList:\n  op=6, task_works=0\n"));
+        assert!(!accepts_in("pos:\t0\n"));
     }
 
     #[test]
     fn nobody_accepts_on_nothing() {
         assert!(!is_accepting(crate::os::process::self_pid(), &[]));
-        assert!(!is_accepting(5_000_000, &[1]));
+        let address = ListenAddress::Abstract("x".to_owned());
+        assert!(!is_accepting(5_000_000, &[Wanted { inode: 1, address }]));
     }
 }

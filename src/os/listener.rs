@@ -1,6 +1,7 @@
 //! Owns listening sockets: opened once, kept open by the master, removed only on request and only by their owner. Refuses to accept: that is
 //! the workers' part.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -66,6 +67,8 @@ pub struct Listening {
     file: Option<SocketFile>,
     /// Made by somebody else.
     inherited: bool,
+    /// What was asked for last: workers that share the socket may have set it otherwise, each for itself and its like.
+    nonblocking: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -143,7 +146,7 @@ impl Listening {
             // The kernel knows it by the name that it was renamed from.
             unix => unix.clone(),
         };
-        Ok(Listening { fd, address, inode, file, inherited: false })
+        Ok(Listening { fd, address, inode, file, inherited: false, nonblocking: Cell::new(spec.nonblocking) })
     }
 
     /// Takes a socket that somebody else has made and bound where the spec says. What the spec asks for is set; a Unix socket's file is
@@ -158,7 +161,8 @@ impl Listening {
             return Err(ListenError::option(spec, key, &e));
         }
         let inode = queue::inode(fd.as_fd()).map_err(failed("look at it"))?;
-        Ok(Listening { fd, address: spec.address.clone(), inode, file: None, inherited: true })
+        let nonblocking = Cell::new(spec.nonblocking);
+        Ok(Listening { fd, address: spec.address.clone(), inode, file: None, inherited: true, nonblocking })
     }
 
     /// Where it listens, with the real port.
@@ -194,7 +198,9 @@ impl Listening {
     pub fn set_options(&self, spec: &ListenSpec) -> Vec<Refused> {
         let mut refused: Vec<Refused> = Vec::new();
         refused.extend(self.set_backlog(spec.backlog).err().map(|e| ("backlog", e)));
-        refused.extend(set_nonblocking(&self.fd, spec.nonblocking).err().map(|e| ("nonblocking", e)));
+        if self.nonblocking.replace(spec.nonblocking) != spec.nonblocking {
+            refused.extend(set_nonblocking(&self.fd, spec.nonblocking).err().map(|e| ("nonblocking", e)));
+        }
         refused.extend(options::set(self.fd.as_fd(), spec, &self.address, self.inherited));
         // The path may lead to somebody else's by now.
         if let Some(file) = &self.file {

@@ -132,6 +132,9 @@ pub struct WorkerStatus {
     /// The next, harder step (KILL, as a rule) comes then.
     #[serde(default)]
     pub deadline_in_ms: Option<u64>,
+    /// What it counts as ready by, while it does not.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     /// Its last STATUS=.
     #[serde(default)]
     pub status: Option<String>,

@@ -70,8 +70,8 @@ impl Master {
                 if let Some(look) = self.processes.of(worker).and_then(|p| p.run.config.launch.look.clone()) {
                     return self.look_from_outside(worker, &look);
                 }
-                let inodes = |p: &Process| p.run.sockets.iter().map(|s| s.inode_of(worker.slot)).collect::<Vec<_>>();
-                let seen = self.processes.of(worker).is_some_and(|p| !p.exited && is_accepting(p.pid, &inodes(p)));
+                let wanted = |p: &Process| p.run.sockets.iter().map(|s| s.wanted(worker.slot)).collect::<Vec<_>>();
+                let seen = self.processes.of(worker).is_some_and(|p| !p.exited && is_accepting(p.pid, &wanted(p)));
                 self.facts.push_back(Event::Looked { worker, accepting: seen });
             }
             Action::Signal { worker, signal, scope } => self.signal(worker, signal, scope),
@@ -122,6 +122,9 @@ impl Master {
     /// Makes anew what others have removed: the next moment in which it would be missed may be the one in which it is needed.
     fn restore_files(&mut self) {
         let (words, lost) = self.files.restore(self.config.socket_mode);
+        if !self.socket_uids.is_empty() {
+            self.files.let_look();
+        }
         if let Some(lost) = lost {
             let _ = self.epoll.remove(lost.as_fd());
             if let Err(e) = self.epoll.add(self.files.control.as_fd(), Token::Control.into(), Interest::Read) {

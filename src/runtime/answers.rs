@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::master::Master;
 use super::sockets::Socket;
+use crate::config::spec::Look;
 use crate::os::listener::{LostFile, PortGroup};
 use crate::os::process::resident_bytes;
 use crate::protocol::{
     HealthReply, InfoReply, ListenerStatus, ListenersReply, METHODS, MasterPhase, PoolHealth, PoolStatus, PsEntry, PsReply,
     SignalsReply, SlotSocket, StatusReply, WorkerStatus,
 };
-use crate::supervisor::{Phase, PoolId, PoolView, Time, WorkerView};
+use crate::supervisor::{Phase, PoolId, PoolView, ReadyKind, Time, WorkerId, WorkerState, WorkerView};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -107,9 +108,29 @@ impl Master {
             beat_ago_ms: w.last_beat.map(|at| ms(now - at)),
             stopping: w.stopping.map(|r| r.to_string()),
             deadline_in_ms: w.deadline.filter(|_| w.stopping.is_some()).map(|at| ms(at - now)),
+            waits_for: (w.state == WorkerState::Starting).then(|| self.sign_of(w.id)).flatten(),
             status: w.status.map(str::to_owned),
             rss_bytes: pid.and_then(resident_bytes),
         }
+    }
+
+    /// What a starting worker counts as ready by; `None`: there is nothing to wait for but time.
+    fn sign_of(&self, worker: WorkerId) -> Option<String> {
+        let run = &self.processes.of(worker)?.run;
+        let config = &run.config;
+        let address = || {
+            let first = run.sockets.first().map(|socket| socket.listening.local_addr().to_string());
+            first.unwrap_or_else(|| "its listeners".to_owned())
+        };
+        Some(match (config.spec.ready, &config.launch.look) {
+            (ReadyKind::Exec | ReadyKind::Delay(_), _) => return None,
+            (_, Some(Look::Tcp(target))) => format!("a connection to tcp:{target}"),
+            (_, Some(Look::Http(page))) => format!("an answer of http:{page}"),
+            (_, Some(Look::Command(argv))) => format!("an exit code 0 of {}", argv.join(" ")),
+            (ReadyKind::Notify, None) => "its READY=1".to_owned(),
+            (ReadyKind::Accepting, None) => format!("being seen accepting on {}", address()),
+            (ReadyKind::NotifyOrAccepting, None) => format!("its READY=1, or being seen accepting on {}", address()),
+        })
     }
 
     pub(super) fn ps(&self, only: Option<PoolId>) -> PsReply {

@@ -99,7 +99,7 @@ impl Made {
 impl Files {
     /// Takes the name, then makes everything that goes with it.
     pub(super) fn take(master: &spec::Master, uid: u32) -> Result<Files, FilesError> {
-        directory(&master.runtime_dir, 0o755, uid)?;
+        directory(&master.runtime_dir, 0o711, uid)?;
         let lock_path = master.runtime_dir.join(format!("{}.lock", master.name));
         let lock = InstanceLock::take(&lock_path).map_err(|e| match e {
             LockError::Held { pid, .. } => FilesError::Taken { name: master.name.clone(), pid },
@@ -151,7 +151,7 @@ impl Files {
         let Some(lock) = &self.lock else { return Ok(None) };
         let path = lock.path().to_owned();
         if let Some(dir) = path.parent().filter(|dir| !dir.exists()) {
-            directory(dir, 0o755, self.uid)?;
+            directory(dir, 0o711, self.uid)?;
             words.push(format!("the runtime directory {} was removed by somebody: made anew", dir.display()));
         }
         if !lock.is_there() {
@@ -256,6 +256,13 @@ impl Files {
         let sockets = sockets.join(name);
         directory(&sockets, 0o711, self.uid)?;
         Ok(sockets)
+    }
+
+    /// Lets users find the control socket who may use it. What cannot be helped shows to whoever looks for it.
+    pub(super) fn let_look(&self) {
+        if let Some(dir) = self.socket.parent() {
+            let _ = dirs::let_look(dir, self.uid);
+        }
     }
 
     /// Changes the permission bits of the control socket, while clients are connected and others connect. The error is in words.

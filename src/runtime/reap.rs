@@ -4,7 +4,7 @@
 use super::master::Master;
 use crate::os::reap::{RawStatus, next_exited};
 use crate::os::signals::group_exists;
-use crate::supervisor::{Event, ExitStatus};
+use crate::supervisor::{Event, ExitStatus, KillMode};
 
 pub(super) fn status_of(raw: RawStatus) -> ExitStatus {
     match raw {
@@ -51,7 +51,7 @@ fn worker_ended(master: &mut Master, number: u64, pid: i32, status: ExitStatus) 
     let Some(process) = master.processes.get_mut(number) else { return };
     let worker = process.id;
     let notify = process.notify.take();
-    let stragglers = process.run.config.spec.signal_group && group_exists(pid);
+    let stragglers = process.run.config.spec.kill_mode != KillMode::Process && group_exists(pid);
     master.notify_sockets.retire(notify, &master.epoll);
     master.tell_last_lines(number, status);
     master.keep_canary_words(number);
@@ -65,6 +65,7 @@ fn worker_ended(master: &mut Master, number: u64, pid: i32, status: ExitStatus) 
 /// The last process of a worker's group is gone.
 pub(super) fn group_gone(master: &mut Master, number: u64) {
     if let Some(worker) = master.processes.get_mut(number).map(|p| p.id) {
+        master.finish_output(number);
         master.forget(number);
         master.feed(Event::GroupGone { worker });
     }

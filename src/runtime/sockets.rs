@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::accounts::Accounts;
 use super::handed::Handed;
 use crate::config::spec::{Address, Listener};
+use crate::os::accepting::Wanted;
 use crate::os::listener::{ListenAddress, ListenError, ListenSpec, Listening, PortGroup, SocketOptions};
 
 /// An open listener. Its Unix path goes with its last user.
@@ -220,6 +221,11 @@ impl Socket {
             tracing::warn!(slot, "listener {}: cannot open the queue of the slot anew: {e}", group.local_addr());
         }
         Ok(group.get(slot).map_or_else(|| Rc::clone(&self.listening), Rc::clone))
+    }
+
+    /// What a worker in this slot is to accept on.
+    pub(super) fn wanted(&self, slot: u32) -> Wanted {
+        Wanted { inode: self.inode_of(slot), address: self.listening.local_addr().clone() }
     }
 
     /// The inode of what a worker in this slot has.

@@ -248,6 +248,9 @@ impl Master {
         self.config.hooks = config.master.hooks.clone();
         self.socket_uids = socket_uids;
         self.accounts = accounts;
+        if !self.socket_uids.is_empty() {
+            self.files.let_look();
+        }
         if self.config.socket_mode != config.master.socket_mode {
             self.config.socket_mode = config.master.socket_mode;
             if let Err(e) = self.files.set_socket_mode(config.master.socket_mode) {

@@ -35,7 +35,7 @@ pub use event::{
 };
 pub use id::{PoolId, WorkerId};
 pub use spec::{
-    Backoff, Budget, ExitWhen, MasterSpec, OnBootFailure, OnHup, OnRollFailure, PoolSpec, ReadyKind, Remove, Restart,
+    Backoff, Budget, ExitWhen, KillMode, MasterSpec, OnBootFailure, OnHup, OnRollFailure, PoolSpec, ReadyKind, Remove, Restart,
     RestartPolicy, Rollout, Share, StopStep, TimeoutFrom,
 };
 pub use status::{ABRT, ExitStatus, KILL, signal_name, signal_number};

@@ -98,8 +98,8 @@ pub struct PoolSpec {
     pub quick_signal: i32,
     /// From the quick signal to KILL.
     pub quick_timeout: Duration,
-    /// Signals go to the whole process group (false: to the leader only).
-    pub signal_group: bool,
+    /// Whom signals reach.
+    pub kill_mode: KillMode,
     /// Passed on at USR1 and `reopen`. `None`: workers are not told.
     pub reopen_signal: Option<i32>,
     /// With fewer ready workers the pool is degraded.
@@ -182,6 +182,18 @@ impl ReadyKind {
             ReadyKind::Exec | ReadyKind::Accepting | ReadyKind::Delay(_) => false,
         }
     }
+}
+
+/// Whom the signals of a stop reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KillMode {
+    /// The worker's leader; what it has started is nobody's business.
+    Process,
+    /// The leader. What is left of its process group when it is gone is told then, and KILL is for all.
+    Mixed,
+    /// The whole process group at once.
+    Group,
 }
 
 /// What arms the heartbeat.

@@ -56,7 +56,7 @@ impl fmt::Display for What {
             What::Ready { after } => write!(f, "ready after {}", human(*after)),
             What::AssumedReady => f.write_str(
                 "still alive at start_timeout but never seen accepting on its listeners: taken as ready; \
-                 if the program tells its readiness in another way, set ready = \"notify\", \"exec\" or \"delay:2s\"",
+                 if its readiness shows in another way, set ready = \"notify\", \"tcp:...\", \"http:...\", \"exec\" or \"delay:2s\"",
             ),
             What::SpawnFailed { error, retry_in } => {
                 write!(f, "{}", error.message)?;

@@ -64,7 +64,7 @@ fn special(path: &str) -> Option<&'static str> {
         "pool.web.restart.backoff.jitter" => "0.3",
         "pool.web.recycle.lifetime_jitter" => "0.3",
         "pool.web.no_new_privileges" | "pool.web.required" => "false",
-        "pool.web.listen.http.nonblocking" | "pool.web.listen.http.nodelay" | "pool.web.listen.http.keepalive" => "false",
+        "pool.web.listen.http.nodelay" | "pool.web.listen.http.keepalive" => "false",
         _ => return None,
     })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use poolmaster::config::spec::{Account, Address, Bounds, EnvFile, Listener, Output, Resource, ScaleSignals, SocketOptions};
 use poolmaster::config::{Facts, Sources, load};
-use poolmaster::supervisor::{ExitWhen, OnHup, PoolId, ReadyKind, Remove, RestartPolicy, Share, StopStep, TimeoutFrom};
+use poolmaster::supervisor::{ExitWhen, KillMode, OnHup, PoolId, ReadyKind, Remove, RestartPolicy, Share, StopStep, TimeoutFrom};
 
 use super::{explained, facts, good, sources};
 
@@ -38,7 +38,7 @@ fn six_lines_are_a_config() {
             shared: None,
             backlog: 1024,
             reuseport: false,
-            nonblocking: true,
+            nonblocking: false,
             nodelay: true,
             mode: None,
             owner: None,
@@ -69,7 +69,10 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!((a.start_timeout, a.settle, a.spawn_interval), (S(60), S(1), S(0)));
     assert_eq!((a.timeout, a.timeout_from, a.abort_grace), (None, TimeoutFrom::FirstBeat, S(5)));
     assert_eq!(a.stop, [StopStep { signal: 15, wait: S(30) }]);
-    assert_eq!((a.quick_signal, a.quick_timeout, a.signal_group, a.reopen_signal, a.min_ready), (15, S(5), true, None, 1));
+    assert_eq!(
+        (a.quick_signal, a.quick_timeout, a.kill_mode, a.reopen_signal, a.min_ready),
+        (15, S(5), KillMode::Mixed, None, 1)
+    );
     assert_eq!(a.boot_error_codes, [3, 4]);
     assert_eq!((a.ready, a.max_starting), (ReadyKind::Exec, None));
     assert_eq!((b.ready, b.max_starting), (ReadyKind::NotifyOrAccepting, Some(8)), "twice the 4 CPUs");
@@ -135,7 +138,7 @@ fn every_key_of_a_pool_arrives() {
         rollout = { max_surge = "25%", max_unavailable = 2, failures = 4, on_failure = "halt" }
         log = { stdout = "null", stderr = "file:err.log", max_line = "1K" }
         scale = { up_signal = "RTMIN+1", down_signal = "SIGRTMIN+2", restart_signal = 37, min = 2, max = 9, remove = "highest-slot" }
-        listen.b = { address = "unix:b.sock", mode = "0660", owner = "www", group = 12, backlog = 7, nonblocking = false }
+        listen.b = { address = "unix:b.sock", mode = "0660", owner = "www", group = 12, backlog = 7, nonblocking = true }
         listen.c = { address = ":9001", nodelay = false, v6only = true, freebind = true, defer_accept = "1500ms", fastopen = 8, keepalive = false, device = "eth0", mark = 4294967295 }
         listen.d = { address = "udp://[::1]:53", v6only = false }
         listen.e = { address = "unix:@shop" }
@@ -176,7 +179,7 @@ fn every_key_of_a_pool_arrives() {
     let spec = &pool.spec;
     assert_eq!((spec.workers, spec.min, spec.max, spec.remove), (6, 2, Some(9), Remove::HighestSlot));
     assert_eq!(spec.after, [PoolId(0)]);
-    assert!(spec.required && !spec.autostart && !spec.signal_group && !pool.launch.protocols.systemd);
+    assert!(spec.required && !spec.autostart && spec.kill_mode == KillMode::Process && !pool.launch.protocols.systemd);
     assert_eq!((spec.ready, spec.max_starting), (ReadyKind::Delay(Duration::from_millis(1500)), Some(3)));
     assert_eq!((spec.start_timeout, spec.settle), (S(90), S(0)));
     assert_eq!(spec.stop, [StopStep { signal: 3, wait: S(10) }, StopStep { signal: 15, wait: S(7) }]);
@@ -217,7 +220,7 @@ fn every_key_of_a_pool_arrives() {
     assert_eq!(names, ["a", "b", "c", "d", "e"], "a table is sorted by name");
     let b = &pool.listeners[1];
     assert_eq!((&b.address, b.mode, b.backlog), (&Address::Unix(PathBuf::from("/srv/shop/b.sock")), Some(0o660), 7));
-    assert!(!b.nonblocking);
+    assert!(b.nonblocking);
     assert_eq!((&b.owner, &b.group), (&Some(Account::Name("www".to_owned())), &Some(Account::Id(12))));
     let c = &pool.listeners[2];
     let all = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 9001));

@@ -351,7 +351,7 @@ fn of_listeners(e: &mut Every) {
         // SAFETY: asks for flags.
         unsafe { libc::fcntl(number, libc::F_GETFL) & libc::O_NONBLOCK != 0 }
     };
-    e.saw("pool.*.listen.*.nonblocking", !flags(&http) && flags(&any));
+    e.saw("pool.*.listen.*.nonblocking", flags(&http) && !flags(&any));
     let (ip, tcp, sol) = (libc::IPPROTO_IP, libc::IPPROTO_TCP, libc::SOL_SOCKET);
     let differs =
         |level: i32, name: i32, is: u32, else_: u32| number(&http, level, name) == is && number(&any, level, name) == else_;

@@ -290,3 +290,69 @@ fn a_master_that_was_suspended_takes_nobody_for_hung() {
     m.log.wait_for("web:0 no heartbeat for 1s", 1);
     m.log.wait_for("web:0 killed by SIGABRT", 1);
 }
+
+/// The servers that people try first wait by select or poll: seen at once, and not after `start_timeout`.
+#[test]
+fn servers_that_select_or_poll_are_seen_accepting() {
+    let Some(python) = python() else {
+        return skip("servers_that_select_or_poll_are_seen_accepting", "needs python3");
+    };
+    let server = |kind: &str| {
+        format!(
+            "import http.server, socketserver, socket, select\n\
+             class Handler(http.server.BaseHTTPRequestHandler):\n def do_GET(self):\n  self.send_response(200)\n  self.end_headers()\n  self.wfile.write(b'hello')\n \
+             def log_message(self, *args):\n  pass\n\
+             s = {kind}(('127.0.0.1', 0), Handler, bind_and_activate=False)\ns.socket.close()\ns.socket = socket.socket(fileno=3)\ns.serve_forever()\n"
+        )
+    };
+    let select = "import select, socket\ns = socket.socket(fileno=3)\nwhile True:\n select.select([s], [], [])\n c, _ = s.accept()\n c.recv(9999)\n c.sendall(b'HTTP/1.0 200 OK\\r\\n\\r\\nhello')\n c.close()\n";
+    let kinds = [
+        ("threading", server("http.server.ThreadingHTTPServer")),
+        ("http", server("http.server.HTTPServer")),
+        ("socketserver", server("socketserver.TCPServer")),
+        ("select", select.to_owned()),
+    ];
+    let ports: Vec<u16> = kinds.iter().map(|_| free_port()).collect();
+    let pool = |((name, _), port): (&(&str, String), &u16)| {
+        format!("[pool.{name}]\ncommand = [\"{python}\", \"DIR/serve-{name}.py\"]\nlisten = \"127.0.0.1:{port}\"\n")
+    };
+    let s = setup(&kinds.iter().zip(&ports).map(pool).collect::<String>());
+    for (name, text) in &kinds {
+        std::fs::write(s.path(&format!("serve-{name}.py")), text).unwrap();
+    }
+    let mut m = s.start().ready();
+    assert_eq!(m.log.count("taken as ready"), 0);
+    for ((name, _), port) in kinds.iter().zip(&ports) {
+        let after = time_in(&m.log.wait_for(&format!("{name}:0 ready after"), 1), "after ");
+        assert!(after < Duration::from_secs(20), "{name}: {after:?}");
+        assert!(get(*port, "/").unwrap().contains("hello"), "{name}");
+    }
+    assert_eq!(m.stop(), 0);
+}
+
+/// While it is not seen, `status` says what is waited for.
+#[test]
+fn what_a_starting_worker_counts_as_ready_by_is_told() {
+    let port = free_port();
+    let mut m = setup(&format!(
+        "[defaults]\ncommand = \"sleep 1000\"\n[pool.auto]\nlisten = \"127.0.0.1:{port}\"\n[pool.notify]\nready = \"notify\"\n[pool.http]\nready = \"http://127.0.0.1:1/\"\n\
+         [pool.command]\nready = \"command:false\"\n[pool.exec]\n"
+    ))
+    .start()
+    .answering();
+    for (pool, sign) in [
+        ("auto", &*format!("its READY=1, or being seen accepting on tcp://127.0.0.1:{port}")),
+        ("notify", "its READY=1"),
+        ("http", "an answer of http://127.0.0.1:1/"),
+        ("command", "an exit code 0 of false"),
+    ] {
+        m.wait_state(pool, 0, "starting");
+        assert_eq!(m.worker(pool, 0)["waits_for"], sign, "{pool}");
+        let said = m.ok(&["ps", pool]).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains(&format!("waits for {sign}")), "{said}");
+    }
+    m.wait_state("exec", 0, "ready");
+    assert!(m.worker("exec", 0)["waits_for"].is_null());
+    m.signal(libc::SIGINT);
+    m.wait();
+}

@@ -220,3 +220,31 @@ fn a_terminal_that_goes_away_stops_the_master_unless_it_was_started_by_nohup() {
         m.assert_all_gone();
     }
 }
+
+/// The leader drains by its own children: it alone is told, and what it leaves behind hears of it once it is gone.
+#[test]
+fn mixed_is_the_default_and_spares_the_children_of_a_leader_that_drains() {
+    let child = "trap 'echo child told; exit 0' TERM; echo child up; while :; do read x <DIR/never; done";
+    let drains = format!(
+        "trap 'echo leader told; touch DIR/told; sleep 0.3; echo leader gone; exit 0' TERM; ({child}) & while :; do read x <DIR/never; done"
+    );
+    let plain = format!("({child}) & exec sleep 1000");
+    let pools = format!(
+        "[defaults]\nlog.stdout = \"capture\"\ngraceful_timeout = \"20s\"\n[pool.drains]\ncommand = [\"sh\", \"-c\", \"{drains}\"]\n[pool.plain]\ncommand = [\"sh\", \"-c\", \"{plain}\"]\n\
+         [pool.group]\nkill_mode = \"group\"\ncommand = [\"sh\", \"-c\", \"{drains}\"]\n"
+    );
+    let s = setup(&pools);
+    gate(&s.path("never"));
+    let mut m = s.start();
+    for pool in ["drains", "plain", "group"] {
+        m.log.wait_for(&format!("{pool}:0 | child up"), 1);
+    }
+    m.wait_state("drains", 0, "good");
+    m.ok(&["stop", "drains", "plain", "group"]);
+    m.log.assert_order(&["drains:0 | leader told", "drains:0 | leader gone", "drains:0 | child told"]);
+    m.log.assert_order(&["plain:0 | child up", "plain:0 | child told"]);
+    m.log.assert_order(&["group:0 | child told", "group:0 | leader gone"]);
+    assert_eq!(m.log.count("SIGKILL"), 0, "{}", m.log.text());
+    assert_eq!(m.stop(), 0);
+    m.assert_nothing_left();
+}

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use poolmaster::supervisor::{
-    Command, CommandId, ConfigSource, Event, ExitStatus, MasterSignal, MasterSpec, Notification, Phase, PoolId, PoolSpec,
-    ReadyKind, Reason, RestartPolicy, ScaleChange, SpawnFault, Time, WorkerId,
+    Command, CommandId, ConfigSource, Event, ExitStatus, KillMode, MasterSignal, MasterSpec, Notification, Phase, PoolId,
+    PoolSpec, ReadyKind, Reason, RestartPolicy, ScaleChange, SpawnFault, Time, WorkerId,
 };
 
 use crate::shadow::{Asked, Ending, Life, PoolLife, Proposal, Proposed, Range, Shadow};
@@ -249,7 +249,7 @@ impl Shadow {
         }
         let before = life.clone();
         // With kill_mode = process the rest of the group is nobody's business.
-        let group = before.spec.signal_group;
+        let group = before.spec.kill_mode != KillMode::Process;
         if stragglers && group {
             life.lingering = Some(now);
         } else {
@@ -273,12 +273,19 @@ impl Shadow {
         }
         // A verdict, or its own word, ends the time in which it could get good.
         let judged = before.aborted.or(before.announced).unwrap_or(now);
-        let on_the_edge = before.good(now) && !before.good(judged);
+        // One that has shown to be ready and ends well by itself was good.
+        let recycled = success && before.ready.is_some() && before.ready_kind.proves() && !before.incoming;
+        // So was one of which nothing was seen, if others were seen before: that is left open.
+        let unseen = success
+            && before.ready.is_none()
+            && matches!(before.ready_kind, ReadyKind::Accepting | ReadyKind::NotifyOrAccepting)
+            && !before.incoming;
+        let on_the_edge = before.good(now) && !before.good(judged) && !recycled;
         let replaced = self.replaced(worker);
         let Some(pool) = self.pools.get_mut(&worker.pool) else { return false };
-        if !before.good(now) || on_the_edge {
-            pool.maybe_good |= on_the_edge;
-            let sure = !on_the_edge && !replaced && !finished && !before.said_stopping && !before.meddled;
+        if (!before.good(now) || on_the_edge) && !recycled {
+            pool.maybe_good |= on_the_edge || unseen;
+            let sure = !on_the_edge && !unseen && !replaced && !finished && !before.said_stopping && !before.meddled;
             self.early_death(now, &before, sure);
         } else {
             pool.maybe_good = true;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use poolmaster::supervisor::{
-    ABRT, Action, Command, Event, ExitStatus, KILL, MasterSignal, Note, Notification, Outcome, Phase, PoolId, ReadyKind,
-    ReloadStage, ScaleChange, Scope, SpawnFault, Supervisor, Time, What, WorkerId,
+    ABRT, Action, Command, Event, ExitStatus, KILL, KillMode, MasterSignal, Note, Notification, Outcome, Phase, PoolId,
+    ReadyKind, ReloadStage, ScaleChange, Scope, SpawnFault, Supervisor, Time, What, WorkerId,
 };
 
 use crate::invariants::{self as holds, Verdict, must};
@@ -263,9 +263,10 @@ impl Shadow {
             _ => {}
         }
         let group = scope == Scope::Group;
-        must(group == spec.signal_group || life.lingering.is_some() || signal == KILL || signal == ABRT, || {
-            format!("signal {signal} to {w} has scope {scope:?}")
-        })?;
+        must(
+            group == (spec.kill_mode == KillMode::Group) || life.lingering.is_some() || signal == KILL || signal == ABRT,
+            || format!("signal {signal} to {w} has scope {scope:?}"),
+        )?;
         if life.lingering.is_some() {
             let life = self.workers.get_mut(&w).ok_or("gone")?;
             life.sent.push(signal);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use poolmaster::supervisor::{
-    ABRT, Event, ExitStatus, KILL, Notification, PoolSpec, ReadyKind, Scope, SpawnError, SpawnFault, Time, WorkerId,
+    ABRT, Event, ExitStatus, KILL, KillMode, Notification, PoolSpec, ReadyKind, Scope, SpawnError, SpawnFault, Time, WorkerId,
 };
 
 use crate::queue::{Item, Queue, Step};
@@ -75,7 +75,7 @@ impl Kernel {
             dead: None,
             reported: false,
             group_alive: false,
-            whole_group: spec.signal_group,
+            whole_group: spec.kill_mode != KillMode::Process,
             stop_seen: false,
             pending: Vec::new(),
         };

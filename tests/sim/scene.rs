@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use poolmaster::supervisor::{
     Action, Command, CommandId, ConfigSource, Event, ExitStatus, MasterSignal, MasterSpec, Notification, Outcome, Phase, PoolId,
-    PoolSpec, SpawnError, SpawnFault, Supervisor, Time, What, WorkerId, WorkerState, signal_name,
+    PoolSpec, Scope, SpawnError, SpawnFault, Supervisor, Time, What, WorkerId, WorkerState, signal_name,
 };
 
 use crate::specs::{master, pool_name};
@@ -20,6 +20,8 @@ pub(crate) struct Scene {
     now: Time,
     done: Vec<(Time, String)>,
     pub(crate) notes: Vec<What>,
+    /// All signals, and whom they were for.
+    pub(crate) signals: Vec<(i32, Scope)>,
     unborn: Vec<WorkerId>,
     /// Workers that the kernel shows as accepting.
     pub(crate) accepting: BTreeSet<WorkerId>,
@@ -56,6 +58,7 @@ impl Scene {
             now: Time(0),
             done: Vec::new(),
             notes: Vec::new(),
+            signals: Vec::new(),
             unborn: Vec::new(),
             accepting: BTreeSet::new(),
             revision: 0,
@@ -116,7 +119,8 @@ impl Scene {
                     self.fact(Event::Looked { worker, accepting });
                     continue;
                 }
-                Action::Signal { worker, signal, .. } => {
+                Action::Signal { worker, signal, scope } => {
+                    self.signals.push((signal, scope));
                     self.done.push((self.now, format!("{} {}", signal_name(signal).trim_start_matches("SIG"), name(worker))));
                     self.fact(Event::Signalled { worker, signal });
                     continue;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use poolmaster::supervisor::{
-    Backoff, Budget, ExitWhen, MasterSpec, OnBootFailure, OnHup, OnRollFailure, PoolId, PoolSpec, ReadyKind, Remove, Restart,
-    RestartPolicy, Rollout, Share, StopStep, TimeoutFrom,
+    Backoff, Budget, ExitWhen, KillMode, MasterSpec, OnBootFailure, OnHup, OnRollFailure, PoolId, PoolSpec, ReadyKind, Remove,
+    Restart, RestartPolicy, Rollout, Share, StopStep, TimeoutFrom,
 };
 
 use crate::rng::Rng;
@@ -47,7 +47,7 @@ pub(crate) fn pool(id: u32, workers: u32) -> PoolSpec {
         stop: vec![StopStep { signal: TERM, wait: secs(30) }],
         quick_signal: TERM,
         quick_timeout: secs(5),
-        signal_group: true,
+        kill_mode: KillMode::Group,
         reopen_signal: None,
         min_ready: 1,
         restart: Restart {
@@ -133,7 +133,7 @@ pub(crate) fn random_pool(rng: &mut Rng, id: u32, after: &[PoolId]) -> PoolSpec 
     ]);
     spec.quick_signal = rng.pick(&[spec.stop[0].signal, spec.stop[0].signal, QUIT, INT]);
     spec.quick_timeout = rng.pick(&[ms(200), secs(5), secs(5)]);
-    spec.signal_group = !rng.permille(200);
+    spec.kill_mode = rng.pick(&[KillMode::Process, KillMode::Mixed, KillMode::Mixed, KillMode::Group, KillMode::Group]);
     spec.reopen_signal = rng.pick(&[None, Some(USR1)]);
     spec.restart.policy = rng.pick(&[
         RestartPolicy::Always,

@@ -13,8 +13,8 @@ use super::reader::Reader;
 use super::share::Shared;
 use super::{hooks, identity, known_names, launch, listen, protocols, times};
 use crate::supervisor::{
-    Backoff, Budget, OnBootFailure, OnRollFailure, PoolId, PoolSpec, ReadyKind, Remove, Restart, RestartPolicy, Rollout, Share,
-    StopStep, TimeoutFrom,
+    Backoff, Budget, KillMode, OnBootFailure, OnRollFailure, PoolId, PoolSpec, ReadyKind, Remove, Restart, RestartPolicy,
+    Rollout, Share, StopStep, TimeoutFrom,
 };
 
 /// A pool, and the places that checks across pools point to.
@@ -70,7 +70,11 @@ pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, fa
         quick_signal: r.signal("quick_signal").or(stop.first().map(|step| step.signal)).unwrap_or(15),
         stop,
         quick_timeout: r.duration("quick_timeout"),
-        signal_group: r.text("kill_mode") != "process",
+        kill_mode: match r.text("kill_mode").as_str() {
+            "process" => KillMode::Process,
+            "group" => KillMode::Group,
+            _ => KillMode::Mixed,
+        },
         reopen_signal: r.signal("reopen_signal"),
         min_ready: min_ready(r, workers, max, diags),
         restart: restart(r, diags),

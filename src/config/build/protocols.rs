@@ -97,6 +97,8 @@ pub(super) fn ready(r: &Reader<'_>, listens: bool, p: &Protocols, diags: &mut Di
         Ready::Kind(kind) => (kind, None),
         Ready::Fd(_) => (ReadyKind::Notify, None),
         Ready::Outside(kind, text) => (ReadyKind::Accepting, Some(look(kind, text))),
+        // What start_server calls started: alive after an interval, which is `settle` here.
+        Ready::Auto if listens && p.server_starter && !can_tell => (ReadyKind::Exec, None),
         Ready::Auto if listens => (ReadyKind::NotifyOrAccepting, None),
         Ready::Auto => match p.port {
             Some(addr) => (ReadyKind::Accepting, Some(Look::Tcp(format!("{}:{{port}}", host(addr))))),

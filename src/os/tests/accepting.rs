@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use super::support::{DEADLINE, Killed, available, outcome, pidfd, plan, readable_within};
-use crate::os::accepting::is_accepting;
+use crate::os::accepting::{self, Wanted};
 use crate::os::clock;
 use crate::os::io::{pipe_cloexec, write};
 use crate::os::listener::{ListenAddress, ListenSpec, Listening, SocketOptions};
@@ -24,6 +24,12 @@ fn listening(nonblocking: bool) -> Listening {
         options: SocketOptions::default(),
     })
     .unwrap()
+}
+
+fn is_accepting(pid: i32, inodes: &[u64]) -> bool {
+    let nowhere = ListenAddress::Abstract("nowhere".to_owned());
+    let wanted: Vec<Wanted> = inodes.iter().map(|inode| Wanted { inode: *inode, address: nowhere.clone() }).collect();
+    accepting::is_accepting(pid, &wanted)
 }
 
 /// Looks again and again until it is seen; the process's death ends the wait early.
@@ -95,6 +101,121 @@ fn a_blocking_accept_is_seen() {
 }
 
 #[test]
+fn a_listener_that_is_polled_is_seen() {
+    check_raw(true, || {
+        let mut list =
+            [libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 }, libc::pollfd { fd: 3, events: libc::POLLIN, revents: 0 }];
+        // SAFETY: a system call with valid arguments.
+        unsafe { libc::poll(list.as_mut_ptr(), 2, -1) };
+    });
+}
+
+#[test]
+fn a_listener_that_is_selected_is_seen() {
+    check_raw(true, || {
+        // SAFETY: zeroed is an empty set.
+        let mut set: libc::fd_set = unsafe { std::mem::zeroed() };
+        let none = std::ptr::null_mut();
+        // SAFETY: system calls with valid arguments.
+        #[allow(clippy::multiple_unsafe_ops_per_block)]
+        unsafe {
+            libc::FD_SET(3, &mut set);
+            libc::select(4, &mut set, none, none, std::ptr::null_mut());
+        }
+    });
+}
+
+#[test]
+fn polling_another_one_is_no_proof() {
+    let listening = listening(true);
+    let (child, go) = raw_child(&listening, || {
+        let mut list =
+            [libc::pollfd { fd: 3, events: libc::POLLOUT, revents: 0 }, libc::pollfd { fd: 4, events: libc::POLLIN, revents: 0 }];
+        // SAFETY: a system call with valid arguments.
+        unsafe { libc::poll(list.as_mut_ptr(), 2, -1) };
+    });
+    write(&go, b"g").unwrap();
+    let call = |number: libc::c_long| {
+        let text = crate::os::procfs::read(&format!("/proc/{}/syscall", child.0)).unwrap();
+        text.starts_with(&format!("{number} 0x"))
+    };
+    let end = clock::now() + u64::try_from(DEADLINE.as_nanos()).unwrap();
+    while !call(libc::SYS_ppoll) && !call(POLL) {
+        assert!(clock::now() < end);
+    }
+    assert!(!is_accepting(child.0, &[listening.inode()]));
+}
+
+#[cfg(target_arch = "x86_64")]
+const POLL: libc::c_long = libc::SYS_poll;
+#[cfg(not(target_arch = "x86_64"))]
+const POLL: libc::c_long = libc::SYS_ppoll;
+
+/// A server that spins, or waits in a way that nobody can see: what it has accepted shows it. A connection that merely waits shows nothing.
+#[test]
+fn an_accepted_connection_is_proof() {
+    let listening = listening(true);
+    let (child, go) = raw_child(&listening, || {
+        let mut byte = [0_u8; 1];
+        // SAFETY: system calls with valid arguments.
+        #[allow(clippy::multiple_unsafe_ops_per_block)]
+        unsafe {
+            libc::read(4, byte.as_mut_ptr().cast(), 1);
+            libc::accept(3, std::ptr::null_mut(), std::ptr::null_mut());
+            libc::pause();
+        }
+    });
+    write(&go, b"g").unwrap();
+    let wanted = [Wanted { inode: listening.inode(), address: listening.local_addr().clone() }];
+    let ListenAddress::Tcp { addr, .. } = listening.local_addr() else { panic!("TCP") };
+    let _client = std::net::TcpStream::connect(addr).unwrap();
+    assert!(!accepting::is_accepting(child.0, &wanted), "it waits still");
+    write(&go, b"g").unwrap();
+    let end = clock::now() + u64::try_from(DEADLINE.as_nanos()).unwrap();
+    while !accepting::is_accepting(child.0, &wanted) {
+        assert!(clock::now() < end);
+    }
+    let elsewhere = ListenAddress::Tcp { addr: "127.0.0.1:1".parse().unwrap(), dual: false };
+    assert!(!accepting::is_accepting(child.0, &[Wanted { inode: listening.inode(), address: elsewhere }]));
+}
+
+/// An io_uring that waits to accept, by the raw calls.
+#[test]
+fn a_listener_of_an_io_uring_is_seen() {
+    /// `struct io_uring_params`, as far as needed: what the kernel tells of the ring is at these offsets.
+    const PARAMS: usize = 120;
+    let mut probe = [0_u8; PARAMS];
+    // SAFETY: the parameters are valid for writing.
+    let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 8, probe.as_mut_ptr()) };
+    if ring < 0 {
+        eprintln!("skipped: a_listener_of_an_io_uring_is_seen: no io_uring here: {}", std::io::Error::last_os_error());
+        return;
+    }
+    // SAFETY: just made, ours.
+    unsafe { libc::close(i32::try_from(ring).unwrap()) };
+    check_raw(true, || {
+        let mut params = [0_u8; PARAMS];
+        // SAFETY: as the manual of io_uring_setup(2) has it, in a process of its own.
+        #[allow(clippy::multiple_unsafe_ops_per_block)]
+        unsafe {
+            let ring = i32::try_from(libc::syscall(libc::SYS_io_uring_setup, 8, params.as_mut_ptr())).unwrap_or(-1);
+            let word = |at: usize| u32::from_ne_bytes([params[at], params[at + 1], params[at + 2], params[at + 3]]) as usize;
+            // sq_entries; sq_off: head, tail, ring_mask, ring_entries, flags, dropped, array.
+            let (entries, tail, array) = (word(0), word(44), word(64));
+            let (rw, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+            let queue = libc::mmap(std::ptr::null_mut(), array + entries * 4, rw, shared, ring, 0).cast::<u8>();
+            let orders = libc::mmap(std::ptr::null_mut(), entries * 64, rw, shared, ring, 0x1000_0000).cast::<u8>();
+            // struct io_uring_sqe: opcode (IORING_OP_ACCEPT), flags, ioprio, fd.
+            orders.write(13);
+            orders.add(4).cast::<i32>().write(3);
+            queue.add(array).cast::<u32>().write(0);
+            queue.add(tail).cast::<u32>().write_volatile(1);
+            libc::syscall(libc::SYS_io_uring_enter, ring, 1, 1, 1, 0, 0);
+        }
+    });
+}
+
+#[test]
 fn holding_it_and_waiting_for_something_else_is_no_proof() {
     let listening = listening(true);
     let (child, _go) = raw_child(&listening, || ());
@@ -139,6 +260,27 @@ thread = threading.Thread(target=listener.accept)
 thread.start()
 thread.join()";
     check_program(&["python3", "-c", program], false);
+}
+
+#[test]
+fn pythons_own_servers_are_seen() {
+    let server = |kind: &str| {
+        format!(
+            "import {module}, socket
+server = {kind}(('127.0.0.1', 0), None, bind_and_activate=False)
+server.socket.close()
+server.socket = socket.socket(fileno=3)
+server.serve_forever()",
+            module = kind.split('.').next().unwrap().to_owned() + if kind.starts_with("http") { ".server" } else { "" }
+        )
+    };
+    for kind in
+        ["http.server.ThreadingHTTPServer", "http.server.HTTPServer", "socketserver.TCPServer", "socketserver.ForkingTCPServer"]
+    {
+        check_program(&["python3", "-c", &server(kind)], false);
+    }
+    let select = "import select, socket; s = socket.socket(fileno=3); select.select([s], [], [])";
+    check_program(&["python3", "-c", select], true);
 }
 
 #[test]

@@ -104,6 +104,21 @@ fn nonblocking_and_nodelay_are_as_asked() {
     }
 }
 
+/// Workers set the flag on the socket that all of them share: what the master was asked for is set once, not again at each reload.
+#[test]
+fn what_workers_made_of_the_flag_is_kept_while_nobody_asks_for_another() {
+    let spec = ListenSpec { nonblocking: false, ..tcp("127.0.0.1:0") };
+    let listening = Listening::open(&spec).unwrap();
+    // SAFETY: reads flags.
+    let is = || unsafe { libc::fcntl(listening.as_fd().as_raw_fd(), libc::F_GETFL) } & libc::O_NONBLOCK != 0;
+    crate::os::io::set_nonblocking(&listening, true).unwrap();
+    assert!(listening.set_options(&spec).is_empty() && is());
+    for wanted in [true, false] {
+        assert!(listening.set_options(&ListenSpec { nonblocking: wanted, ..spec.clone() }).is_empty());
+        assert_eq!(is(), wanted);
+    }
+}
+
 #[test]
 fn both_families_or_one() {
     if TcpListener::bind("[::1]:0").is_err() {

@@ -1,8 +1,16 @@
 //! Owns what the end of a worker means: whether anybody asked for it, whether it counts, and what follows.
 
+use std::time::Duration;
+
 use super::super::action::Next;
-use super::super::{ExitStatus, Level, Reason, RestartPolicy, SpawnError, SpawnFault, What, WorkerId, WorkerState};
+use super::super::{
+    Action, ExitStatus, KillMode, Level, ReadyKind, Reason, RestartPolicy, Scope, SpawnError, SpawnFault, What, WorkerId,
+    WorkerState,
+};
 use super::{Cx, Pool};
+
+/// Between two starts in a slot whose workers end well by themselves.
+const SHORTEST_LIFE: Duration = Duration::from_millis(100);
 
 /// How a worker ended.
 pub(super) enum Death {
@@ -31,7 +39,14 @@ impl Pool {
             | WorkerState::Stopping
             | WorkerState::Aborting
             | WorkerState::Killed => {
-                if stragglers && worker.spec.signal_group {
+                let lingers = stragglers && worker.spec.kill_mode != KillMode::Process;
+                if self.has_recycled(id, status) {
+                    match worker.state {
+                        WorkerState::Ready => self.becomes_good(cx, id),
+                        _ => self.edit(cx, id, |w| w.was_good = true),
+                    }
+                }
+                if lingers {
                     self.linger(cx, id);
                 }
                 self.ended(cx, id, Death::Exit(status));
@@ -39,8 +54,22 @@ impl Pool {
         }
     }
 
-    /// Its leader is gone, its group is not. After a stop that was asked for, the others have what is left of the time; else they
-    /// are killed before anything new is started in their place.
+    /// It has shown that it was ready, and ended well by itself: that is its way, and no early death, however soon it came. So it is where the
+    /// kernel shows who is ready, and others of its edition were seen: it may have served all that it wanted to between two looks. One that is
+    /// still to take the place of another has to last.
+    fn has_recycled(&self, id: WorkerId, status: ExitStatus) -> bool {
+        let death = Death::Exit(status);
+        self.worker(id).is_some_and(|w| {
+            let unasked = w.leaving.is_none_or(|reason| reason == Reason::Announced);
+            let looked_at = matches!(w.spec.ready, ReadyKind::Accepting | ReadyKind::NotifyOrAccepting);
+            let ready = w.ready_at.is_some() && w.spec.ready.proves()
+                || w.state == WorkerState::Starting && looked_at && self.seen_ready == Some(w.edition);
+            unasked && !w.incoming && ready && self.is_success(&death)
+        })
+    }
+
+    /// Its leader is gone, its group is not. After a stop that was asked for, the others have what is left of the time, and those who were left
+    /// to the leader so far are told; else they are killed before anything new is started in their place.
     fn linger(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
         let now = cx.now;
         let settle = self.spec_for(id).settle;
@@ -52,8 +81,13 @@ impl Pool {
             w.beat_by = None;
             w.enter(WorkerState::Lingering, now, deadline);
         });
+        let Some(worker) = self.worker(id) else { return };
+        let (quick, spec) = (worker.quick, &worker.spec);
         if !patient {
             self.kill_worker(cx, id, Reason::Shutdown);
+        } else if spec.kill_mode == KillMode::Mixed {
+            let signal = spec.stop.first().filter(|_| !quick).map_or(spec.quick_signal, |step| step.signal);
+            cx.out.push(Action::Signal { worker: id, signal, scope: Scope::Group });
         }
     }
 
@@ -146,7 +180,16 @@ impl Pool {
         self.restarts += 1;
         // A wait between replacements beside it does not hold back the one in its place.
         self.arm_slot(cx, id.slot, None);
-        if facts.early { self.early_death(cx, id, facts.probe, &death.words()) } else { Next::Restart }
+        if facts.early {
+            return self.early_death(cx, id, facts.probe, &death.words());
+        }
+        // One that ends well as soon as it is ready, again and again, must not spin.
+        let wait = SHORTEST_LIFE.saturating_sub(facts.age);
+        if well && !wait.is_zero() {
+            self.arm_slot(cx, id.slot, Some(cx.now + wait));
+            return Next::RestartIn(wait);
+        }
+        Next::Restart
     }
 
     fn is_success(&self, death: &Death) -> bool {

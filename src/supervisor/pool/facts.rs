@@ -152,6 +152,9 @@ impl Pool {
         let spec = &worker.spec;
         let (now, from, settle, shown) = (cx.now, spec.timeout_from, spec.settle, spec.ready != ReadyKind::Exec);
         let after = now - worker.started;
+        if spec.ready.proves() {
+            self.seen_ready = Some(worker.edition);
+        }
         // An average that follows: three parts of what was, one of what is.
         self.start_takes = Some(self.start_takes.map_or(after, |was| (was * 3 + after) / 4));
         self.edit(cx, id, |w| {

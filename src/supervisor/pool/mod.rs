@@ -61,6 +61,8 @@ pub(super) struct Pool {
     pub(super) why: Option<String>,
     /// What the last attempt to start a worker failed by, while the next one is waited for.
     trouble: Option<String>,
+    /// The edition of which a worker was seen to be ready.
+    seen_ready: Option<u32>,
     /// The operator's number.
     pub(super) operator: Option<u32>,
     /// The exit code that its failure means for the master.
@@ -131,6 +133,7 @@ impl Pool {
             phase: Phase::Stopped,
             why: None,
             trouble: None,
+            seen_ready: None,
             operator: None,
             fail_code: 1,
             failed_for: None,

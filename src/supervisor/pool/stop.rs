@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{ABRT, Action, KILL, Level, Reason, Scope, What, WorkerId, WorkerState};
+use super::super::{ABRT, Action, KILL, KillMode, Level, Reason, Scope, What, WorkerId, WorkerState};
 use super::{Cx, Pool};
 
 /// A process that KILL has not ended after this long hangs in the kernel.
@@ -10,7 +10,11 @@ pub(in super::super) const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
 
 impl Pool {
     fn signal(&self, cx: &mut Cx<'_>, worker: WorkerId, signal: i32) {
-        let scope = if self.spec_for(worker).signal_group { Scope::Group } else { Scope::Leader };
+        let scope = match self.spec_for(worker).kill_mode {
+            KillMode::Group => Scope::Group,
+            KillMode::Mixed if signal == KILL => Scope::Group,
+            KillMode::Mixed | KillMode::Process => Scope::Leader,
+        };
         cx.out.push(Action::Signal { worker, signal, scope });
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use poolmaster::supervisor::{Command, OnBootFailure, Phase, PoolId, PoolSpec, SpawnFault, What};
+use poolmaster::supervisor::{Command, OnBootFailure, Phase, PoolId, PoolSpec, ReadyKind, SpawnFault, What};
 
 use crate::scene::Scene;
 use crate::specs::{pool, secs};
@@ -47,6 +47,59 @@ fn early_deaths_of_one_slot_wait_0_then_half_a_second_then_1_2_4() {
         at += wait;
         s.expect(&format!("{at} spawn a0.{}", n + 3));
     }
+}
+
+/// Servers that end after a number of requests may be done within the time that others take to settle.
+#[test]
+fn a_worker_that_ends_well_once_it_was_ready_is_replaced_and_never_counts() {
+    let mut a = pool(0, 1);
+    a.restart.budget.failures = 2;
+    let mut s = Scene::of(vec![a]);
+    s.skip().up("a0.1").ready("a0.1");
+    // At the first start, too: what was ready has booted.
+    let mut at = 0.0;
+    for generation in 1..20 {
+        at += 0.25;
+        s.to(at).exit(&format!("a0.{generation}"), 0).expect(&format!("{at} spawn a0.{}", generation + 1));
+        s.up(&format!("a0.{}", generation + 1)).ready(&format!("a0.{}", generation + 1));
+    }
+    assert_eq!(s.phase(0), Phase::Running);
+    // One that is done at once does not spin.
+    s.exit("a0.20", 0).expect("");
+    s.to(5.0).expect("4.85 spawn a0.21");
+    // Not ready, or not well: that counts.
+    s.up("a0.21").exit("a0.21", 0).expect("5 spawn a0.22");
+    s.up("a0.22").ready("a0.22").exit("a0.22", 1);
+    assert_eq!(s.phase(0), Phase::BackingOff);
+}
+
+/// One that has served all it wanted to between two looks was as ready as those before it.
+#[test]
+fn a_worker_that_ends_well_before_it_was_seen_counts_only_where_none_was_ever_seen() {
+    let mut a = pool(0, 2);
+    a.ready = ReadyKind::NotifyOrAccepting;
+    a.restart.budget.failures = 2;
+    let mut s = Scene::of(vec![a]);
+    s.skip().up("a0.1").up("a1.1").exit("a0.1", 0).expect("0 spawn a0.2");
+    s.up("a0.2").ready("a1.1").to(0.1).skip();
+    for generation in 2..20 {
+        let now = 0.1 * f64::from(generation - 1);
+        s.to(now).exit(&format!("a0.{generation}"), 0).to(now + 0.05).skip().up(&format!("a0.{}", generation + 1));
+    }
+    assert_eq!(s.phase(0), Phase::Running);
+    s.exit("a0.20", 1);
+    assert_eq!(s.phase(0), Phase::BackingOff, "the second that counts");
+}
+
+/// Where nothing shows that it was ready, it has to last.
+#[test]
+fn an_exit_of_a_program_that_only_ran_is_no_way_of_working() {
+    let mut a = pool(0, 1);
+    a.ready = ReadyKind::Exec;
+    a.restart.budget.failures = 2;
+    let mut s = Scene::of(vec![a]);
+    s.skip().up("a0.1").exit("a0.1", 0).expect("0 spawn a0.2");
+    s.up("a0.2").exit("a0.2", 0).expect("0 exit 3");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! How workers are stopped: sequence, deadlines, extensions, stragglers.
 
-use poolmaster::supervisor::{Command, Condition, Event, Notification, Phase, PoolId, StopStep, What};
+use poolmaster::supervisor::{Command, Condition, Event, KILL, KillMode, Notification, Phase, PoolId, Scope, StopStep, What};
 
 use crate::scene::{Scene, worker};
 use crate::specs::{QUIT, TERM, pool, secs};
@@ -63,6 +63,20 @@ fn after_a_stop_the_rest_of_the_group_has_what_is_left_of_the_time() {
     let mut s = Scene::of(vec![pool(0, 1)]);
     s.settled().ask(stop()).to(5.0).leaves_stragglers("a0.1").to(40.0).expect("1 TERM a0.1; 31 KILL a0.1");
     s.fact(Event::GroupGone { worker: worker("a0.1") }).expect("40 done 1").idle();
+}
+
+/// Leaders drain by their own children: these hear of it when the leader is gone, and not before.
+#[test]
+fn mixed_tells_the_leader_and_then_what_it_leaves_behind() {
+    let mut a = pool(0, 1);
+    a.kill_mode = KillMode::Mixed;
+    let mut s = Scene::of(vec![a.clone()]);
+    s.settled().ask(stop()).to(5.0).leaves_stragglers("a0.1").to(40.0).expect("1 TERM a0.1; 5 TERM a0.1; 31 KILL a0.1");
+    assert_eq!(s.signals, [(TERM, Scope::Leader), (TERM, Scope::Group), (KILL, Scope::Group)]);
+    // A leader that does not end takes all of them along.
+    let mut s = Scene::of(vec![a]);
+    s.settled().ask(stop()).to(40.0).expect("1 TERM a0.1; 31 KILL a0.1");
+    assert_eq!(s.signals, [(TERM, Scope::Leader), (KILL, Scope::Group)]);
 }
 
 #[test]
