@@ -84,6 +84,9 @@ pub(super) fn on_worker(worker: &WorkerStatus) -> String {
         _ if worker.no_heartbeat_seen() => out.push("no heartbeat seen".to_owned()),
         _ => {}
     }
+    if let Some(share) = &worker.busy {
+        out.push(format!("busy {share}"));
+    }
     if let Some(status) = worker.status.as_ref().filter(|s| !s.is_empty()) {
         out.push(status.clone());
     }

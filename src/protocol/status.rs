@@ -135,6 +135,9 @@ pub struct WorkerStatus {
     /// What it counts as ready by, while it does not.
     #[serde(default)]
     pub waits_for: Option<String>,
+    /// What it said last of its load (X_POOLMASTER_BUSY=): `3/8`, so many of so many at once.
+    #[serde(default)]
+    pub busy: Option<String>,
     /// Its last STATUS=.
     #[serde(default)]
     pub status: Option<String>,

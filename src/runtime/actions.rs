@@ -19,7 +19,7 @@ use crate::os::epoll::Interest;
 use crate::os::notify::NotifySocket;
 use crate::os::signals::{kill, kill_group};
 use crate::os::spawn;
-use crate::supervisor::{Action, Event, Level, Note, PoolId, Scope, SpawnError, SpawnFault, What, WorkerId};
+use crate::supervisor::{Action, Event, ExitStatus, KILL, Level, Note, PoolId, Scope, SpawnError, SpawnFault, What, WorkerId};
 
 /// Forks and looks in one turn; more of them wait for the next, after what has happened meanwhile.
 const EXPENSIVE: u32 = 16;
@@ -254,6 +254,13 @@ impl Master {
             Scope::Leader if exited => Ok(()),
             Scope::Leader => kill(pid, signal),
         };
+        if sent.is_ok() && signal != KILL && self.processes.of(worker).is_some_and(|p| p.is_stopped_by(signal)) {
+            // One that was stopped (SIGSTOP, ^Z) would hear of it when it is too late.
+            let _ = match scope {
+                Scope::Group => kill_group(pid, libc::SIGCONT),
+                Scope::Leader => kill(pid, libc::SIGCONT),
+            };
+        }
         match &sent {
             Err(e) if !gone(&sent) => {
                 self.facts.push_back(Event::SignalFailed { worker, signal, errno: e.raw_os_error().unwrap_or(0) });
@@ -349,11 +356,26 @@ impl Master {
     }
 
     /// A log line of the core's.
+    /// What is the likeliest reason for an end that was none of the program's faults, where there is one.
+    fn hint(&self, note: &Note) -> &'static str {
+        let (What::Exited { status: ExitStatus::Code(0), asked: None, early: true, .. }, Some(pool)) = (&note.what, note.pool)
+        else {
+            return "";
+        };
+        let Some(launch) = self.runs.get(&pool).map(|run| &run.config.launch) else { return "" };
+        match launch.argv.as_slice() {
+            [only] if !launch.protocols.stdin && reads_stdin(only) => {
+                "; it reads its stdin, which is /dev/null: give it a script, or a file"
+            }
+            _ => "; does it go into the background (daemonize)? it has to stay in the foreground",
+        }
+    }
+
     fn note(&self, note: &Note) {
         let pid = note.worker.and_then(|w| self.processes.pid_of(w));
         let pool = note.pool.map(|p| self.name_of(p));
         let pool = pool.as_deref();
-        let what = &note.what;
+        let what = format!("{}{}", note.what, self.hint(note));
         macro_rules! log {
             ($level:ident) => {
                 match (pool, note.worker, pid) {
@@ -371,6 +393,36 @@ impl Master {
             Level::Info => log!(info),
             Level::Warn => log!(warn),
             Level::Error => log!(error),
+        }
+    }
+}
+
+/// Programs that without an argument do what they read.
+fn reads_stdin(program: &str) -> bool {
+    const KNOWN: [&str; 17] =
+        ["sh", "bash", "dash", "zsh", "ksh", "ash", "cat", "node", "ruby", "irb", "perl", "php", "lua", "psql", "tee", "bc", "R"];
+    let name = program.rsplit('/').next().unwrap_or(program);
+    KNOWN.contains(&name)
+        || name.strip_prefix("python").is_some_and(|version| version.chars().all(|c| c.is_ascii_digit() || c == '.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reads_stdin;
+
+    #[test]
+    fn interpreters_are_known_by_name() {
+        for (program, want) in [
+            ("sh", true),
+            ("/usr/bin/python3", true),
+            ("python3.11", true),
+            ("python", true),
+            ("pythonw", false),
+            ("./server", false),
+            ("nginx", false),
+            ("/opt/cat", true),
+        ] {
+            assert_eq!(reads_stdin(program), want, "{program}");
         }
     }
 }

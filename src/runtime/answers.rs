@@ -109,6 +109,7 @@ impl Master {
             stopping: w.stopping.map(|r| r.to_string()),
             deadline_in_ms: w.deadline.filter(|_| w.stopping.is_some()).map(|at| ms(at - now)),
             waits_for: (w.state == WorkerState::Starting).then(|| self.sign_of(w.id)).flatten(),
+            busy: w.busy.map(|(busy, of)| format!("{busy}/{of}")),
             status: w.status.map(str::to_owned),
             rss_bytes: pid.and_then(resident_bytes),
         }

@@ -138,7 +138,8 @@ fn is_ready(pools: &[PoolView<'_>]) -> bool {
 }
 
 fn words(pools: &[PoolView<'_>]) -> String {
-    let (ready, wanted) = pools.iter().fold((0, 0), |(ready, wanted), pool| (ready + pool.ready, wanted + pool.target));
+    let (ready, wanted) =
+        pools.iter().fold((0, 0), |(ready, wanted), pool| (ready + pool.ready.min(pool.target), wanted + pool.target));
     let worse = |pool: &PoolView<'_>| match pool.phase {
         Phase::Failed => Some(format!("{} failed", pool.spec.name)),
         Phase::BackingOff => Some(format!("{} backs off", pool.spec.name)),

@@ -295,10 +295,18 @@ pub enum What {
         /// It was the signal of an operator's `kill`.
         #[serde(default)]
         by_order: bool,
+        /// It ended before it was good, in a way that counts.
+        #[serde(default)]
+        early: bool,
         /// Time since the fork.
         age: Duration,
         /// What follows, when nobody asked for it.
         next: Next,
+    },
+    /// It says by MAINPID= that another process is its main one, which changes nothing.
+    OtherMainPid {
+        /// That process, as it counts them.
+        pid: i32,
     },
     /// Still there long after KILL.
     Unkillable {

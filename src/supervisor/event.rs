@@ -184,6 +184,17 @@ pub enum Notification {
     Extend(Duration),
     /// STATUS=, made printable and bounded by the runtime.
     Status(String),
+    /// X_POOLMASTER_BUSY=3/8: so much of what it can do at once is being done.
+    Busy {
+        /// Requests under way, or whatever it counts.
+        busy: u32,
+        /// As many as it can do at once.
+        of: u32,
+    },
+    /// RESTART_RESET=1: its earlier failures are no measure any more.
+    RestartReset,
+    /// MAINPID=: it says that another process is its main one.
+    MainPid(i32),
 }
 
 /// A signal to the master, by what it means.

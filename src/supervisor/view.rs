@@ -180,6 +180,8 @@ pub struct WorkerView<'a> {
     pub stopping: Option<Reason>,
     /// It runs beside the worker that it will replace.
     pub incoming: bool,
+    /// Its last X_POOLMASTER_BUSY=: so many of so many.
+    pub busy: Option<(u32, u32)>,
     /// Its last STATUS=.
     pub status: Option<&'a str>,
 }

@@ -76,7 +76,7 @@ impl fmt::Display for What {
             What::Triggered => f.write_str("reports itself sick (WATCHDOG=trigger): sending SIGABRT, then SIGKILL"),
             What::Announced => f.write_str("announces its own stop (STOPPING=1)"),
             What::StartTimeout { timeout } => write!(f, "not ready within start_timeout ({}): stopping it", human(*timeout)),
-            What::Exited { status, asked, by_order, age, next } => match asked {
+            What::Exited { status, asked, by_order, age, next, early: _ } => match asked {
                 Some(reason) => write!(f, "{status} after {} ({reason})", human(*age)),
                 None => {
                     // Nobody here sent it: the kernel's out-of-memory killer is the likeliest to have.
@@ -89,6 +89,10 @@ impl fmt::Display for What {
                     write!(f, "{status}{hint} after {}; {next}", human(*age))
                 }
             },
+            What::OtherMainPid { pid } => write!(
+                f,
+                "says that process {pid} is its main one (MAINPID=): the one that was started is watched and told to stop as before"
+            ),
             What::Unkillable { waited } => write!(
                 f,
                 "still there {} after SIGKILL: it hangs in the kernel (state D in ps?); nothing but the kernel can end it",

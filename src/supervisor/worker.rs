@@ -59,6 +59,10 @@ pub(super) struct Worker {
     /// A quick stop may not be extended by the worker.
     pub(super) quick: bool,
     pub(super) status: Option<String>,
+    /// Its last word of its load.
+    pub(super) busy: Option<(u32, u32)>,
+    /// That it calls another process its main one was told.
+    pub(super) told_main_pid: bool,
     /// What the timers hold for it.
     pub(super) armed: Option<Time>,
 }
@@ -93,6 +97,8 @@ impl Worker {
             ordered: None,
             quick: false,
             status: None,
+            busy: None,
+            told_main_pid: false,
             armed: None,
         }
     }
@@ -210,6 +216,7 @@ impl Worker {
             timeout: self.timeout,
             stopping: self.leaving,
             incoming: self.incoming,
+            busy: self.busy,
             status: self.status.as_deref(),
         }
     }

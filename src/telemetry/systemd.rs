@@ -61,6 +61,13 @@ fn field(line: &[u8]) -> Option<Notification> {
         (b"WATCHDOG", b"trigger") => Some(Notification::Trigger),
         (b"WATCHDOG_USEC", usec) => Some(Notification::Timeout(micros(usec)?)),
         (b"EXTEND_TIMEOUT_USEC", usec) => Some(Notification::Extend(micros(usec)?)),
+        (b"RESTART_RESET", b"1") => Some(Notification::RestartReset),
+        (b"MAINPID", pid) => Some(Notification::MainPid(number(pid).filter(|pid: &i32| *pid > 0)?)),
+        (b"X_POOLMASTER_BUSY", share) => {
+            let at = share.iter().position(|b| *b == b'/')?;
+            let (busy, of) = (number(&share[..at])?, number(&share[at + 1..])?);
+            (of > 0).then_some(Notification::Busy { busy, of })
+        }
         (b"STATUS", text) => Some(Notification::Status(printable(cut(text)))),
         _ => None,
     }
@@ -71,9 +78,13 @@ fn cut(text: &[u8]) -> &[u8] {
 }
 
 fn micros(digits: &[u8]) -> Option<Duration> {
+    number(digits).map(Duration::from_micros)
+}
+
+fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
     let text = std::str::from_utf8(digits).ok()?;
     // `+5` parses as a number in Rust but is none in the protocol.
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok().map(Duration::from_micros))?
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 #[cfg(test)]
@@ -92,6 +103,24 @@ mod tests {
                 Notification::Extend(Duration::from_millis(1500)),
             ]
         );
+    }
+
+    #[test]
+    fn rarer_words_are_understood() {
+        for (text, want) in [
+            (&b"X_POOLMASTER_BUSY=3/8"[..], Some(Notification::Busy { busy: 3, of: 8 })),
+            (b"X_POOLMASTER_BUSY=9/8", Some(Notification::Busy { busy: 9, of: 8 })),
+            (b"X_POOLMASTER_BUSY=3/0", None),
+            (b"X_POOLMASTER_BUSY=3", None),
+            (b"X_POOLMASTER_BUSY=-3/8", None),
+            (b"RESTART_RESET=1", Some(Notification::RestartReset)),
+            (b"RESTART_RESET=0", None),
+            (b"MAINPID=42", Some(Notification::MainPid(42))),
+            (b"MAINPID=0", None),
+            (b"MAINPID=99999999999", None),
+        ] {
+            assert_eq!(parse(text), want.into_iter().collect::<Vec<_>>(), "{}", String::from_utf8_lossy(text));
+        }
     }
 
     #[test]

@@ -162,3 +162,38 @@ fn what_a_killed_master_left_running_is_told_by_the_next() {
     assert_eq!(last.log.count("earlier master"), 0);
     assert_eq!(last.stop(), 0);
 }
+
+/// A stopped process hears of its stop signal when it goes on: so it is made to.
+#[test]
+fn a_stopped_worker_that_is_told_to_stop_goes_on_and_ends() {
+    let m = setup(
+        "[pool.a]\ncommand = [\"sh\", \"-c\", \"trap 'echo told; exit 0' TERM; sleep 1000 & wait\"]\nlog.stdout = \"capture\"\n",
+    )
+    .start()
+    .ready();
+    let pid = m.pids("a")[0];
+    kill(pid, libc::SIGSTOP);
+    m.log.wait_until("it is stopped", || {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T ").then_some(())
+    });
+    m.ok(&["stop", "a"]);
+    m.log.wait_for("a:0 | told", 1);
+    assert_eq!(m.log.count("SIGKILL"), 0);
+}
+
+/// An early end with code 0 has two usual reasons.
+#[test]
+fn an_early_end_without_a_fault_comes_with_its_likely_reason() {
+    let pools = "[defaults]\nboot = \"retry\"\n[pool.forks]\ncommand = [\"sh\", \"-c\", \"sleep 0.01 &\"]\n[pool.reads]\ncommand = \"sh\"\n\
+                 [pool.fails]\ncommand = \"false\"\n[pool.job]\ncommand = \"true\"\nrestart.policy = \"on-failure\"\n";
+    let mut m = setup(pools).start();
+    let line = |pool: &str| m.log.wait_for(&format!("{pool}:0 exited with code"), 1);
+    assert!(line("forks").contains("does it go into the background (daemonize)? it has to stay in the foreground"));
+    assert!(line("reads").contains("it reads its stdin, which is /dev/null"));
+    for pool in ["fails", "job"] {
+        let line = line(pool);
+        assert!(!line.contains("foreground") && !line.contains("stdin"), "{line}");
+    }
+    m.signal(libc::SIGTERM);
+    m.wait();
+}

@@ -17,6 +17,9 @@ fn take_over(life: &mut Life, now: Time, spec: &PoolSpec) {
         // One that is stopping goes on as it began.
         life.spec.stop = old.stop;
     }
+    if old.settle != spec.settle && !life.was_good {
+        life.measured_anew = Some(now);
+    }
     if old.start_timeout != spec.start_timeout && life.ready.is_none() {
         let due = Range::at(life.forked + spec.start_timeout);
         life.start_due = if life.start_extended { life.start_due.not_before(due.lo) } else { due };
@@ -237,7 +240,15 @@ impl Shadow {
                     life.start_extended = true;
                 }
             }
-            Notification::Reloading | Notification::Status(_) => {}
+            // Earlier deaths count no more, as far as anybody can tell.
+            Notification::RestartReset => {
+                let slot = worker.slot;
+                if let Some(pool) = self.pools.get_mut(&worker.pool) {
+                    pool.early.clear();
+                    pool.slots.remove(&slot);
+                }
+            }
+            Notification::Reloading | Notification::Status(_) | Notification::Busy { .. } | Notification::MainPid(_) => {}
         }
         false
     }

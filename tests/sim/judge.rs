@@ -209,6 +209,7 @@ impl Shadow {
             exec: None,
             ready: None,
             ready_kind: spec.ready,
+            measured_anew: None,
             start_due: Range::at(now + spec.start_timeout),
             start_extended: false,
             stop: None,
@@ -446,8 +447,10 @@ impl Shadow {
 fn quiet(event: &Event) -> bool {
     matches!(
         event,
-        Event::Notified { message: Notification::Beat | Notification::Status(_), .. }
-            | Event::Signalled { .. }
+        Event::Notified {
+            message: Notification::Beat | Notification::Status(_) | Notification::Busy { .. } | Notification::RestartReset,
+            ..
+        } | Event::Signalled { .. }
             | Event::Abandoned { .. }
     )
 }

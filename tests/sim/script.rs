@@ -110,7 +110,14 @@ impl Script {
         let mut rng = Rng::of_worker(seed, w);
         let mut s = Script::good(&mut rng, spec);
         for _ in 0..rng.below(weather.chatter + 1) {
-            s.says.push((rng.ms(0, 5_000), Notification::Status("busy".to_owned())));
+            let word = rng.pick(&[
+                Notification::Status("busy".to_owned()),
+                Notification::Status("busy".to_owned()),
+                Notification::Busy { busy: 3, of: 8 },
+                Notification::RestartReset,
+                Notification::MainPid(4242),
+            ]);
+            s.says.push((rng.ms(0, 5_000), word));
         }
         if rng.permille(weather.no_fork) {
             s.name = "no-fork";

@@ -74,6 +74,8 @@ pub(crate) struct Life {
     pub(crate) exec: Option<Time>,
     pub(crate) ready: Option<Time>,
     pub(crate) ready_kind: ReadyKind,
+    /// A config with another `settle` came then.
+    pub(crate) measured_anew: Option<Time>,
     pub(crate) start_due: Range,
     pub(crate) start_extended: bool,
     pub(crate) stop: Option<Stop>,
@@ -131,7 +133,9 @@ impl Life {
 
     /// It counts for those who wait for ready workers: shown to serve, or good by then.
     pub(crate) fn counts(&self, by: Time) -> bool {
-        self.staying() && self.ready.is_some() && (self.spec.ready.proves() || self.good(by))
+        // Another `settle` shows at the next look at the clock.
+        let good = self.was_good || self.good(by) && self.measured_anew.is_none_or(|at| at <= by);
+        self.staying() && self.ready.is_some() && (self.spec.ready.proves() || good)
     }
 
     /// The state in which the design sees it; `None` where more than one word fits.

@@ -41,7 +41,7 @@ impl Pool {
     fn open_breaker(&mut self, cx: &mut Cx<'_>, id: WorkerId, failures: u32, words: &str) -> Next {
         let budget = self.spec.restart.budget;
         let count = u32::try_from(self.early.len()).unwrap_or(u32::MAX);
-        if !self.ever_good && self.spec.boot == OnBootFailure::Fail {
+        if !self.was_ever_good(cx.now) && self.spec.boot == OnBootFailure::Fail {
             let within = super::super::human(budget.within);
             self.fail(cx, 3, format!("{count} early deaths within {within} and no worker was ever good; the last one: {words}"));
             return Next::PoolFailed;

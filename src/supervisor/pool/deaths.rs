@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::action::Next;
 use super::super::{
-    Action, ExitStatus, KillMode, Level, ReadyKind, Reason, RestartPolicy, Scope, SpawnError, SpawnFault, What, WorkerId,
+    Action, ExitStatus, KillMode, Level, ReadyKind, Reason, RestartPolicy, Scope, SpawnError, SpawnFault, Time, What, WorkerId,
     WorkerState,
 };
 use super::{Cx, Pool};
@@ -41,9 +41,10 @@ impl Pool {
             | WorkerState::Killed => {
                 let lingers = stragglers && worker.spec.kill_mode != KillMode::Process;
                 if self.has_recycled(id, status) {
-                    match worker.state {
-                        WorkerState::Ready => self.becomes_good(cx, id),
-                        _ => self.edit(cx, id, |w| w.was_good = true),
+                    if worker.state == WorkerState::Ready {
+                        self.becomes_good(cx, id);
+                    } else {
+                        self.edit(cx, id, |w| w.was_good = true);
                     }
                 }
                 if lingers {
@@ -159,7 +160,7 @@ impl Pool {
             return Next::Nothing;
         }
         if facts.early
-            && let Some(code) = self.boot_error(death)
+            && let Some(code) = self.boot_error(death, cx.now)
         {
             self.fail(cx, code, format!("its first workers cannot boot: {}", death.words()));
             return Next::PoolFailed;
@@ -192,6 +193,11 @@ impl Pool {
         Next::Restart
     }
 
+    /// A worker of it was good at some time, or is by now: the loop may have been away, and no look at the clock has shown it yet.
+    pub(super) fn was_ever_good(&self, now: Time) -> bool {
+        self.ever_good || self.workers.values().any(|w| w.has_settled(now, w.spec.settle) && !w.tried)
+    }
+
     fn is_success(&self, death: &Death) -> bool {
         match death {
             Death::Exit(ExitStatus::Code(code)) => self.spec.restart.success_codes.contains(code),
@@ -200,8 +206,8 @@ impl Pool {
     }
 
     /// The master's exit code, when this early death fails a pool that was never good at once.
-    fn boot_error(&self, death: &Death) -> Option<i32> {
-        if self.ever_good || self.spec.boot == super::super::OnBootFailure::Retry {
+    fn boot_error(&self, death: &Death, now: Time) -> Option<i32> {
+        if self.was_ever_good(now) || self.spec.boot == super::super::OnBootFailure::Retry {
             return None;
         }
         match death {
@@ -251,7 +257,12 @@ impl Pool {
                 let calm = asked.is_some_and(Reason::was_asked) || done || (status == ExitStatus::Code(0) && !facts.early);
                 let level = if calm { Level::Info } else { Level::Warn };
                 let by_order = matches!(status, ExitStatus::Signal { signal, .. } if Some(signal) == facts.ordered);
-                cx.note(level, Some(id.pool), Some(id), What::Exited { status, asked, by_order, age: facts.age, next });
+                cx.note(
+                    level,
+                    Some(id.pool),
+                    Some(id),
+                    What::Exited { status, asked, by_order, early: facts.early && !done, age: facts.age, next },
+                );
             }
             Death::Unspawned(error) => {
                 let retry_in = match next {

@@ -115,6 +115,20 @@ impl Pool {
                 }
             }),
             Notification::Status(text) => self.edit(cx, id, |w| w.status = Some(text)),
+            Notification::Busy { busy, of } => self.edit(cx, id, |w| w.busy = Some((busy, of))),
+            Notification::RestartReset => {
+                if let Some(slot) = self.slots.get_mut(&id.slot) {
+                    slot.failures = 0;
+                }
+                self.early.clear();
+            }
+            Notification::MainPid(pid) => {
+                let first = self.worker(id).is_some_and(|w| !w.told_main_pid);
+                self.edit(cx, id, |w| w.told_main_pid = true);
+                if first {
+                    cx.note(Level::Info, Some(id.pool), Some(id), What::OtherMainPid { pid });
+                }
+            }
         }
     }
 

@@ -212,3 +212,11 @@ fn what_comes_after_finite_jobs_waits_until_they_are_done() {
     s.up("a0.1").up("a1.1").skip().to(10.0).expect("");
     s.exit("a0.1", 0).expect("").exit("a1.1", 0).expect("10 spawn b0.1");
 }
+
+/// The loop was away while a worker got good: its pool has booted, whatever the first news after that is.
+#[test]
+fn a_pool_whose_worker_got_good_while_the_loop_was_away_has_booted() {
+    let mut s = Scene::of(vec![pool(0, 2)]);
+    s.skip().up("a0.1").up("a1.1").ready("a1.1").asleep(secs(30)).exit("a0.1", 4);
+    assert_eq!(s.phase(0), Phase::Running);
+}

@@ -1,6 +1,6 @@
 //! How the core knows that a worker is ready, and what a stale fact is worth.
 
-use poolmaster::supervisor::{Event, ExitStatus, Notification, ReadyKind, What, WorkerState};
+use poolmaster::supervisor::{Event, ExitStatus, Notification, PoolId, ReadyKind, What, WorkerState};
 
 use crate::scene::{Scene, worker};
 use crate::specs::{ms, pool, secs};
@@ -134,4 +134,18 @@ fn a_worker_that_says_stopping_is_replaced_before_it_is_gone() {
     let mut s = scene(ReadyKind::Notify);
     s.ready("a0.1").to(5.0).says("a0.1", Notification::Stopping).expect("5 spawn a0.2");
     s.exit("a0.1", 0).boots("a0.2").to(10.0).expect("").idle();
+}
+
+#[test]
+fn rarer_words_have_their_effect() {
+    let mut a = pool(0, 1);
+    a.restart.budget.failures = 3;
+    let mut s = Scene::of(vec![a]);
+    s.skip().up("a0.1").exit("a0.1", 1).up("a0.2").exit("a0.2", 1).to(0.5).skip().up("a0.3");
+    // Two deaths that count no more.
+    s.says("a0.3", Notification::RestartReset).exit("a0.3", 1).expect("0.5 spawn a0.4");
+    s.up("a0.4").says("a0.4", Notification::Busy { busy: 3, of: 8 });
+    assert_eq!(s.core.workers(PoolId(0))[0].busy, Some((3, 8)));
+    s.says("a0.4", Notification::MainPid(7)).says("a0.4", Notification::MainPid(8));
+    assert_eq!(s.notes.iter().filter(|w| matches!(w, What::OtherMainPid { .. })).count(), 1);
 }
