@@ -148,6 +148,12 @@ impl Entry {
         Ok(fcntl::renameat(&*self.folder, self.name.as_os_str(), &*to.folder, to.name.as_os_str())?)
     }
 
+    /// Makes a further name of the file that is there, a link itself, where nothing is.
+    pub(crate) fn link(&self, to: &Entry) -> io::Result<()> {
+        let (from, at) = (self.name.as_os_str(), to.name.as_os_str());
+        Ok(nix::unistd::linkat(&*self.folder, from, &*to.folder, at, AtFlags::empty())?)
+    }
+
     /// The file that is there, if it is still that one, to be changed by its descriptor alone.
     pub(crate) fn pin(&self, id: FileId) -> io::Result<Option<Pinned>> {
         let file = match self.open(OFlag::O_PATH, 0) {

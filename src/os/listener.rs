@@ -14,7 +14,9 @@ use super::entry::{Entry, Last};
 use super::io::set_nonblocking;
 use super::lockfile::{InstanceLock, LockError};
 use super::procfs;
-use super::socket_file::{self, Access, Failed, FileId, LONGEST, Occupied, check_free, listen_at, set_access, unlink_if};
+use super::socket_file::{
+    self, Access, Failed, FileId, LONGEST, Occupied, check_free, keep_spare, listen_at, set_access, unlink_all,
+};
 
 mod address;
 mod door;
@@ -124,6 +126,14 @@ impl Listening {
         }
     }
 
+    /// Gives its file the name back that somebody has taken away. True: clients find it again, the same socket with all that wait at it.
+    pub fn restore_file(&self) -> io::Result<bool> {
+        match &self.file {
+            Some(file) if self.lost_file() == Some(LostFile::Removed) => socket_file::restore(&file.path, file.id),
+            _ => Ok(false),
+        }
+    }
+
     fn open_as(spec: &ListenSpec, place: Place, lock: Option<Rc<InstanceLock>>) -> Result<Listening, ListenError> {
         let (fd, file) = match &spec.address {
             ListenAddress::Tcp { addr, dual } => (open_ip(spec, *addr, *dual, SockType::Stream, place)?, None),
@@ -223,7 +233,7 @@ impl Listening {
         match (&self.address, &self.file) {
             _ if self.inherited => Ok(()),
             (ListenAddress::Tcp { .. }, _) => door::drop_beginners(self.fd.as_fd()),
-            (_, Some(file)) => unlink_if(&file.path, file.id).map(drop),
+            (_, Some(file)) => unlink_all(&file.path, file.id).map(drop),
             (_, None) => Ok(()),
         }
     }
@@ -231,7 +241,7 @@ impl Listening {
     /// Removes a Unix socket's file, if it is still the one we made, and its lock file. True: it was. Nothing to do for others.
     pub fn unlink_if_owner(&mut self) -> io::Result<bool> {
         let Some(file) = self.file.take() else { return Ok(false) };
-        let removed = unlink_if(&file.path, file.id);
+        let removed = unlink_all(&file.path, file.id);
         // With the last one that has it.
         Rc::try_unwrap(file.lock).map_or(Ok(()), InstanceLock::release)?;
         removed
@@ -323,10 +333,12 @@ fn open_unix(spec: &ListenSpec, path: &Path, lock: Option<Rc<InstanceLock>>) -> 
             Occupied::Foreign(what) => ListenError::foreign(address, what),
             Occupied::Unknown(e) => ListenError::kernel(address, "tell whether the socket there is in use", &e),
         })?;
-        listen_at(path, &entry, stale, spec.access(), spec.backlog).map_err(|failed| match failed {
-            Failed::Access(key, e) => ListenError::option(spec, key, &e),
-            Failed::Step(attempt, e) => ListenError::kernel(address, attempt, &e),
-        })
+        listen_at(path, &entry, stale, spec.access(), spec.backlog)
+            .map_err(|failed| match failed {
+                Failed::Access(key, e) => ListenError::option(spec, key, &e),
+                Failed::Step(attempt, e) => ListenError::kernel(address, attempt, &e),
+            })
+            .inspect(|_| keep_spare(&entry))
     });
     match bound {
         Ok(bound) => Ok((bound.fd, SocketFile { path: path.to_owned(), id: bound.file, lock })),

@@ -150,6 +150,46 @@ pub(crate) fn set_access(path: &Path, id: FileId, access: Access) -> Result<bool
     access.set(&Entry::at(path, Last::Keep).map_err(|e| ("mode", e))?, id)
 }
 
+/// A second name of the socket's file: by it the first one can be made again when somebody has removed that, and who connects there then comes
+/// to the same socket.
+const SPARE: &str = ".spare";
+
+/// Makes the second name. Where that is not to be had, it is done without. The caller has made sure that it is the only one to do so.
+pub(crate) fn keep_spare(entry: &Entry) {
+    let spare = entry.beside(SPARE);
+    // That of an earlier start, but nothing else.
+    if let Ok(stat) = spare.stat()
+        && SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFSOCK
+    {
+        let _ = spare.remove_if(FileId::of_stat(&stat));
+    }
+    let _ = entry.link(&spare);
+}
+
+/// Gives the file its name back. False: its second name is gone as well, or something is in its place.
+pub(crate) fn restore(path: &Path, id: FileId) -> io::Result<bool> {
+    let entry = Entry::at(path, Last::Keep)?;
+    let spare = entry.beside(SPARE);
+    match spare.id() {
+        Ok(there) if there == id => {}
+        Ok(_) => return Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(e),
+    }
+    match spare.link(&entry) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        linked => linked.map(|()| true),
+    }
+}
+
+/// Removes all names of the file, each if it is still that one. False: the first was another one's, or gone.
+pub(crate) fn unlink_all(path: &Path, id: FileId) -> io::Result<bool> {
+    let entry = Entry::at(path, Last::Keep)?;
+    let spare = entry.beside(SPARE).remove_if(id);
+    let removed = entry.remove_if(id)?;
+    spare.map(|_| removed)
+}
+
 /// Removes the file at `path` if it is still that one. False: it is another, or gone.
 pub(crate) fn unlink_if(path: &Path, id: FileId) -> io::Result<bool> {
     Entry::at(path, Last::Keep)?.remove_if(id)

@@ -134,6 +134,9 @@ impl Master {
         for told in words {
             tracing::warn!("{told}");
         }
+        for socket in self.open_sockets() {
+            socket.restore_file();
+        }
         for told in self.open_sockets().iter().filter_map(|socket| lost_words_of(socket)) {
             tracing::warn!("{told}");
         }

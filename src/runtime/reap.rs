@@ -1,6 +1,8 @@
 //! Owns the reaping of children: every one that has ended, with all that it said before handed over first; strangers are reaped too and
 //! never mistaken for workers.
 
+use std::rc::Rc;
+
 use super::master::Master;
 use crate::os::reap::{RawStatus, next_exited};
 use crate::os::signals::group_exists;
@@ -51,8 +53,13 @@ fn worker_ended(master: &mut Master, number: u64, pid: i32, status: ExitStatus) 
     let Some(process) = master.processes.get_mut(number) else { return };
     let worker = process.id;
     let notify = process.notify.take();
+    let run = Rc::clone(&process.run);
     let stragglers = process.run.config.spec.kill_mode != KillMode::Process && group_exists(pid);
     master.notify_sockets.retire(notify, &master.epoll);
+    // There are servers that remove the file of their listener as they end, whoever has made it (php-fpm).
+    for socket in &run.sockets {
+        socket.restore_file();
+    }
     master.tell_last_lines(number, status);
     master.keep_canary_words(number);
     master.processes.leader_gone(number, stragglers);

@@ -223,6 +223,18 @@ impl Socket {
         Ok(group.get(slot).map_or_else(|| Rc::clone(&self.listening), Rc::clone))
     }
 
+    /// Gives a Unix socket's file the name back that somebody has removed, and says so.
+    pub(super) fn restore_file(&self) {
+        match self.listening.restore_file() {
+            Ok(true) => tracing::warn!(
+                "the file of {} was removed by somebody: it is there again, for the same socket; nobody who waits was lost",
+                self.listening.local_addr()
+            ),
+            Ok(false) => {}
+            Err(e) => tracing::warn!("cannot make the removed file of {} again: {e}", self.listening.local_addr()),
+        }
+    }
+
     /// What a worker in this slot is to accept on.
     pub(super) fn wanted(&self, slot: u32) -> Wanted {
         Wanted { inode: self.inode_of(slot), address: self.listening.local_addr().clone() }

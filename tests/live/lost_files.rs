@@ -189,6 +189,7 @@ fn the_file_of_a_unix_listener_is_made_anew_by_a_reload() {
     for by_signal in [false, true] {
         // One that is inside stays inside.
         let inside = ask("/slow?ms=300").unwrap();
+        std::fs::remove_file(m.setup.path("a.sock.spare")).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
         let told = m.code(1, &["health"]);
@@ -203,6 +204,7 @@ fn the_file_of_a_unix_listener_is_made_anew_by_a_reload() {
         m.ok(&["health"]);
     }
     // With its lock.
+    std::fs::remove_file(m.setup.path("a.sock.spare")).unwrap();
     std::fs::remove_file(&path).unwrap();
     std::fs::remove_file(m.setup.path("a.sock.lock")).unwrap();
     reloads(&m, false);
@@ -215,6 +217,7 @@ fn the_file_of_a_unix_listener_is_made_anew_by_a_reload() {
     let told = m.code(3, &["reload"]);
     assert!(told.contains("a.sock") && told.contains("regular file"), "{told}");
     // It was not made anew, and nobody said so; nor was it for a config that was refused for another reason.
+    let _ = std::fs::remove_file(m.setup.path("a.sock.spare"));
     std::fs::remove_file(&path).unwrap();
     let anew = m.log.count("made anew");
     std::fs::create_dir(m.setup.path("folder")).unwrap();
@@ -242,6 +245,55 @@ fn the_file_of_a_unix_listener_is_made_anew_by_a_reload() {
     assert_eq!(m.stop(), 0);
     m.assert_nothing_left();
     assert!(!path.exists() && !m.setup.path("a.sock.lock").exists());
+}
+
+/// A server that removes the file of its listener as it ends, as php-fpm does, and whoever cleans up: the same socket has its name again, and nobody
+/// is replaced for that.
+#[test]
+fn the_removed_file_of_a_unix_listener_comes_back_by_itself() {
+    let pools = "[pool.a]\ncommand = \"POOLMASTER worker\"\nready = \"notify\"\nlisten = \"unix:DIR/a.sock\"\nsettle = \"20ms\"\nworkers = 2\n\
+                 [pool.rude]\ncommand = [\"sh\", \"-c\", \"trap 'rm DIR/rude.sock; exit 0' TERM; sleep 1000 & wait\"]\nready = \"exec\"\nlisten = { main = { address = \"unix:DIR/rude.sock\", mode = \"0640\" } }\nsettle = \"20ms\"\n";
+    let mut m = setup(pools).start().ready();
+    let (path, rude) = (m.setup.path("a.sock"), m.setup.path("rude.sock"));
+    let inode = |path: &std::path::Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap());
+    let (before, workers) = (inode(&path), m.pids("a"));
+    m.log.wait_until("both are good", || m.worker("a", 1)["state"].as_str().filter(|s| *s == "good").map(drop));
+    for order in ["usr1", "death"] {
+        std::fs::remove_file(&path).unwrap();
+        match order {
+            "usr1" => m.signal(libc::SIGUSR1),
+            _ => kill(workers[1], libc::SIGKILL),
+        }
+        m.log.wait_until("its name", || path.exists().then_some(()));
+        assert_eq!(inode(&path), before, "{order}");
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    assert!(m.pids("a").contains(&workers[0]));
+    m.ok(&["health"]);
+    // At each stop, by the worker itself.
+    for _ in 0..3 {
+        m.ok(&["restart", "rude"]);
+        m.log.wait_until("its name", || rude.exists().then_some(()));
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&rude).unwrap().permissions()) & 0o777, 0o640);
+        UnixStream::connect(&rude).unwrap();
+    }
+    // What somebody else has put there is his.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "precious").unwrap();
+    m.signal(libc::SIGUSR1);
+    m.log.wait_for("somebody put another file in the place of", 1);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    std::fs::remove_file(&path).unwrap();
+    m.signal(libc::SIGUSR1);
+    m.log.wait_until("its name", || path.exists().then_some(()));
+    assert_eq!(m.stop(), 0);
+    for name in ["a.sock", "a.sock.spare", "a.sock.lock", "rude.sock", "rude.sock.spare", "rude.sock.lock"] {
+        assert!(!m.setup.path(name).exists(), "{name}");
+    }
 }
 
 /// The folder of the log: what is told while it is gone goes to stderr, and the next `reopen`, USR1 or reload after it is back logs there again.
