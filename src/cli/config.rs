@@ -76,6 +76,12 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
     if matches!(args.verb, Verb::Schema) {
         return if output::out(&schema::text()) { Exit::Done } else { Exit::Failed };
     }
+    if let Verb::Origin { key, file: None } = &args.verb
+        && (key.contains('/') || key.ends_with(".toml") || key.ends_with(".json"))
+    {
+        output::err(&format!("error: {key:?} is a file, and no key: poolmaster config origin KEY {key}\nno origin to show\n"));
+        return Exit::Usage;
+    }
     let (text, errors, exit) = match check::sources(args.file(), &args.set, ctx) {
         Ok(sources) => match explain(&sources) {
             Ok(mut loaded) => {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use clap::FromArgMatches;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::groups::ALONE;
 use super::{Answer, Cli, Context, Exit, Reach, Session, Verb, output};
@@ -22,8 +22,8 @@ pub fn main(words: impl IntoIterator<Item = OsString>, ctx: &Context) -> u8 {
     let session = Session::new(&reach, ctx);
     let answer = match &verb {
         Verb::Run(args) => return own(run::run(args, ctx), Exit::meaning_of_run),
-        Verb::Check(args) => return own(check::run(args, ctx), Exit::meaning),
-        Verb::Config(args) => return own(config::run(args, ctx), Exit::meaning),
+        Verb::Check(args) => return own(check::run(args, ctx), Exit::meaning_of_look),
+        Verb::Config(args) => return own(config::run(args, ctx), Exit::meaning_of_look),
         Verb::Init(args) => return own(init::run(args, ctx), Exit::meaning),
         Verb::Completions(args) => return own(completions::run(args), Exit::meaning),
         Verb::Worker(args) => return worker::run(args, ctx),
@@ -78,8 +78,18 @@ fn own(exit: Exit, meaning: fn(Exit) -> &'static str) -> u8 {
     exit.code()
 }
 
+/// Verbs that are described, and are not there yet.
+const LATER: [&str; 12] =
+    ["logs", "top", "events", "explain", "doctor", "history", "upgrade", "pause", "resume", "generate", "import", "man"];
+
 /// Help and version go to stdout and are no error; the rest is.
 fn usage(e: &clap::Error) -> u8 {
+    if let Some(ContextValue::String(verb)) = e.get(ContextKind::InvalidSubcommand)
+        && LATER.contains(&verb.as_str())
+    {
+        output::err(&format!("error: `poolmaster {verb}` is not in this version yet; `poolmaster help` lists what is\n"));
+        return own(Exit::Usage, Exit::meaning_of_look);
+    }
     // Its only failure is a reader that went away.
     let _ = e.print();
     match e.kind() {

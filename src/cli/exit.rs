@@ -63,6 +63,21 @@ impl Exit {
         }
     }
 
+    /// What it means after a verb that only looks at a config.
+    pub fn meaning_of_look(self) -> &'static str {
+        match self {
+            Exit::Usage => "usage or config error",
+            Exit::Done
+            | Exit::Failed
+            | Exit::RolledBack
+            | Exit::NoMaster
+            | Exit::TimedOut
+            | Exit::NotPermitted
+            | Exit::Refused
+            | Exit::Internal => self.meaning(),
+        }
+    }
+
     /// What it means after `run`.
     pub fn meaning_of_run(self) -> &'static str {
         match self {

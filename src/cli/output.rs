@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::Exit;
+use crate::os::without_numbers;
 
 /// Writes to stdout. False: it cannot be written, for another reason than a reader that went away.
 pub(super) fn out(text: &str) -> bool {
@@ -19,7 +20,7 @@ pub(super) fn out(text: &str) -> bool {
 
 /// Writes to stderr, as far as that is possible.
 pub(super) fn err(text: &str) {
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    let _ = io::stderr().lock().write_all(without_numbers(text).as_bytes());
 }
 
 /// The last line on stderr: what a code other than 0 meant.

@@ -239,7 +239,7 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
         Ok(d) if d.as_millis() == 0 => Err("it must be at least 1ms; to wait for nothing use --no-wait".to_owned()),
         Ok(d) if d > Duration::from_secs(366 * 86_400) => Err("a year is the longest".to_owned()),
         Ok(d) => Ok(d),
-        Err(e) => Err(format!("{e}; write 500ms, 30s or \"1m 30s\"")),
+        Err(_) => Err("it is no time: write 500ms, 30s or \"1m 30s\"".to_owned()),
     }
 }
 

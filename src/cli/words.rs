@@ -131,7 +131,7 @@ fn pieces(text: &str) -> Vec<String> {
 
 /// Text from a worker or a file, without what would move a terminal's cursor.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || crate::telemetry::turns_text(c) { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

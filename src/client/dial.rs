@@ -1,6 +1,7 @@
 //! Owns the one act of connecting to a socket path, and what its failure says about the path.
 
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -45,6 +46,10 @@ pub(super) fn dial(path: &Path, patience: Duration) -> Dialled {
     });
     match connected {
         Ok(stream) => Dialled::Alive(stream),
+        // Of what is no socket at all the kernel says the same.
+        Err(Errno::ECONNREFUSED) if std::fs::metadata(path).is_ok_and(|meta| !meta.file_type().is_socket()) => {
+            Dialled::Wrong("it is no socket".to_owned())
+        }
         Err(Errno::ECONNREFUSED) => Dialled::Stale,
         Err(Errno::ENOENT | Errno::ENOTDIR) => Dialled::Absent,
         Err(Errno::EACCES | Errno::EPERM) => Dialled::Denied,

@@ -55,7 +55,8 @@ pub(super) fn main_file(sources: &Sources, diags: &mut Diagnostics) -> Main {
         Err(why) => {
             let error = Diagnostic::error(None, format!("cannot read the config {}: {why}", absolute_path.display()));
             let looked = SEARCHED.map(|path| full(Path::new(path)).display().to_string()).join(" and ");
-            diags.push(error.help(format!("without an argument, {looked} are looked at")));
+            let missing = !absolute_path.exists();
+            diags.push(if missing { error.help(format!("without an argument, {looked} are looked at")) } else { error });
             None
         }
     };

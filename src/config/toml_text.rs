@@ -72,6 +72,15 @@ fn words(message: &str, found: &str, line: &str) -> (String, String) {
         "missing comma between array elements, expected `,`" => {
             ("the list is not closed before this, or a comma is missing".to_owned(), "close it with ]".to_owned())
         }
+        other if other.starts_with("unexpected leading zero") => {
+            let digits: String =
+                line.rsplit('=').next().unwrap_or_default().trim().chars().take_while(char::is_ascii_digit).collect();
+            let help = match digits.is_empty() {
+                true => "write it without the zero".to_owned(),
+                false => format!("write it without the zero; permission bits are octal and in quotes: \"{digits:0>4}\""),
+            };
+            ("a number has no leading zero".to_owned(), help)
+        }
         other => (other.to_owned(), String::new()),
     };
     (said, help)

@@ -74,6 +74,55 @@ pub(super) fn operator(line: &str) -> Option<&'static str> {
     line.split_whitespace().any(|piece| piece == *found).then_some(found)
 }
 
+/// A word that a shell would make something else of, and what to do. Quoted ones are meant as they are.
+pub(super) fn shell_word(line: &str) -> Option<(String, &'static str)> {
+    const SHELL: &str = "no shell runs; if one is meant: command = [\"sh\", \"-c\", \"...\"]; if not, quote it";
+    // Each character, and whether it was quoted: by anything, by what keeps a $ from its meaning.
+    let mut word: Vec<(char, bool, bool)> = Vec::new();
+    let (mut quote, mut escaped) = (None, false);
+    let judge = |word: &[(char, bool, bool)]| {
+        let bare = |at: usize, wanted: char| word.get(at).is_some_and(|(c, quoted, _)| *c == wanted && !quoted);
+        let digits = word.iter().take_while(|(c, quoted, _)| c.is_ascii_digit() && !quoted).count();
+        let dollar = word.windows(2).find_map(|pair| match pair {
+            [('$', _, false), (next, ..)] => Some(*next),
+            _ => None,
+        });
+        let last = word.len().checked_sub(1)?;
+        let help = match dollar {
+            Some('(') => Some(SHELL),
+            Some(next) if next.is_ascii_alphabetic() || next == '_' => Some(
+                "variables are written ${NAME}, and filled in from the environment of the master; if it is meant as it is, quote it",
+            ),
+            _ if bare(0, '~') && (last == 0 || bare(1, '/')) => Some("write the whole path, or ${HOME}/..."),
+            _ if last > 0 && (bare(last, ';') || bare(last, '&') && !bare(last - 1, '&')) => Some(SHELL),
+            _ if bare(digits, '>') || bare(0, '<') || bare(0, '&') && bare(1, '>') => Some(SHELL),
+            _ if word.iter().any(|(c, quoted, _)| *c == '`' && !quoted) => Some(SHELL),
+            _ if word.iter().any(|(c, quoted, _)| *c == '*' && !quoted) && !word.iter().any(|(c, ..)| *c == ':') => Some(SHELL),
+            _ => None,
+        };
+        help.map(|help| (word.iter().map(|(c, ..)| c).collect::<String>(), help))
+    };
+    for c in line.chars() {
+        match (c, quote) {
+            _ if escaped => {
+                word.push((c, true, true));
+                escaped = false;
+            }
+            ('\\', None | Some('"')) => escaped = true,
+            ('\'' | '"', None) => quote = Some(c),
+            (c, Some(open)) if c == open => quote = None,
+            (c, None) if c.is_whitespace() => {
+                if let Some(found) = judge(&word) {
+                    return Some(found);
+                }
+                word.clear();
+            }
+            (c, quote) => word.push((c, quote.is_some(), quote == Some('\''))),
+        }
+    }
+    judge(&word)
+}
+
 /// Joins words so that [`split`] gives them back.
 pub fn join(words: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=/.,:@%+{}[]".contains(c);
@@ -142,6 +191,34 @@ mod tests {
         #[test]
         fn what_was_joined_is_split_into_the_same(words in proptest::collection::vec(r#"[ a-z'"\\$\{\}|é]{0,8}"#, 0..6)) {
             proptest::prop_assert_eq!(split(&join(&words)), Ok(words));
+        }
+    }
+
+    #[test]
+    fn what_a_shell_would_make_something_of_is_seen() {
+        for (line, want) in [
+            ("echo; ls", Some("echo;")),
+            ("sleep 1 2>/dev/null", Some("2>/dev/null")),
+            ("server >log", Some(">log")),
+            ("server &>log", Some("&>log")),
+            ("server <in", Some("<in")),
+            ("server $(hostname)", Some("$(hostname)")),
+            ("server `hostname`", Some("`hostname`")),
+            ("server --dir=$HOME/x", Some("--dir=$HOME/x")),
+            ("server \"$HOME\"", Some("$HOME")),
+            ("server ~/x", Some("~/x")),
+            ("server ~", Some("~")),
+            ("wc *.py", Some("*.py")),
+            ("server x&", Some("x&")),
+            ("server '$HOME' '~/x' '*.py' 'a;' '2>x'", None),
+            ("server \\$HOME \\*", None),
+            ("server ${HOME} {fd} {slot}", None),
+            ("server a~b x* ", Some("x*")),
+            ("server http://x/?a=1&b=2 --bind=*:80 a@b$ $1.50 a>b", None),
+            ("server \"a*\" \"2>x\"", None),
+            ("", None),
+        ] {
+            assert_eq!(shell_word(line).map(|(word, _)| word).as_deref(), want, "{line}");
         }
     }
 }

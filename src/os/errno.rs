@@ -48,6 +48,32 @@ pub fn words(errno: i32) -> String {
     }
 }
 
+/// What went wrong, without the number that the library puts behind it.
+pub fn reason(e: &io::Error) -> String {
+    e.raw_os_error().map_or_else(|| e.to_string(), words)
+}
+
+/// A text without the numbers that the library puts behind its words: `No such file or directory (os error 2)`.
+pub fn without_numbers(text: &str) -> String {
+    const MARK: &str = " (os error ";
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(MARK) {
+        let (before, after) = rest.split_at(at);
+        let number = after.get(MARK.len()..).unwrap_or_default();
+        let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+        out.push_str(before);
+        match number.get(digits..).and_then(|tail| tail.strip_prefix(')')).filter(|_| digits > 0) {
+            Some(tail) => rest = tail,
+            None => {
+                out.push_str(MARK);
+                rest = number;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +82,26 @@ mod tests {
     fn words_have_no_number_and_no_capital() {
         assert_eq!(words(libc::ENOENT), "no such file or directory");
         assert_eq!(words(libc::EACCES), "permission denied");
+    }
+
+    #[test]
+    fn a_text_loses_its_numbers_and_nothing_else() {
+        for (text, want) in [
+            (
+                "cannot open x: No such file or directory (os error 2); try again",
+                "cannot open x: No such file or directory; try again",
+            ),
+            ("a (os error 2) b (os error 13)", "a b"),
+            ("a (os error x) b", "a (os error x) b"),
+            ("a (os error 2", "a (os error 2"),
+            ("a (os error )", "a (os error )"),
+            ("", ""),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(without_numbers(text), want);
+        }
+        assert_eq!(reason(&io::Error::from_raw_os_error(libc::ENOENT)), "no such file or directory");
+        assert_eq!(reason(&io::Error::other("no number")), "no number");
     }
 
     #[test]

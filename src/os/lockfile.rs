@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use super::entry::{Entry, Last};
-use super::errno::{check, retry, words};
+use super::errno::{check, reason, retry};
 use super::process::{exists, self_pid};
 use super::procfs;
 use super::socket_file::{FileId, unlink_if};
@@ -51,10 +51,6 @@ fn holder(pid: Option<i32>) -> String {
         Some((pid, None)) => format!("process {pid}"),
         Some((pid, Some(name))) => format!("process {pid} ({name})"),
     }
-}
-
-fn reason(e: &io::Error) -> String {
-    e.raw_os_error().map_or_else(|| e.to_string(), words)
 }
 
 fn failed<'a>(attempt: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> LockError + 'a {

@@ -61,7 +61,7 @@ pub mod title;
 pub mod unix;
 pub mod users;
 
-pub use errno::words;
+pub use errno::{reason, without_numbers, words};
 
 #[cfg(test)]
 mod tests;

@@ -359,26 +359,39 @@ impl Master {
     }
 
     /// A log line of the core's.
-    /// What is the likeliest reason for an end that was none of the program's faults, where there is one.
-    fn hint(&self, note: &Note) -> &'static str {
-        let (What::Exited { status: ExitStatus::Code(0), asked: None, early: true, .. }, Some(pool)) = (&note.what, note.pool)
-        else {
-            return "";
+    /// What is the likeliest reason for an end, where there is one.
+    fn hint(&mut self, note: &Note) -> String {
+        let (What::Exited { status, asked: None, early, .. }, Some(worker)) = (&note.what, note.worker) else {
+            return String::new();
         };
-        let Some(launch) = self.runs.get(&pool).map(|run| &run.config.launch) else { return "" };
-        match launch.argv.as_slice() {
-            [only] if !launch.protocols.stdin && reads_stdin(only) => {
-                "; it reads its stdin, which is /dev/null: give it a script, or a file"
+        let wanted_our_port = self.wanted_our_port.remove(&worker);
+        let Some(run) = self.runs.get(&worker.pool) else { return String::new() };
+        let launch = &run.config.launch;
+        match (status, launch.argv.as_slice()) {
+            _ if !early => String::new(),
+            (_, _) if wanted_our_port => {
+                let address = run.sockets.first().map(|socket| socket.listening.local_addr().to_string()).unwrap_or_default();
+                format!(
+                    "; the master holds {address} for this pool: have the program take that over (as descriptor 3, by LISTEN_FDS or {{fd}}), \
+                     or take `listen` away and let it bind its own"
+                )
             }
-            _ => "; does it go into the background (daemonize)? it has to stay in the foreground",
+            (ExitStatus::Code(0), [only]) if !launch.protocols.stdin && reads_stdin(only) => {
+                "; it reads its stdin, which is /dev/null: give it a script, or a file".to_owned()
+            }
+            (ExitStatus::Code(0), _) => {
+                "; does it go into the background (daemonize)? it has to stay in the foreground".to_owned()
+            }
+            _ => String::new(),
         }
     }
 
-    fn note(&self, note: &Note) {
+    fn note(&mut self, note: &Note) {
+        let hint = self.hint(note);
         let pid = note.worker.and_then(|w| self.processes.pid_of(w));
         let pool = note.pool.map(|p| self.name_of(p));
         let pool = pool.as_deref();
-        let what = format!("{}{}", note.what, self.hint(note));
+        let what = format!("{}{hint}", note.what);
         macro_rules! log {
             ($level:ident) => {
                 match (pool, note.worker, pid) {

@@ -1,5 +1,6 @@
 //! Owns the loop around the loop: an error of our own, a panic included, must not orphan workers.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use crate::os::epoll::{Epoll, Interest};
 use crate::os::signals::{kill, kill_group};
 use crate::supervisor::Time;
 
+/// How long those who were killed are waited for.
+const AFTER_KILL: Duration = Duration::from_secs(1);
 /// Exit code of an internal error.
 const INTERNAL: u8 = 70;
 /// Failures of epoll in a row until the master takes itself for broken.
@@ -92,15 +95,16 @@ fn living(master: &Master) -> Vec<(i32, i32, Duration)> {
 }
 
 fn stop_plainly(master: &mut Master) {
-    let workers = living(master);
-    let patience = workers.iter().map(|(.., wait)| *wait).max().unwrap_or_default();
-    for (pid, signal, _) in &workers {
-        if kill_group(*pid, *signal).is_err() {
-            let _ = kill(*pid, *signal);
+    let started = Time(clock::now());
+    // Each has its own time.
+    let mut patience: BTreeMap<i32, Time> = BTreeMap::new();
+    for (pid, signal, wait) in living(master) {
+        if kill_group(pid, signal).is_err() {
+            let _ = kill(pid, signal);
         }
+        patience.insert(pid, started + wait);
     }
     master.sabotage.on_stop();
-    let deadline = Time(clock::now()) + patience;
     // A set of its own: what else may be ready does not matter any more.
     let Ok(calm) = Epoll::new() else { return };
     if calm.add(master.signal_fd.as_fd(), 0, Interest::Read).is_err() {
@@ -108,14 +112,22 @@ fn stop_plainly(master: &mut Master) {
     }
     let (mut ready, mut signals) = (Vec::new(), Vec::new());
     while master.processes.all().next().is_some() {
-        let left = deadline - Time(clock::now());
+        let now = Time(clock::now());
+        let (over, left): (Vec<i32>, Vec<i32>) = patience.keys().partition(|pid| patience.get(pid).is_some_and(|by| *by <= now));
+        for pid in over {
+            let _ = kill_group(pid, libc::SIGKILL);
+            patience.remove(&pid);
+        }
         ready.clear();
         signals.clear();
-        if left.is_zero() || calm.wait(&mut ready, Some(left)).is_err() {
+        let next = left.iter().filter_map(|pid| patience.get(pid)).min();
+        let wait = next.map_or(AFTER_KILL, |by| *by - now);
+        if calm.wait(&mut ready, Some(wait)).is_err() || next.is_none() && ready.is_empty() {
             break;
         }
         let _ = master.signal_fd.read(&mut signals, 64);
         reap::reap_plainly(master);
+        patience.retain(|pid, _| master.processes.number_of_pid(*pid).is_some());
     }
     for process in master.processes.all() {
         let _ = kill_group(process.pid, libc::SIGKILL);

@@ -18,7 +18,7 @@ use crate::config::template::{Vars, expand};
 use crate::os::listener::ListenError;
 use crate::os::notify::NotifySocket;
 use crate::os::spawn::{self, Identity, Plan, Resource, Source, SpawnFailure, Step};
-use crate::os::{io as fdio, path};
+use crate::os::{self, io as fdio, path};
 use crate::supervisor::{SpawnError, SpawnFault, WorkerId};
 
 /// What every child of this master gets alike.
@@ -266,7 +266,7 @@ fn no_socket(e: ListenError) -> SpawnError {
 
 /// The host or the master lacks something.
 pub(super) fn lack(attempt: &str, cause: &std::io::Error) -> SpawnError {
-    let message = format!("cannot {attempt}: {cause}");
+    let message = format!("cannot {attempt}: {}", os::reason(cause));
     SpawnError { fault: SpawnFault::Resources, errno: cause.raw_os_error().unwrap_or(0), message }
 }
 
@@ -291,7 +291,7 @@ fn nul(text: &str) -> SpawnError {
 /// A failed step in words, and whose fault it is.
 pub(super) fn explain(failure: SpawnFailure, run: &PoolRun) -> SpawnError {
     let SpawnFailure { step, errno } = failure;
-    let cause = std::io::Error::from_raw_os_error(errno);
+    let cause = os::words(errno);
     let program = run.config.launch.argv.first().map_or("", String::as_str);
     let lacking = matches!(errno, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE);
     let (fault, message) = match step {

@@ -31,7 +31,7 @@ use super::trace::Trace;
 use crate::config::spec;
 use crate::os::epoll::Epoll;
 use crate::os::signals::SignalFd;
-use crate::supervisor::{Action, CommandId, Event, Note, PoolId, Supervisor, Time};
+use crate::supervisor::{Action, CommandId, Event, Note, PoolId, Supervisor, Time, WorkerId};
 use crate::telemetry::{Log, Relay};
 
 /// Everything.
@@ -64,6 +64,8 @@ pub(super) struct Master {
     pub(super) last_revision: u32,
     /// The config in force, and one to go back to.
     pub(super) configs: BTreeMap<u32, Rc<spec::Config>>,
+    /// Workers that could not bind an address, until their end was told.
+    pub(super) wanted_our_port: BTreeSet<WorkerId>,
     /// What is known of the accounts of the one in force.
     pub(super) accounts: Accounts,
     /// Configs that are ready to be put in force.

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use super::master::Master;
+use super::processes::Process;
 use crate::os::reap::{RawStatus, next_exited};
 use crate::os::signals::group_exists;
 use crate::supervisor::{Event, ExitStatus, KillMode};
@@ -62,11 +63,21 @@ fn worker_ended(master: &mut Master, number: u64, pid: i32, status: ExitStatus) 
     }
     master.tell_last_lines(number, status);
     master.keep_canary_words(number);
+    if master.processes.get(number).is_some_and(|process| wanted_our_port(process, status)) {
+        master.wanted_our_port.insert(worker);
+    }
     master.processes.leader_gone(number, stragglers);
     master.feed(Event::Exited { worker, status, stragglers });
     if !stragglers {
         master.forget(number);
     }
+}
+
+/// It ended as it could not bind an address, while the master holds one for it.
+fn wanted_our_port(process: &Process, status: ExitStatus) -> bool {
+    const SAID: [&str; 2] = ["address already in use", "eaddrinuse"];
+    let says = |line: String| SAID.iter().any(|words| line.to_ascii_lowercase().contains(words));
+    status != ExitStatus::Code(0) && !process.run.sockets.is_empty() && process.tail.lines().any(says)
 }
 
 /// The last process of a worker's group is gone.

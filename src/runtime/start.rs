@@ -249,6 +249,7 @@ fn assemble(
         revision: 0,
         last_revision: 0,
         configs: BTreeMap::new(),
+        wanted_our_port: BTreeSet::new(),
         accounts: Accounts::default(),
         staged: BTreeMap::new(),
         canary_words: Vec::new(),

@@ -147,7 +147,12 @@ impl Supervisor {
     fn kill(&mut self, now: Time, id: CommandId, target: Target, signal: i32, timeout: Option<Duration>, out: &mut Vec<Action>) {
         let sent = self.on_pool(now, target.pool, out, |p, cx| p.send_signal(cx, target.slot, signal)).unwrap_or_default();
         if sent.is_empty() {
-            return reply(id, Outcome::Failed("there is no such worker to signal".to_owned()), out);
+            let name = self.pools.get(&target.pool).map_or("the pool", |p| p.spec.name.as_str());
+            let text = match target.slot {
+                Some(slot) => format!("{name} has no worker in slot {slot} to signal"),
+                None => format!("{name} has no worker to signal"),
+            };
+            return reply(id, Outcome::Refused(text), out);
         }
         let goal = Goal::Signalled { signal, waiting: sent.iter().copied().collect(), sent: sent.len(), failed: Vec::new() };
         self.await_goal(now, id, goal, timeout, out);

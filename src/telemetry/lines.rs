@@ -118,6 +118,11 @@ pub fn printable(bytes: &[u8]) -> String {
     out
 }
 
+/// A mark that makes terminals show what follows in another order than it stands there (Unicode TR9).
+pub fn turns_text(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Adds to a text what [`printable`] makes of the bytes.
 pub(super) fn print_to(out: &mut String, bytes: &[u8]) {
     let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
@@ -126,7 +131,7 @@ pub(super) fn print_to(out: &mut String, bytes: &[u8]) {
         return out.push_str(&text);
     }
     for c in text.chars() {
-        if c.is_control() && c != '\t' {
+        if (c.is_control() && c != '\t') || turns_text(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);

@@ -197,3 +197,25 @@ fn an_early_end_without_a_fault_comes_with_its_likely_reason() {
     m.signal(libc::SIGTERM);
     m.wait();
 }
+
+/// The server that binds the very port that its pool listens on.
+#[test]
+fn a_program_that_wants_the_port_of_its_pool_is_told_who_has_it() {
+    let Some(python) = python() else {
+        return skip("a_program_that_wants_the_port_of_its_pool_is_told_who_has_it", "needs python3");
+    };
+    let (port, other) = (free_port(), free_port());
+    let taken = std::net::TcpListener::bind(("127.0.0.1", other)).unwrap();
+    let mut m = setup(&format!(
+        "[defaults]\nboot = \"retry\"\n[pool.web]\ncommand = [\"{python}\", \"-m\", \"http.server\", \"--bind\", \"127.0.0.1\", \"{port}\"]\nlisten = \"127.0.0.1:{port}\"\n\
+         [pool.other]\ncommand = [\"{python}\", \"-m\", \"http.server\", \"--bind\", \"127.0.0.1\", \"{other}\"]\n"
+    ))
+    .start();
+    let line = m.log.wait_for("web:0 exited with code 1", 1);
+    assert!(line.contains(&format!("the master holds tcp://127.0.0.1:{port} for this pool")), "{line}");
+    let line = m.log.wait_for("other:0 exited with code 1", 1);
+    assert!(!line.contains("the master holds"), "{line}");
+    drop(taken);
+    m.signal(libc::SIGTERM);
+    m.wait();
+}

@@ -155,7 +155,10 @@ fn an_ordinary_user_may_lower_itself_and_is_told_what_it_may_not() {
     for (key, what) in [
         ("nice = -5", "cannot set its priority to -5: the kernel does not permit it"),
         ("oom_score_adj = -500", "cannot set its oom_score_adj to -500: the kernel does not permit it"),
-        ("limits = { nofile = 999999999 }", "cannot set its resource limits: the kernel does not permit it"),
+        (
+            "limits = { nofile = 999999999 }",
+            "cannot set its resource limits: limits.nofile: 999999999 is more than the kernel takes: fs.nr_open is",
+        ),
         ("capabilities = []", "cannot set its capabilities: the kernel does not permit it"),
     ] {
         let mut m = as_somebody(key).start();

@@ -178,16 +178,14 @@ fn a_stop_signal_waits_for_the_slots_queue_but_not_for_ever() {
     let port = free_port();
     let s = slotted(port, "command = \"POOLMASTER worker\"\nworkers = 2\ngraceful_timeout = \"20s\"");
     let mut m = s.master("linger = \"600ms\"").start().ready();
-    kill(pid_of(&m, 1), libc::SIGSTOP);
+    let stopped = Frozen::new(pid_of(&m, 1));
     let waiting: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
     m.log.wait_until("some wait there", || (m.slots()[1]["queue"].as_u64() > Some(0)).then_some(()));
-    let stopped = pid_of(&m, 1);
     m.ok(&["scale", "web", "1", "--no-wait"]);
     m.log.wait_until("the slot takes no more", || (m.takers() == [0]).then_some(()));
     // TERM is pending once it was sent.
-    let pending = || proc_status(stopped)["ShdPnd"].trim().ends_with("4000");
-    m.log.wait_until("its time is over", || pending().then_some(()));
-    kill(stopped, libc::SIGCONT);
+    m.log.wait_until("its time is over", || term_is_pending(stopped.0).then_some(()));
+    stopped.thaw();
     drop(waiting);
     m.log.wait_until("it is gone", || (m.slots().len() == 1).then_some(()));
     assert_eq!(m.stop(), 0);
@@ -274,18 +272,42 @@ fn packets_of_udp_reach_all_slots() {
     assert_eq!(m.stop(), 0);
 }
 
+/// A worker that stands still whatever it is sent, held by ptrace(2): SIGCONT would wake one that was stopped. KILL alone ends it.
+struct Frozen(i32);
+
+impl Frozen {
+    fn new(pid: i32) -> Frozen {
+        // SAFETY: no memory is involved.
+        assert_eq!(unsafe { libc::ptrace(libc::PTRACE_ATTACH, pid, 0, 0) }, 0, "{}", std::io::Error::last_os_error());
+        // SAFETY: no status is asked for.
+        assert_eq!(unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) }, pid);
+        Frozen(pid)
+    }
+
+    /// It goes on.
+    fn thaw(&self) {
+        // SAFETY: no memory is involved. It may be gone.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, 0, 0) };
+    }
+
+    /// Its end is ours to see first: then it is its master's.
+    fn let_go(&self) {
+        // SAFETY: no status is asked for.
+        unsafe { libc::waitpid(self.0, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) };
+    }
+}
+
 /// The second of two workers stands still with clients at its socket, and is to go; its stop signal is held back.
-fn held_back(pool: &str, master: &str) -> (Master, i32, Vec<TcpStream>) {
+fn held_back(pool: &str, master: &str) -> (Master, Frozen, Vec<TcpStream>) {
     let port = free_port();
     let s = slotted(port, &format!("command = \"POOLMASTER worker\"\nworkers = 2\n{pool}"));
     let m = s.master(master).start().ready();
-    let stopped = pid_of(&m, 1);
-    kill(stopped, libc::SIGSTOP);
+    let stopped = Frozen::new(pid_of(&m, 1));
     let waiting: Vec<TcpStream> = (0..20).map(|_| asked(port)).collect();
     m.log.wait_until("some wait there", || (m.slots()[1]["queue"].as_u64() > Some(0)).then_some(()));
     m.ok(&["scale", "web", "1", "--no-wait"]);
     m.log.wait_until("the slot takes no more", || (m.takers() == [0]).then_some(()));
-    assert!(!term_is_pending(stopped));
+    assert!(!term_is_pending(stopped.0));
     (m, stopped, waiting)
 }
 
@@ -298,9 +320,12 @@ fn term_is_pending(pid: i32) -> bool {
 #[test]
 fn a_worker_is_asked_to_stop_before_it_is_killed_however_long_its_queue_is() {
     let (mut m, stopped, waiting) = held_back("graceful_timeout = \"3s\"", "linger = \"10s\"");
-    m.log.wait_until("it is asked", || term_is_pending(stopped).then_some(()));
+    m.log.wait_until("it is asked", || term_is_pending(stopped.0).then_some(()));
     m.log.wait_for("KILL", 1);
-    m.log.wait_until("it is gone", || (m.slots().len() == 1).then_some(()));
+    m.log.wait_until("it is gone", || {
+        stopped.let_go();
+        (m.slots().len() == 1).then_some(())
+    });
     drop(waiting);
     assert_eq!(m.stop(), 0);
 }
@@ -309,9 +334,9 @@ fn a_worker_is_asked_to_stop_before_it_is_killed_however_long_its_queue_is() {
 fn a_quick_stop_waits_for_no_queue() {
     let (mut m, stopped, waiting) = held_back("quick_timeout = \"20s\"", "linger = \"60s\"\ngraceful_timeout = \"2m\"");
     m.signal(libc::SIGINT);
-    m.log.wait_until("it is asked", || term_is_pending(stopped).then_some(()));
+    m.log.wait_until("it is asked", || term_is_pending(stopped.0).then_some(()));
     drop(waiting);
-    kill(stopped, libc::SIGCONT);
+    stopped.thaw();
     assert_eq!(m.wait().code(), Some(0));
 }
 
@@ -319,8 +344,8 @@ fn a_quick_stop_waits_for_no_queue() {
 fn another_signal_does_not_take_the_place_of_the_one_that_is_held_back() {
     let (mut m, stopped, waiting) = held_back("graceful_timeout = \"2m\"", "linger = \"60s\"");
     m.ok(&["kill", "-s", "WINCH", "web:1"]);
-    assert!(!term_is_pending(stopped));
-    kill(stopped, libc::SIGCONT);
+    assert!(!term_is_pending(stopped.0));
+    stopped.thaw();
     waiting.into_iter().for_each(|stream| assert!(answered(stream).contains("200 OK")));
     m.log.wait_until("it is gone", || (m.slots().len() == 1).then_some(()));
     assert_eq!(m.stop(), 0);
@@ -334,12 +359,16 @@ fn who_waits_at_the_first_slot_is_not_left_there_when_it_goes() {
     kill(pid_of(&m, 0), libc::SIGKILL);
     m.log.wait_for("web:0 ready", 2);
     let pid = pid_of(&m, 0);
-    kill(pid, libc::SIGSTOP);
+    let frozen = Frozen::new(pid);
     let waiting: Vec<TcpStream> = (0..20).map(|_| asked(port)).collect();
     m.log.wait_until("some wait there", || (m.slots()[0]["queue"].as_u64() > Some(0)).then_some(()));
     m.ok(&["scale", "web", "1", "--no-wait"]);
     m.log.wait_until("its time is over", || term_is_pending(pid).then_some(()));
     kill(pid, libc::SIGKILL);
+    m.log.wait_until("it is gone", || {
+        frozen.let_go();
+        (!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(())
+    });
     // Nobody comes to serve them: they are told, and not left to wait.
     for mut stream in waiting {
         let mut text = String::new();

@@ -1,6 +1,8 @@
 //! Owns the addresses of listeners: those that this host does not have, or does not let this user have; and those that others have. The latter
 //! is a warning only: who has it now may be gone by the start, and it may be the master of this very config, of which nothing is said.
 
+use std::net::SocketAddr;
+
 use super::Found;
 use crate::config::node::Place;
 use crate::config::spec::Address;
@@ -16,7 +18,14 @@ pub(super) fn missing(found: &mut Found<'_>) {
             let key = format!("pool.{}.listen.{}", pool.spec.name, listener.name);
             let place = place(found, &pool.spec.name, &listener.name);
             let anywhere = listener.options.freebind || !listener.options.device.is_empty();
-            if let Some(why) = assignable(*addr).filter(|_| !anywhere) {
+            if let SocketAddr::V6(v6) = addr
+                && v6.ip().is_unicast_link_local()
+                && v6.scope_id() == 0
+                && listener.options.device.is_empty()
+            {
+                let message = format!("{key}: {} is the address of a link, and which one is not said", addr.ip());
+                found.error(place.clone(), message, "name its interface: { address = \"...\", device = \"eth0\" }");
+            } else if let Some(why) = assignable(*addr).filter(|_| !anywhere) {
                 let message = format!("{key}: no socket can be bound to {}: {why}", addr.ip());
                 found.error(place.clone(), message, "name one of `ip address`, all of them (\":PORT\"), or set freebind");
             }

@@ -63,7 +63,15 @@ fn addresses(pools: &Pools<'_>, diags: &mut Diagnostics) {
         for (listener, place) in built.pool.listeners.iter().zip(&built.addresses).filter(|(l, _)| l.shared.is_none()) {
             let name = format!("{}.listen.{}", reader.path, listener.name);
             let group = seen.entry(place_of(&listener.address)).or_default();
-            if let Some((_, other)) = group.iter().find(|(address, _)| clash(address, &listener.address)) {
+            if let Some((address, other)) = group.iter().find(|(address, _)| clash(address, &listener.address)) {
+                let both = [*address, &listener.address];
+                let dual = both.iter().find_map(|address| match address {
+                    Address::Tcp { addr, dual: true } => Some(("tcp6", addr)),
+                    Address::Udp { addr, dual: true } => Some(("udp6", addr)),
+                    _ => None,
+                });
+                let families =
+                    both.iter().any(|a| matches!(a, Address::Tcp { addr, .. } | Address::Udp { addr, .. } if addr.is_ipv4()));
                 let help = match other.strip_prefix("pool.").and_then(|other| other.split_once(".listen.")) {
                     Some((pool, owner)) if pool != built.pool.spec.name => {
                         format!(
@@ -72,6 +80,12 @@ fn addresses(pools: &Pools<'_>, diags: &mut Diagnostics) {
                         )
                     }
                     _ => "give each listener its own address".to_owned(),
+                };
+                let help = match dual {
+                    Some((scheme, addr)) if families && other.starts_with(&format!("{}.listen.", reader.path)) => {
+                        format!("{addr} takes IPv4 connections too: leave the other one out, or write {scheme}://{addr}")
+                    }
+                    _ => help,
                 };
                 diags.error(place, format!("{name}: {other} has this address already"), help);
             }

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use super::super::diagnostics::Diagnostics;
 use super::super::kind::Typed;
-use super::super::node::{Node, Place, Raw};
+use super::super::node::{Layer, Node, Place, Raw};
 use super::super::spec::{EnvFile, Launch, Look, Output, Protocols};
-use super::super::{template, words};
-use super::known_names;
+use super::super::{keys, template, words};
 use super::reader::Reader;
+use super::{default_node, known_names};
 use crate::supervisor::PoolId;
 
 /// Variables that poolmaster sets itself, after the pool's own.
@@ -30,9 +30,13 @@ pub(super) fn build(
     // A misspelt one was reported as unknown.
     let misspelt = || r.node.entries().iter().any(|(name, _)| super::nearest(name, ["command"]).is_some());
     if r.find("command").is_none() && !misspelt() {
-        let what = format!("{}: has no command", r.path);
-        let near = super::nearest(pool, siblings.keys().copied().filter(|other| *other != pool));
+        let others = || siblings.keys().copied().filter(|other| *other != pool);
+        // What a flag or a variable alone names is no new pool.
+        let only_named = matches!(r.node.key.layer, Layer::Environment | Layer::Flag) && others().next().is_some();
+        let what = format!("{}: {}", r.path, if only_named { "there is no such pool" } else { "has no command" });
+        let near = super::nearest(pool, others());
         let help = match near {
+            _ if only_named => super::known_names(pool, others(), "pools"),
             Some(near) => format!("did you mean the pool \"{near}\"? A pool of its own needs command = \"...\""),
             None => "add command = \"...\": the program that each worker runs".to_owned(),
         };
@@ -47,6 +51,10 @@ pub(super) fn build(
     {
         let help = "no shell runs; if one is meant: command = [\"sh\", \"-c\", \"...\"]; if not, quote it";
         diags.warn(&command, format!("{}.command: {operator} is passed to the program as an argument", r.path), help);
+    } else if let Some(Raw::Str(line)) = r.find("command").map(|node| &node.raw)
+        && let Some((word, help)) = words::shell_word(line)
+    {
+        diags.warn(&command, format!("{}.command: {word} is passed to the program as it stands there", r.path), help);
     }
     if let Some((name, value)) = argv.first().and_then(|word| word.split_once('=')).filter(|(name, _)| is_variable(name)) {
         let what = format!("{}.command: its first word, {name}=..., is taken for the program", r.path);
@@ -103,7 +111,13 @@ fn environment(r: &Reader<'_>, known: (&[String], bool), diags: &mut Diagnostics
 
 fn env_pass(r: &Reader<'_>, diags: &mut Diagnostics) -> Option<Vec<String>> {
     let clear = r.bool("env_clear");
-    if !clear && r.is_set("env_pass") {
+    // What `config show` writes asks for nothing.
+    let texts = |raw: &Raw| match raw {
+        Raw::List(items) => items.iter().map(|item| item.raw.shown()).collect::<Vec<_>>(),
+        _ => Vec::new(),
+    };
+    let default = keys::of_pool("env_pass").and_then(default_node).map(|node| texts(&node.raw));
+    if !clear && r.is_set("env_pass") && r.find("env_pass").map(|node| texts(&node.raw)) != default {
         diags.warn(
             &r.place("env_pass"),
             format!("{}.env_pass: has no effect, all variables of the master are passed on", r.path),

@@ -84,10 +84,15 @@ impl Kind {
                 Ok(n) => ok(Typed::Share(Share::Count(n))),
                 Err(_) => refuse("out of range"),
             },
-            (Kind::Mode, Raw::Int(n)) => Err(problem(
-                format!("{n} is a decimal number"),
-                format!("permission bits are octal: write them in quotes, \"0{n}\""),
-            )),
+            (Kind::Mode, Raw::Int(n)) => {
+                // Written as the bits are, or meant as the number.
+                let octal =
+                    if n.to_string().bytes().all(|b| (b'0'..=b'7').contains(&b)) { n.to_string() } else { format!("{n:o}") };
+                Err(problem(
+                    format!("{n} is a decimal number"),
+                    format!("permission bits are octal: write them in quotes, \"{octal:0>4}\""),
+                ))
+            }
             (Kind::Env, Raw::Int(n)) => ok(Typed::Env(Some(n.to_string()))),
             (Kind::Env, Raw::Bool(false)) => ok(Typed::Env(None)),
             (Kind::Env, Raw::Str(text)) => match around.resolve(text, Use::Template)? {

@@ -122,7 +122,7 @@ fn kill_is_done_when_it_is_sent_and_what_follows_is_up_to_the_worker() {
     s.settled().ask(Command::Kill { target, signal: TERM }).expect("1 TERM a0.1, done 1");
     s.to(50.0).expect("").exit("a0.1", 0).expect("50 spawn a0.2");
     s.ask(Command::Kill { target: poolmaster::supervisor::Target { pool: A, slot: Some(9) }, signal: TERM })
-        .expect("50 failed 2");
+        .expect("50 refused 2");
 }
 
 #[test]
