@@ -114,7 +114,7 @@ struct Misbehaviour {
     /// Leak memory at this rate
     #[arg(long, value_name = "SIZE/s", value_parser = flags::rate)]
     leak: Option<u64>,
-    /// Shut the shared listeners down once ready: they are dead for all workers until the master revives them
+    /// Shut the shared listeners down once ready: they are dead for all workers, `health` tells, and a reload opens them again
     #[arg(long)]
     shutdown_listener: bool,
     /// Start a child in the same process group and leave it behind; with --ignore-term the child ignores it too

@@ -20,6 +20,11 @@ pub(super) fn layer(env: &[(String, String)], diags: &mut Diagnostics) -> Node {
     settings.sort_unstable();
     for (variable, name, value) in settings.into_iter().filter(|(_, _, value)| !value.is_empty()) {
         let place = place(variable);
+        if variable.contains('\u{fffd}') || value.contains('\u{fffd}') {
+            let error = Diagnostic::error(Some(place), format!("{variable}: it is not UTF-8 text"));
+            diags.push(error.help("set it anew, or unset it"));
+            continue;
+        }
         let path = match path_of(name) {
             Ok(path) => path,
             Err(why) => {

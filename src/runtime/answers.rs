@@ -205,12 +205,12 @@ impl Master {
                     },
                     slots: socket.slots.as_ref().map(|slots| slot_sockets(&slots.group.borrow())).unwrap_or_default(),
                     inherited: socket.inherited.clone(),
-                    why: socket
-                        .all()
-                        .iter()
-                        .any(|listening| !listening.state_listening())
-                        .then(|| "somebody shut it down: no client gets in; restart the master to open it anew".to_owned())
-                        .or_else(|| lost_words_of(socket)),
+                    why: lost_words_of(socket).or_else(|| {
+                        let shut = socket.all().iter().any(|listening| !listening.state_listening());
+                        shut.then(|| {
+                            "a worker has shut down the queue of its slot: the next worker there has it open again".to_owned()
+                        })
+                    }),
                 });
             }
         }
@@ -227,6 +227,9 @@ impl Master {
 pub(super) fn lost_words_of(socket: &Socket) -> Option<String> {
     let listening = &socket.listening;
     let address = listening.local_addr();
+    if !listening.state_listening() {
+        return Some(format!("a worker has shut {address} down: it takes no connection; `poolmaster reload` opens it again"));
+    }
     listening.lost_file().map(|lost| match lost {
         LostFile::Removed => {
             format!("somebody removed the file of {address}: no client finds it; `poolmaster reload` makes it anew")

@@ -71,11 +71,7 @@ impl SignalMap {
             .map(|(number, signal, effect)| {
                 let of_pool = matches!(signal, MasterSignal::Ttin | MasterSignal::Ttou);
                 let pool = default_pool.filter(|_| of_pool);
-                let effect = if of_pool && pool.is_none() {
-                    "nothing: there are several pools, and no master.default_pool"
-                } else {
-                    effect
-                };
+                let effect = if of_pool && pool.is_none() { "nothing: several pools, no master.default_pool" } else { effect };
                 SignalEntry::new(*number, effect, pool.map(str::to_owned), pid)
             })
             .collect();

@@ -150,7 +150,7 @@ pub(super) fn open(
     let origin = config.shared.clone().unwrap_or_else(|| format!("{pool}.{}", config.name));
     let wanted = address_of(&config.address);
     let serving = |socket: &&Rc<Socket>| socket.serves(config, wanted.as_ref(), &origin);
-    let found = open.iter().filter(serving).find(|socket| socket.listening.lost_file().is_none());
+    let found = open.iter().filter(serving).find(|socket| !socket.is_lost());
     if let Some(lost) = open.iter().find(serving).filter(|_| found.is_none()).cloned() {
         let spec = spec_of(config, lost.listening.local_addr().clone(), accounts)?;
         let listening = Rc::new(lost.listening.open_anew(&spec).map_err(Box::new)?);
@@ -235,6 +235,12 @@ impl Socket {
         }
     }
 
+    /// Nobody comes in any more, and nothing but another socket helps. One of TCP can listen again.
+    fn is_lost(&self) -> bool {
+        let unix = matches!(self.listening.local_addr(), ListenAddress::Unix(_));
+        unix && (self.listening.lost_file().is_some() || !self.listening.state_listening())
+    }
+
     /// What a worker in this slot is to accept on.
     pub(super) fn wanted(&self, slot: u32) -> Wanted {
         Wanted { inode: self.inode_of(slot), address: self.listening.local_addr().clone() }
@@ -277,7 +283,10 @@ impl Opened {
     /// socket serves on.
     pub(super) fn apply(&self) {
         if let Some(origin) = &self.anew {
-            tracing::warn!("listener {origin}: the file of {} was removed by somebody: made anew", self.spec.address);
+            tracing::warn!(
+                "listener {origin}: {} was lost, by its file or by a worker that shut it down: made anew",
+                self.spec.address
+            );
         }
         if let Some(slots) = &self.socket.slots {
             // Slots that come join where the others are, at the real port.

@@ -43,7 +43,7 @@ impl fmt::Display for Next {
 impl fmt::Display for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pid {
-            0 => f.write_str("the kernel or a terminal"),
+            0 => f.write_str("the kernel, a terminal, or a process outside of this pid namespace"),
             pid => write!(f, "pid {pid} (uid {})", self.uid),
         }
     }

@@ -57,7 +57,7 @@ fn files_of_variables_are_read_at_each_spawn_between_the_masters_and_the_pools()
     m.wait_count("a", 1);
     fs::remove_file(m.setup.path("one.env")).unwrap();
     kill(m.pids("a")[0], libc::SIGKILL);
-    m.log.wait_for("one.env: No such file or directory", 1);
+    m.log.wait_for("one.env: no such file or directory", 1);
     fs::write(m.setup.path("one.env"), "").unwrap();
     m.wait_count("a", 1);
     assert_eq!(m.stop(), 0);

@@ -78,9 +78,9 @@ fn without_descriptors_spawning_is_retried_and_the_control_socket_answers() {
     )
     .pre_exec(|| limit(libc::RLIMIT_NOFILE, 56, 56))
     .start();
-    let told = m.log.wait_for("Too many open files", 1);
+    let told = m.log.wait_for("too many open files", 1);
     assert!(told.contains("this is no fault of the worker; next try in"), "{told}");
-    m.log.wait_for("Too many open files", 3);
+    m.log.wait_for("too many open files", 3);
     let a = m.wait_count("a", 4);
     // Those that are just being tried again count as live.
     let ready = || m.pool("b")["ready"].as_u64().unwrap();
@@ -133,9 +133,9 @@ fn a_fork_that_fails_is_retried_until_there_is_room() {
             become_user(UID)
         })
         .start();
-    let told = m.log.wait_for("Resource temporarily unavailable", 1);
+    let told = m.log.wait_for("resource temporarily unavailable", 1);
     assert!(told.contains("this is no fault of the worker; next try in"), "{told}");
-    m.log.wait_for("Resource temporarily unavailable", 3);
+    m.log.wait_for("resource temporarily unavailable", 3);
     m.wait_count("a", 2);
     let status = m.pool("b");
     assert_eq!((&status["live"], &status["target"]), (&2.into(), &4.into()), "{status}");

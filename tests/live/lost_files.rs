@@ -296,6 +296,37 @@ fn the_removed_file_of_a_unix_listener_comes_back_by_itself() {
     }
 }
 
+/// A worker that shuts down the socket which all share: nobody comes in, `health` says so, and a reload opens it again.
+#[test]
+fn a_listener_that_a_worker_has_shut_down_is_told_and_opened_again_by_a_reload() {
+    let port = free_port();
+    let pools = format!(
+        "[pool.tcp]\ncommand = [\"sh\", \"-c\", \"mkdir DIR/tcp && wrong=--shutdown-listener; exec POOLMASTER worker $wrong\"]\nready = \"notify\"\nlisten = \"127.0.0.1:{port}\"\nsettle = \"20ms\"\n\
+         [pool.unix]\ncommand = [\"sh\", \"-c\", \"mkdir DIR/unix && wrong=--shutdown-listener; exec POOLMASTER worker $wrong\"]\nready = \"notify\"\nlisten = \"unix:DIR/a.sock\"\nsettle = \"20ms\"\n"
+    );
+    let mut m = setup(&pools).start().answering();
+    for pool in ["tcp", "unix"] {
+        let told = m.log.wait_until("told", || {
+            let said = m.cli(&["health", pool]);
+            let said = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+            let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+            said.contains("has shut").then_some(said)
+        });
+        assert!(told.contains("it takes no connection; `poolmaster reload` opens it again"), "{told}");
+    }
+    m.ok(&["reload"]);
+    m.ok(&["restart"]);
+    m.ok(&["health"]);
+    assert!(get(port, "/").unwrap().contains("200 OK"));
+    let mut stream = UnixStream::connect(m.setup.path("a.sock")).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(m.stop(), 0);
+    m.assert_nothing_left();
+}
+
 /// The folder of the log: what is told while it is gone goes to stderr, and the next `reopen`, USR1 or reload after it is back logs there again.
 #[test]
 fn the_folder_of_the_log_and_the_working_directory_are_missed_and_told() {
@@ -341,7 +372,7 @@ fn the_folder_of_the_log_and_the_working_directory_are_missed_and_told() {
     kill(pid, libc::SIGKILL);
     let missed = format!("{}", here.display());
     m.log.wait_until("told", || {
-        in_file().lines().any(|line| line.contains(&missed) && line.contains("No such file")).then_some(())
+        in_file().lines().any(|line| line.contains(&missed) && line.contains("no such file")).then_some(())
     });
     let told = m.code(1, &["health"]);
     assert!(told.contains(&missed), "{told}");

@@ -150,8 +150,8 @@ fn kill_signals_whom_it_names_and_nobody_else() {
     m.ok(&["kill", "-s", "KILL", "web:0"]);
     m.log.wait_for("web:0 killed by SIGKILL (by an order to kill it) after", 1);
     for (args, code, words) in [
-        (&["kill", "web:9"][..], 1, "no such worker"),
-        (&["kill", "down"], 1, "no such worker"),
+        (&["kill", "web:9"][..], 7, "web has no worker in slot 9"),
+        (&["kill", "down"], 7, "down has no worker"),
         (&["kill", "nosuch"], 2, "nosuch"),
         (&["kill", "-s", "NOSUCH", "web"], 2, "NOSUCH"),
         (&["kill", "-s", "99", "web"], 2, "99"),

@@ -108,6 +108,15 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("pool.*.log.rotate.size", "", "\"100M\""),
     ("pool.*.log.rotate.keep", "files", "14"),
     ("pool.*.hooks.pre_start", "", "[\"./migrate\", \"--check\"]"),
+    ("master.hooks.starting", "", "[\"./mount-secrets\"]"),
+    ("master.hooks.ready", "", "[\"./announce\", \"up\"]"),
+    ("master.hooks.reload", "", "[\"./announce\", \"reloaded\"]"),
+    ("master.hooks.exit", "", "[\"./announce\", \"down\"]"),
+    ("pool.*.hooks.pre_spawn", "", "[\"./warm-cache\", \"{slot}\"]"),
+    ("pool.*.hooks.post_spawn", "", "[\"./count\", \"{pool}\"]"),
+    ("pool.*.hooks.ready", "", "[\"./register\", \"{pool}\", \"{slot}\"]"),
+    ("pool.*.hooks.pre_stop", "", "[\"./deregister\", \"{pool}\", \"{slot}\"]"),
+    ("pool.*.hooks.scaled", "", "[\"./note-size\", \"{pool}\"]"),
     ("pool.*.hooks.worker_exit", "", "[\"./notify-team\"]"),
 ];
 

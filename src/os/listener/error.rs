@@ -119,6 +119,10 @@ impl ListenError {
 /// The cause and the advice. `kind`: the options of `ss` that show such sockets.
 fn port_in_use(addr: SocketAddr, holder: Option<Option<Holder>>, kind: &str) -> (String, String) {
     match holder.flatten() {
+        Some(who) if who.pid == crate::os::process::self_pid() => (
+            format!("the port is in use by {who}, which is this master itself"),
+            "choose another port; or take the old address away by one reload, and name the new one in the next".to_owned(),
+        ),
         Some(who) => (format!("the port is in use by {who}"), "stop that, or choose another port".to_owned()),
         None => ("the port is in use".to_owned(), format!("see who has it with: ss -{kind}np 'sport = :{}'", addr.port())),
     }
