@@ -130,7 +130,7 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
             }
         }
     }
-    let surroundings = ctx.clone();
+    let (surroundings, again) = (ctx.clone(), Sources::clone(&sources));
     let reader: runtime::Reader = Arc::new(move |other: Option<&Path>| match other {
         None => load(&sources, &only, &surroundings),
         Some(path) => load(&Sources { path: Some(path.to_owned()), ..Sources::clone(&sources) }, &only, &surroundings),
@@ -140,9 +140,22 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
         Ok(code) => Exit::of(code),
         Err(e) => {
             output::err(&format!("poolmaster: cannot start: {e}\n"));
+            for place in obstacles(&again, ctx) {
+                output::err(&format!("  at {place}; `poolmaster check` tells more\n"));
+            }
             Exit::Failed
         }
     }
+}
+
+/// Where the config asks for what no start on this host can get over.
+fn obstacles(sources: &Sources, ctx: &Context) -> Vec<String> {
+    let Ok(loaded) = config::explain(sources) else { return Vec::new() };
+    host::findings(&loaded, ctx, Look::All)
+        .into_iter()
+        .filter(Diagnostic::is_error)
+        .filter_map(|found| found.place.map(|place| place.words()))
+        .collect()
 }
 
 /// The process on the terminal, until the daemon is ready or has failed.

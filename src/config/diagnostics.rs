@@ -45,6 +45,11 @@ impl Diagnostic {
         Diagnostic { severity: Severity::Error, place, message: message.into(), help: Vec::new(), secret: false }
     }
 
+    /// It is an error.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
     /// A warning.
     pub fn warning(place: Option<Place>, message: impl Into<String>) -> Diagnostic {
         Diagnostic { severity: Severity::Warning, ..Diagnostic::error(place, message) }
