@@ -64,3 +64,58 @@ fn small_words_fit_their_numbers() {
     }
     assert_eq!(m.stop(), 0);
 }
+
+/// All verbs that talk to a master, asked of a pool that cannot stay up: none calls it ready, done or well.
+#[test]
+fn no_verb_says_what_is_not_so() {
+    let mut m = setup(MAYFLY).start();
+    m.log.wait_for("web backing off", 1);
+    let asked: &[(&[&str], i32)] = &[
+        (&["status"], 0),
+        (&["ps"], 0),
+        (&["health"], 1),
+        (&["listeners"], 0),
+        (&["signals"], 0),
+        (&["plan"], 0),
+        (&["wait", "web", "--for", "ready", "--timeout", "200ms"], 5),
+        (&["scale", "web", "+1"], 1),
+        (&["start", "web"], 1),
+        (&["restart", "web"], 1),
+        (&["retry", "web"], 1),
+        (&["reload"], 0),
+        (&["reload", "--restart"], 0),
+        (&["rollback"], 3),
+        (&["kill", "web:7"], 7),
+        (&["reopen"], 0),
+        (&["stop", "web"], 0),
+        (&["shutdown"], 0),
+    ];
+    // Each verb is judged here.
+    let alone = ["run", "init", "check", "config", "completions", "worker", "help"];
+    for verb in poolmaster::cli::groups().flat_map(|(_, verbs)| verbs).filter(|verb| !alone.contains(verb)) {
+        assert!(asked.iter().any(|(args, _)| args[0] == verb), "{verb} is not asked");
+    }
+    for (args, code) in asked {
+        let out = m.cli(args);
+        let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert_eq!(out.status.code(), Some(*code), "{args:?}: {said}");
+        // What is said of the pool is in a line that names it.
+        for line in said.lines().filter(|line| line.contains("web")) {
+            let words = line.split_whitespace().collect::<Vec<_>>().join(" ");
+            for claim in [
+                "new and ready: web",
+                "web: 1 worker new",
+                "web: 1 worker ready",
+                "web: 2 workers ready",
+                "web ok",
+                "1/1",
+                "2/2",
+                "web: done",
+            ] {
+                assert!(!words.contains(claim), "{args:?}: {words}");
+            }
+        }
+    }
+    assert_eq!(m.ends(), 0);
+    assert_eq!(m.log.count("web 1 of") + m.log.count("web 2 of") + m.log.count("web:0 ready"), 0, "{}", m.log.text());
+}
