@@ -56,7 +56,8 @@ impl Master {
         let id = CommandId(self.next_command);
         self.next_command += 1;
         let Some(waiting) = self.clients.get_mut(client) else { return Ok(None) };
-        let sender = Sender { pid: waiting.peer.pid, uid: waiting.peer.uid };
+        let sender =
+            Sender { pid: if waiting.peer.pid == 0 { Sender::OUTSIDE } else { waiting.peer.pid }, uid: waiting.peer.uid };
         waiting.waiting = Some(Awaits::Order(id));
         waiting.watch = super::progress::Watch::of(&command).filter(|_| more && patience.wait);
         self.commands.insert(id, client);

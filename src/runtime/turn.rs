@@ -268,7 +268,11 @@ impl Master {
                     tracing::warn!("the terminal is gone: stopping gracefully (start the master by nohup or setsid to keep it)");
                     signal = TERM;
                 }
-                heard.add(signal, Sender { pid: info.pid, uid: info.uid }, &self.signal_map);
+                heard.add(
+                    signal,
+                    Sender { pid: if info.pid == 0 && !info.from_kernel() { Sender::OUTSIDE } else { info.pid }, uid: info.uid },
+                    &self.signal_map,
+                );
             }
             if drained {
                 break;

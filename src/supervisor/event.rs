@@ -241,10 +241,15 @@ impl MasterSignal {
 /// Who sent a signal or a command, as far as the kernel says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sender {
-    /// Process id; 0: the kernel, or a terminal.
+    /// Process id; 0: the kernel, or a terminal; [`Sender::OUTSIDE`].
     pub pid: i32,
     /// User id.
     pub uid: u32,
+}
+
+impl Sender {
+    /// The number of a process that has none here: it is of another pid namespace.
+    pub const OUTSIDE: i32 = -1;
 }
 
 /// Names one request of one control client.

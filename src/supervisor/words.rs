@@ -42,9 +42,13 @@ impl fmt::Display for Next {
 
 impl fmt::Display for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.pid {
-            0 => f.write_str("the kernel, a terminal, or a process outside of this pid namespace"),
-            pid => write!(f, "pid {pid} (uid {})", self.uid),
+        let Sender { pid, uid } = self;
+        if *pid == 0 {
+            f.write_str("the kernel or a terminal")
+        } else if *pid == Sender::OUTSIDE {
+            write!(f, "a process outside of this pid namespace (uid {uid})")
+        } else {
+            write!(f, "pid {pid} (uid {uid})")
         }
     }
 }

@@ -321,3 +321,23 @@ fn the_kill_lines_of_signals_work_in_a_shell() {
     paste("TERM", "stop gracefully");
     wait_gone(m.pid(), Instant::now() + PATIENCE);
 }
+
+/// Who signals from outside of a container has no number inside of it: that is said, and no terminal is blamed.
+#[test]
+fn a_sender_outside_of_the_pid_namespace_is_called_so() {
+    if !is_root() || output_of("unshare", &["--pid", "--fork", "true"]).is_err() {
+        return skip("a_sender_outside_of_the_pid_namespace_is_called_so", "needs root that may make a pid namespace");
+    }
+    let m = setup("[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nsettle = \"20ms\"\n")
+        .under(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .start()
+        .ready();
+    // The first process is unshare, its child the master.
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", m.pid())).unwrap();
+    let master: i32 = children.trim().parse().unwrap();
+    kill(master, libc::SIGUSR1);
+    let line = m.log.wait_for("SIGUSR1 from", 1);
+    assert!(line.contains("from a process outside of this pid namespace (uid 0)"), "{line}");
+    kill(master, libc::SIGTERM);
+    m.log.wait_for("stopped: SIGTERM from a process outside of this pid namespace", 1);
+}
