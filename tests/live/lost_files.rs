@@ -74,13 +74,13 @@ fn what_is_removed_is_made_anew() {
     };
     let memory = m.setup.notify_home();
     if std::path::Path::new(&memory).exists() {
-        std::fs::remove_dir_all(&memory).unwrap();
+        remove_all(std::path::Path::new(&memory));
         // One that was made ready for the next worker is gone with its folder.
         replaced(&m);
         replaced(&m);
         assert_eq!(m.log.count(&format!("{memory} was removed by somebody")), 1, "{}", m.log.text());
         // One that runs goes on being heard.
-        std::fs::remove_dir_all(&memory).unwrap();
+        remove_all(std::path::Path::new(&memory));
         m.signal(libc::SIGUSR1);
         m.log.wait_for(&format!("{memory} was removed by somebody"), 2);
         let notifier = Notifier::of(m.pids("a")[0]);
@@ -88,7 +88,7 @@ fn what_is_removed_is_made_anew() {
         m.log.wait_until("it is heard", || (m.worker("a", 0)["status"] == "still heard").then_some(()));
     }
     // The pools' own directories.
-    std::fs::remove_dir_all(run.join("t.d")).unwrap();
+    remove_all(&run.join("t.d"));
     let pid = replaced(&m);
     assert!(run.join("t.d/a").is_dir() && is_alive(pid));
     // By which the master is found: the signals that operators give next, each for everything.
@@ -96,7 +96,7 @@ fn what_is_removed_is_made_anew() {
         for names in [&["t.sock"][..], &["t.pid"], &["t.lock"], &["t.sock", "t.pid", "t.lock", "t.d"]] {
             for name in names {
                 let path = run.join(name);
-                if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
+                remove_all(&path);
             }
             let told = m.log.count("made anew");
             m.signal(signal);
@@ -110,7 +110,7 @@ fn what_is_removed_is_made_anew() {
                 });
             }
         }
-        std::fs::remove_dir_all(&run).unwrap();
+        remove_all(&run);
         m.signal(signal);
         m.log.wait_until("all of it", || socket.exists().then_some(()));
         m.ok(&["status"]);

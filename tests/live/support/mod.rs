@@ -516,6 +516,21 @@ pub fn wait_gone(pid: i32, until: Instant) {
     assert_eq!(n, 1, "process {pid} is still there");
 }
 
+/// Removes what is there, whatever the master makes in it meanwhile.
+pub fn remove_all(path: &Path) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        match removed {
+            Ok(()) => return,
+            Err(e) if e.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+                assert!(Instant::now() < until, "never empty: {}", path.display())
+            }
+            Err(e) => panic!("cannot remove {}: {e}", path.display()),
+        }
+    }
+}
+
 /// A TCP port that was free a moment ago.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
