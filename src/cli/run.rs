@@ -10,7 +10,7 @@ use crate::config::spec::Config;
 use crate::config::{self, Flag, Sources};
 use crate::os::activation;
 use crate::runtime::daemon::{self, Outcome, Side, Waiting};
-use crate::runtime::{self, Settings};
+use crate::runtime::{self, Settings, StartError};
 
 /// Start a master and keep its pools alive
 ///
@@ -140,7 +140,7 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
         Ok(code) => Exit::of(code),
         Err(e) => {
             output::err(&format!("poolmaster: cannot start: {e}\n"));
-            for place in obstacles(&again, ctx) {
+            if let Some(place) = place_of(&e, &again, ctx) {
                 output::err(&format!("  at {place}; `poolmaster check` tells more\n"));
             }
             Exit::Failed
@@ -148,14 +148,19 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
     }
 }
 
-/// Where the config asks for what no start on this host can get over.
-fn obstacles(sources: &Sources, ctx: &Context) -> Vec<String> {
-    let Ok(loaded) = config::explain(sources) else { return Vec::new() };
-    host::findings(&loaded, ctx, Look::All)
-        .into_iter()
-        .filter(Diagnostic::is_error)
-        .filter_map(|found| found.place.map(|place| place.words()))
-        .collect()
+/// Where the config asks for what kept it from starting: found anew by whoever knows places.
+fn place_of(e: &StartError, sources: &Sources, ctx: &Context) -> Option<String> {
+    let key = match e {
+        StartError::Listen { pool, listener, .. } => format!("pool.{pool}.listen.{listener}"),
+        StartError::Account(text) => {
+            let (pool, rest) = text.strip_prefix("pool ")?.split_once(": ")?;
+            format!("pool.{pool}.{}", rest.split([' ', ':']).next()?)
+        }
+        _ => return None,
+    };
+    let loaded = config::explain(sources).ok()?;
+    let found = host::findings(&loaded, ctx, Look::All);
+    found.into_iter().find(|it| it.is_error() && it.message.starts_with(&key))?.place.map(|place| place.words())
 }
 
 /// The process on the terminal, until the daemon is ready or has failed.

@@ -116,6 +116,8 @@ impl Pool {
             }),
             Notification::Status(text) => self.edit(cx, id, |w| w.status = Some(text)),
             Notification::Busy { busy, of } => self.edit(cx, id, |w| w.busy = Some((busy, of))),
+            // From one that is not good yet it would only be a way around the budget.
+            Notification::RestartReset if !self.worker(id).is_some_and(|w| w.has_settled(cx.now, w.spec.settle)) => {}
             Notification::RestartReset => {
                 if let Some(slot) = self.slots.get_mut(&id.slot) {
                     slot.failures = 0;

@@ -1,6 +1,6 @@
 //! How the core knows that a worker is ready, and what a stale fact is worth.
 
-use poolmaster::supervisor::{Event, ExitStatus, Notification, PoolId, ReadyKind, What, WorkerState};
+use poolmaster::supervisor::{Command, Event, ExitStatus, Notification, Phase, PoolId, ReadyKind, What, WorkerState};
 
 use crate::scene::{Scene, worker};
 use crate::specs::{ms, pool, secs};
@@ -141,11 +141,28 @@ fn rarer_words_have_their_effect() {
     let mut a = pool(0, 1);
     a.restart.budget.failures = 3;
     let mut s = Scene::of(vec![a]);
-    s.skip().up("a0.1").exit("a0.1", 1).up("a0.2").exit("a0.2", 1).to(0.5).skip().up("a0.3");
-    // Two deaths that count no more.
-    s.says("a0.3", Notification::RestartReset).exit("a0.3", 1).expect("0.5 spawn a0.4");
-    s.up("a0.4").says("a0.4", Notification::Busy { busy: 3, of: 8 });
+    s.skip()
+        .up("a0.1")
+        .ready("a0.1")
+        .to(1.0)
+        .exit("a0.1", 1)
+        .up("a0.2")
+        .exit("a0.2", 1)
+        .up("a0.3")
+        .exit("a0.3", 1)
+        .to(1.5)
+        .skip();
+    // Two deaths, and one that says so before it is good: they count.
+    s.up("a0.4").says("a0.4", Notification::RestartReset).ready("a0.4").to(2.5).says("a0.4", Notification::RestartReset);
+    // Once it is good, they count no more.
+    s.exit("a0.4", 1).expect("2.5 spawn a0.5");
+    s.up("a0.5").exit("a0.5", 1).expect("2.5 spawn a0.6").up("a0.6").exit("a0.6", 1).to(3.0).expect("3 spawn a0.7");
+    assert_eq!(s.phase(0), Phase::Running, "the third within the stretch would be too many");
+    s.up("a0.7").says("a0.7", Notification::RestartReset).exit("a0.7", 1);
+    assert_eq!(s.phase(0), Phase::BackingOff, "one that is not good cannot forgive itself");
+    s.ask(Command::Retry { pool: PoolId(0) }).skip();
+    s.up("a0.8").says("a0.8", Notification::Busy { busy: 3, of: 8 });
     assert_eq!(s.core.workers(PoolId(0))[0].busy, Some((3, 8)));
-    s.says("a0.4", Notification::MainPid(7)).says("a0.4", Notification::MainPid(8));
+    s.says("a0.8", Notification::MainPid(7)).says("a0.8", Notification::MainPid(8));
     assert_eq!(s.notes.iter().filter(|w| matches!(w, What::OtherMainPid { .. })).count(), 1);
 }
