@@ -213,8 +213,14 @@ impl Config {
     /// What a running master cannot take over stays as it is in `present`, until it is started anew: so that what is called in force is, and the
     /// next comparison tells of it again.
     pub fn keep_fixed(&mut self, present: &Config) {
-        let Master { name, runtime_dir, pidfile, socket, stop_with_master, trace, daemon, .. } = present.master.clone();
-        self.master = Master { name, runtime_dir, pidfile, socket, stop_with_master, trace, daemon, ..self.master.clone() };
+        let Master { runtime_dir, stop_with_master, trace, daemon, .. } = present.master.clone();
+        let stays = |path: &Path| match path.strip_prefix(&self.master.runtime_dir) {
+            // Where nobody names it, it is where the runtime directory is.
+            Ok(file) => runtime_dir.join(file),
+            Err(_) => path.to_owned(),
+        };
+        let (pidfile, socket) = (stays(&self.master.pidfile), stays(&self.master.socket));
+        self.master = Master { runtime_dir, pidfile, socket, stop_with_master, trace, daemon, ..self.master.clone() };
         self.settings.take_fixed(&present.settings);
     }
 }

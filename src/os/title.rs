@@ -2,7 +2,8 @@
 //! arguments were, it goes on in the area of the environment, which is moved away first (as setproctitle(3) has it).
 
 use std::ffi::{CStr, CString, c_char};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Range;
+use std::sync::OnceLock;
 
 use super::procfs;
 
@@ -50,25 +51,31 @@ fn move_environment() -> bool {
     true
 }
 
-/// Shows the process under this title. True: it does. Only once, and with one thread: the arguments that the program was given are gone then.
+/// The bytes that the title may fill, once it was set.
+static ROOM: OnceLock<Option<Range<usize>>> = OnceLock::new();
+
+/// Shows the process under this title. True: it does. The first time with one thread only: the arguments that the program was given are gone
+/// then, and how long a title may be is decided.
 pub fn set(title: &str) -> bool {
-    static DONE: AtomicBool = AtomicBool::new(false);
-    let alone = std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
     let Ok(text) = CString::new(title) else { return false };
-    if !alone || DONE.swap(true, Ordering::Relaxed) {
+    let bytes = text.as_bytes();
+    if ROOM.get().is_none() && std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() != 1) {
         return false;
     }
-    let Some(area) = area() else { return false };
-    let bytes = text.as_bytes();
-    let fits = bytes.len() < area.arguments_end - area.start;
-    let end = if fits || !move_environment() { area.arguments_end } else { area.end };
-    let room = end - area.start;
-    let shown = bytes.get(..room - 1).unwrap_or(bytes);
-    for (offset, address) in (area.start..end).enumerate() {
+    let Some(room) = ROOM.get_or_init(|| room_for(bytes.len())) else { return false };
+    let shown = bytes.get(..room.len() - 1).unwrap_or(bytes);
+    for (offset, address) in room.clone().enumerate() {
         // With no zero at the end of the arguments, the kernel reads on into the environment.
         let byte = shown.get(offset).copied().unwrap_or(0);
         // SAFETY: inside of the area that the kernel gave to this process for its arguments and environment, which nobody uses any more.
         unsafe { std::ptr::with_exposed_provenance_mut::<u8>(address).write_volatile(byte) };
     }
     true
+}
+
+/// The arguments, and the environment as well where a title of this length needs it.
+fn room_for(length: usize) -> Option<Range<usize>> {
+    let area = area()?;
+    let fits = length < area.arguments_end - area.start;
+    Some(area.start..if fits || !move_environment() { area.arguments_end } else { area.end })
 }

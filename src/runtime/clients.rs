@@ -142,10 +142,22 @@ fn is_gone(fd: BorrowedFd<'_>) -> bool {
 }
 
 impl Master {
+    /// Who comes to the name that the master has, or to one that it is about to take.
+    fn next_client(&self) -> io::Result<Accepted> {
+        let offered = self.staged.values().filter_map(|staged| staged.names.control());
+        for control in std::iter::once(&self.files.control).chain(offered) {
+            match control.accept()? {
+                Accepted::Idle => {}
+                came => return Ok(came),
+            }
+        }
+        Ok(Accepted::Idle)
+    }
+
     /// Takes new connections.
     pub(super) fn accept_clients(&mut self) {
         for _ in 0..ACCEPTS {
-            match self.files.control.accept() {
+            match self.next_client() {
                 Ok(Accepted::Client(fd, peer)) => self.welcome(fd, peer),
                 Ok(Accepted::Last(fd, peer)) => {
                     if self.may_give_orders(&fd, peer) && self.make_room("no descriptor is left (ulimit -n)") {

@@ -47,7 +47,7 @@ pub enum FilesError {
 pub(super) struct Files {
     pub(super) control: ControlListener,
     pub(super) socket: PathBuf,
-    pid: Option<PidFile>,
+    pub(super) pid: Option<PidFile>,
     pools: Made,
     /// Where the pools' notify sockets are when `pools` is on a disk: in memory.
     memory: Option<Made>,
@@ -60,8 +60,10 @@ pub(super) struct Files {
     uid: u32,
     /// A master of this name ended here without tidying up.
     pub(super) after_a_crash: bool,
+    /// Of names that this master had before.
+    pub(super) former: Vec<InstanceLock>,
     /// Last: another master may come as soon as it is free.
-    lock: Option<InstanceLock>,
+    pub(super) lock: Option<InstanceLock>,
 }
 
 /// A directory that this master made, and which it is: another one may come in its place.
@@ -118,6 +120,7 @@ impl Files {
                 jailed: Vec::new(),
                 of_pools: BTreeMap::new(),
                 uid,
+                former: Vec::new(),
                 lock: Some(lock),
             }),
             Err(e) => {
@@ -305,8 +308,10 @@ impl Files {
         if let Some(Err(e)) = self.pid.take().map(PidFile::remove) {
             left.push(format!("cannot remove the pid file: {e}"));
         }
-        if let Some(Err(e)) = self.lock.take().map(InstanceLock::release) {
-            left.push(format!("cannot remove the lock file: {e}"));
+        for lock in self.former.drain(..).chain(self.lock.take()) {
+            if let Err(e) = lock.release() {
+                left.push(format!("cannot remove the lock file: {e}"));
+            }
         }
         left
     }

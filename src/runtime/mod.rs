@@ -22,6 +22,7 @@ mod launch;
 mod linger;
 mod looks;
 mod master;
+mod names;
 mod notify;
 mod outlook;
 mod output;

@@ -9,6 +9,7 @@ use super::accounts::Accounts;
 use super::environment::Environment;
 use super::identity::Workers;
 use super::master::Master;
+use super::names::NewNames;
 use super::pools::{PoolRun, Prepared};
 use super::processes::Process;
 use super::reading::Purpose;
@@ -29,6 +30,7 @@ pub(super) struct Staged {
     /// What is known of all its accounts.
     accounts: Accounts,
     log: PreparedLog,
+    pub(super) names: NewNames,
     /// Pools that are the same but for settings that running workers can take over.
     live: BTreeSet<PoolId>,
     /// What waits for the next start of the master: the key, and the change in words.
@@ -143,6 +145,7 @@ impl Master {
             file: config.master.log.file.clone(),
         };
         let log = self.log.prepare(&log)?;
+        let names = self.offer_name(&config.master)?;
         let mut open = self.open_sockets();
         self.handed.keep_for(&config.pools);
         let (mut runs, mut opened, mut live) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
@@ -156,7 +159,7 @@ impl Master {
                 opened.push(one);
             }
             let present = self.runs.get(&pool.spec.id).filter(|_| self.is_in_force(pool.spec.id)).cloned();
-            let mut run = self.run_of_pool(pool, sockets, &accounts)?;
+            let mut run = self.run_of_pool(pool, sockets, &accounts, &config.master.name)?;
             if let Some(present) = present {
                 let asked = wanted.restart && (wanted.pools.is_empty() || wanted.pools.contains(&pool.spec.id));
                 let class = difference.map_or(diff::Class::Rolling, |d| d.class_of(&pool.spec.name));
@@ -190,7 +193,7 @@ impl Master {
         self.last_revision += 1;
         Ok((
             self.last_revision,
-            Staged { config: Rc::new(config), runs, opened, socket_uids, accounts, log, live, waits: Vec::new() },
+            Staged { config: Rc::new(config), runs, opened, socket_uids, accounts, log, names, live, waits: Vec::new() },
         ))
     }
 
@@ -199,7 +202,13 @@ impl Master {
         self.configs.get(&self.revision).is_some_and(|config| config.pools.iter().any(|p| p.spec.id == id))
     }
 
-    fn run_of_pool(&mut self, pool: &Pool, sockets: Vec<Rc<Socket>>, accounts: &Accounts) -> Result<PoolRun, StartError> {
+    fn run_of_pool(
+        &mut self,
+        pool: &Pool,
+        sockets: Vec<Rc<Socket>>,
+        accounts: &Accounts,
+        instance: &str,
+    ) -> Result<PoolRun, StartError> {
         let workers =
             Workers::of(&pool.identity, accounts).map_err(|e| StartError::Account(format!("pool {}: {e}", pool.spec.name)))?;
         let dirs = self.files.pool_dirs(&pool.spec.name, workers.uid().unwrap_or(self.uid), pool.identity.chroot.as_deref());
@@ -208,8 +217,7 @@ impl Master {
             sockets,
             dir: dirs.seen,
             notify_dir: dirs.notify,
-            // The name of the running master: another one waits for its next start.
-            environment: Environment::of(&self.environment, pool, &self.config.name, &workers.login),
+            environment: Environment::of(&self.environment, pool, instance, &workers.login),
             files: super::environment::prints(pool),
             workers,
             prepared: Rc::new(Cell::new(Prepared::NotYet)),
@@ -220,7 +228,7 @@ impl Master {
 
     /// Puts a config in force. Nothing of it can fail.
     pub(super) fn put_in_force(&mut self, revision: u32, staged: Staged) {
-        let Staged { config, runs, opened, socket_uids, accounts, log, live, waits } = staged;
+        let Staged { config, runs, opened, socket_uids, accounts, log, names, live, waits } = staged;
         self.handed.close_rest();
         for one in &opened {
             one.apply();
@@ -246,6 +254,7 @@ impl Master {
         self.config.umask = config.master.umask;
         self.config.spec = config.master.spec.clone();
         self.config.hooks = config.master.hooks.clone();
+        self.take_name(names, &config.master);
         self.socket_uids = socket_uids;
         self.accounts = accounts;
         if !self.socket_uids.is_empty() {

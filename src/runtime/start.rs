@@ -19,6 +19,7 @@ use super::launch::Common;
 use super::linger::Lingering;
 use super::looks::Looks;
 use super::master::Master;
+use super::names::title_of;
 use super::notify::NotifySockets;
 use super::pools::Ids;
 use super::processes::Processes;
@@ -138,7 +139,7 @@ fn start(settings: Settings, report: &mut Option<Report>) -> Result<u8, StartErr
     spawn::reserve();
     signals::block_all();
     // One thread so far, and nobody reads the arguments any more.
-    title::set(&format!("poolmaster: master [{}]", settings.config.master.name));
+    title::set(&title_of(&settings.config.master.name));
     // Whoever started us may have ignored it; kept so, no worker's end would ever be seen.
     signals::hear_of_children();
     let Settings { config, reader, environment, inherited, directory, report: _ } = settings;

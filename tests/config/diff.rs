@@ -364,7 +364,7 @@ fn the_names_that_follow_from_others_are_compared_by_what_they_come_to() {
     assert_eq!(told(&bare, &master(&format!("socket = '{own}'"))), Vec::<String>::new());
     assert_eq!(
         told(&bare, &master("socket = '/x.sock'")),
-        [format!("master.socket: \"{own}\" (built-in default) -> \"/x.sock\" (pools.toml:2:10), master")]
+        [format!("master.socket: \"{own}\" (built-in default) -> \"/x.sock\" (pools.toml:2:10), live")]
     );
     // What follows from it is not listed.
     assert_eq!(changed(&bare, &master("name = 'other'")), ["master.name"]);

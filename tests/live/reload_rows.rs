@@ -336,14 +336,9 @@ fn no_key_of_the_master_is_passed_over_in_silence() {
     m.ok(&["reload"]);
     assert_eq!(umask(m.pid()), own);
     // Not applied, key by key: the reply names each, and goes on doing so until the file is as it was.
-    let lines = [
-        ("pidfile = \"DIR/other.pid\"", "master.pidfile"),
-        ("socket = \"DIR/other.sock\"", "master.socket"),
-        ("trace = \"DIR/other.trace\"", "master.trace"),
-        ("log.file = \"DIR/log\"\ndaemon = true", "master.daemon"),
-    ];
-    // These are in the config of the test itself; what becomes of them is the same.
-    let more = ["master.name", "master.runtime_dir"];
+    let lines = [("trace = \"DIR/other.trace\"", "master.trace"), ("log.file = \"DIR/log\"\ndaemon = true", "master.daemon")];
+    // This one is in the config of the test itself; what becomes of it is the same.
+    let more = ["master.runtime_dir"];
     // The other value of this one is not in this version yet.
     let refused = ["master.on_master_death"];
     let of_master =
@@ -357,10 +352,8 @@ fn no_key_of_the_master_is_passed_over_in_silence() {
         if line.is_empty() {
             // Above the file, where the test's own values are not in the way.
             let text = std::fs::read_to_string(m.setup.path("pools.toml")).unwrap();
-            let own = if key == "master.name" { "name = \"t\"" } else { "/run\"" };
-            let other = if key == "master.name" { "name = \"u\"" } else { "/elsewhere\"" };
-            assert!(text.contains(own), "{text}");
-            std::fs::write(m.setup.path("pools.toml"), text.replacen(own, other, 1)).unwrap();
+            assert!(text.contains("/run\""), "{text}");
+            std::fs::write(m.setup.path("pools.toml"), text.replacen("/run\"", "/elsewhere\"", 1)).unwrap();
             let said = m.ok(&["reload"]);
             assert!(said.contains("the old value holds until the master is started anew") && said.contains(key), "{key}: {said}");
             std::fs::write(m.setup.path("pools.toml"), text).unwrap();
@@ -379,6 +372,73 @@ fn no_key_of_the_master_is_passed_over_in_silence() {
     set(&mut m, "");
     assert!(!m.ok(&["reload"]).contains("started anew"));
     assert_eq!(m.stop(), 0);
+}
+
+/// A master takes another name while it runs: everything that goes by the name is made anew beside the old one, or nothing is.
+#[test]
+fn a_master_takes_another_name_and_is_found_by_it() {
+    let pools = "[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nsettle = \"20ms\"\n";
+    let mut m = setup(pools).start().ready();
+    let worker = m.wait_count("a", 1);
+    let text = std::fs::read_to_string(&m.config).unwrap();
+    let called = |m: &Master, name: &str, more: &str| {
+        std::fs::write(&m.config, text.replacen("name = \"t\"", &format!("name = \"{name}\"\n{more}"), 1)).unwrap();
+    };
+    let run = m.setup.path("run");
+    let title = |m: &Master| cmdline(m.pid()).trim_end_matches([' ', '\0']).to_owned();
+    assert_eq!(title(&m), "poolmaster: master [t]");
+
+    // Somebody else has the name: nothing happens, and nothing is left of the try.
+    let other = setup(pools).master(&format!("socket = \"{}\"", m.setup.path("x.sock").display())).start().ready();
+    std::fs::write(other.setup.path("note"), "").unwrap();
+    called(&m, "u", &format!("socket = \"{}\"", m.setup.path("x.sock").display()));
+    let (code, said) = told(&m.cli(&["reload"]));
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("x.sock"), "{said}");
+    assert!(!run.join("u.lock").exists() && !run.join("u.pid").exists(), "nothing is left");
+    drop(other);
+
+    // It takes it: by each of the ways in which one finds a master, with the same workers.
+    called(&m, "u", "");
+    let said = m.ok(&["reload"]);
+    assert!(!said.contains("started anew"), "{said}");
+    assert_eq!(title(&m), "poolmaster: master [u]");
+    assert!(!run.join("t.sock").exists() && !run.join("t.pid").exists(), "the earlier name is free of files that lead nowhere");
+    assert_eq!(std::fs::read_to_string(run.join("u.pid")).unwrap().trim(), m.pid().to_string());
+    m.socket = run.join("u.sock");
+    assert_eq!(m.request(r#"{"method":"info"}"#)["parameters"]["instance"], "u");
+    let asked = std::process::Command::new(POOLMASTER).args(["status", "-c"]).arg(&m.config).output().unwrap();
+    assert!(String::from_utf8_lossy(&asked.stdout).contains("u: running"), "{asked:?}");
+    assert_eq!(m.pids("a"), worker);
+    // The folder of its workers goes by the earlier name: nobody else takes it.
+    assert!(run.join("t.d").exists());
+    let rival = setup(pools).arg("--runtime-dir").arg(&run.display().to_string()).start();
+    rival.log.wait_for("another master runs under the name t", 1);
+    drop(rival);
+    m.ok(&["scale", "a", "+1"]);
+    let new = *m.wait_count("a", 2).last().unwrap();
+    let environment = std::fs::read(format!("/proc/{new}/environ")).unwrap();
+    assert!(String::from_utf8_lossy(&environment).contains("POOLMASTER_INSTANCE=u\0"));
+
+    // Places that are named, alone, and back again; clients that are connected stay.
+    called(&m, "t", &format!("pidfile = \"{0}/p\"\nsocket = \"{0}/s\"", run.display()));
+    let mut connected = std::os::unix::net::UnixStream::connect(&m.socket).unwrap();
+    m.ok(&["reload"]);
+    m.socket = run.join("s");
+    assert_eq!(std::fs::read_to_string(run.join("p")).unwrap().trim(), m.pid().to_string());
+    std::io::Write::write_all(&mut connected, b"{\"method\":\"info\"}\n").unwrap();
+    let mut answer = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(connected), &mut answer).unwrap();
+    assert!(answer.contains("\"instance\":\"t\""), "{answer}");
+    // Where the runtime directory changes as well, which waits for the next start, so does all that is in it.
+    std::fs::write(&m.config, text.replacen("/run\"", "/elsewhere\"", 1)).unwrap();
+    let said = m.ok(&["reload"]);
+    assert!(said.contains("master.runtime_dir") && !m.setup.path("elsewhere").exists(), "{said}");
+    m.socket = run.join("t.sock");
+    assert_eq!(m.pids("a").len(), 2);
+    assert_eq!(m.stop(), 0);
+    m.assert_nothing_left();
+    assert!(!run.join("t.lock").exists() && !run.join("u.lock").exists());
 }
 
 /// The file that was found at the start is the master's for its life.

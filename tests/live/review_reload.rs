@@ -54,19 +54,3 @@ fn a_rejected_config_changes_no_option_of_a_listener() {
     let mode = std::fs::metadata(m.setup.path("web.sock")).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o666);
 }
-
-/// A master keeps its name until it is started anew, and so do its workers.
-#[test]
-fn another_name_waits_for_the_next_start_everywhere() {
-    let pool = "[pool.a]\ncommand = \"sleep 1000\"\n";
-    let mut m = setup(pool).start().ready();
-    let path = m.setup.path("pools.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.contains("name = \"t\""), "{text}");
-    std::fs::write(&path, text.replace("name = \"t\"", "name = \"other\"")).unwrap();
-    m.signal(libc::SIGHUP);
-    m.log.wait_for("a all workers replaced", 1);
-    assert_eq!(environ(m.pids("a")[0])["POOLMASTER_INSTANCE"], "t");
-    assert_eq!(m.request(r#"{"method":"info"}"#)["parameters"]["instance"], "t");
-    assert_eq!(m.stop(), 0);
-}

@@ -9,7 +9,7 @@ const TIME: Kind = Kind::Duration { zero: true };
 const HOOK: Kind = Kind::Argv { empty: true };
 
 pub(super) const KEYS: &[Key] = &[
-    now("master.name", Master, Kind::Name, "", "name of this instance; default: the config's folder name"),
+    now("master.name", Live, Kind::Name, "", "name of this instance; default: the config's folder name"),
     now(
         "master.runtime_dir",
         Master,
@@ -19,12 +19,12 @@ pub(super) const KEYS: &[Key] = &[
     ),
     now(
         "master.pidfile",
-        Master,
+        Live,
         Kind::Path,
         "",
         "file that holds the master's process id; default: NAME.pid in the runtime directory",
     ),
-    now("master.socket", Master, Kind::Path, "", "control socket; default: NAME.sock in the runtime directory"),
+    now("master.socket", Live, Kind::Path, "", "control socket; default: NAME.sock in the runtime directory"),
     now(
         "master.socket_mode",
         Live,
