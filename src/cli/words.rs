@@ -78,6 +78,7 @@ pub(super) fn state(state: WorkerState) -> (&'static str, Tone) {
         WorkerState::Starting => ("starting", Tone::Caution),
         WorkerState::Ready => ("ready", Tone::Good),
         WorkerState::Good => ("good", Tone::Good),
+        WorkerState::Leaving => ("leaving", Tone::Caution),
         WorkerState::Stopping => ("stopping", Tone::Caution),
         WorkerState::Aborting => ("aborting", Tone::Bad),
         WorkerState::Killed => ("killed", Tone::Bad),

@@ -19,7 +19,9 @@ use crate::os::epoll::Interest;
 use crate::os::notify::NotifySocket;
 use crate::os::signals::{kill, kill_group};
 use crate::os::spawn;
-use crate::supervisor::{Action, Event, ExitStatus, KILL, Level, Note, PoolId, Scope, SpawnError, SpawnFault, What, WorkerId};
+use crate::supervisor::{
+    Action, Cause, Event, ExitStatus, KILL, Level, Note, PoolId, Scope, SpawnError, SpawnFault, What, WorkerId,
+};
 
 /// Forks and looks in one turn; more of them wait for the next, after what has happened meanwhile.
 const EXPENSIVE: u32 = 16;
@@ -74,7 +76,8 @@ impl Master {
                 let seen = self.processes.of(worker).is_some_and(|p| !p.exited && is_accepting(p.pid, &wanted(p)));
                 self.facts.push_back(Event::Looked { worker, accepting: seen });
             }
-            Action::Signal { worker, signal, scope } => self.signal(worker, signal, scope),
+            Action::Release { worker } => self.release(worker),
+            Action::Signal { worker, signal, scope, cause } => self.signal(worker, signal, scope, cause),
             Action::Quiesce => self.quiesce(),
             Action::ReadConfig { from, pools, restart } => {
                 self.service.reload_begins(Master::now());
@@ -176,6 +179,9 @@ impl Master {
         if let Gate::Held = self.gate_of_start(worker, revision, &run) {
             return Ok(());
         }
+        if run.config.spec.prepares {
+            self.facts.push_back(Event::Prepared { worker });
+        }
         self.keep_pool_dirs(&run);
         let mut notify = if run.config.launch.protocols.systemd { Some(self.notify_socket(worker.pool, &run)?) } else { None };
         let launched = launch::launch(worker, &run, &self.common, &mut notify, &self.fdstore.of(worker.pool, worker.slot));
@@ -226,23 +232,22 @@ impl Master {
         Err(launch::lack(&format!("bind a notify socket in {}", run.notify_dir.display()), &first))
     }
 
-    fn signal(&mut self, worker: WorkerId, signal: i32, scope: Scope) {
-        if !self.gate_of_queue(worker, signal, scope) {
-            self.signal_past_queue(worker, signal, scope);
-        }
-    }
-
-    /// As [`Master::signal`], when nobody waits for this worker alone any more.
-    pub(super) fn signal_past_queue(&mut self, worker: WorkerId, signal: i32, scope: Scope) {
-        if !self.gate_of_signal(worker, signal, scope) {
-            self.send_signal(worker, signal, scope);
-        }
-    }
-
     /// A process that is already gone is no error: its exit is on the way.
-    pub(super) fn send_signal(&mut self, worker: WorkerId, signal: i32, scope: Scope) {
-        if let Some(process) = self.processes.number_of(worker).and_then(|n| self.processes.get_mut(n)) {
-            process.told_to_stop |= process.is_stopped_by(signal);
+    fn signal(&mut self, worker: WorkerId, signal: i32, scope: Scope, cause: Cause) {
+        if self.is_held_start(worker) {
+            let told = if cause.stops() {
+                self.cancel_start(worker);
+                Event::Signalled { worker, signal }
+            } else {
+                Event::SignalFailed { worker, signal, errno: libc::ESRCH }
+            };
+            return self.facts.push_back(told);
+        }
+        if cause.stops() {
+            self.cut_release(worker, cause);
+            if let Some(process) = self.processes.number_of(worker).and_then(|n| self.processes.get_mut(n)) {
+                process.told_to_stop = true;
+            }
         }
         let Some((pid, exited)) = self.processes.of(worker).map(|p| (p.pid, p.exited)) else {
             return self.facts.push_back(Event::Signalled { worker, signal });
@@ -257,7 +262,7 @@ impl Master {
             Scope::Leader if exited => Ok(()),
             Scope::Leader => kill(pid, signal),
         };
-        if sent.is_ok() && signal != KILL && self.processes.of(worker).is_some_and(|p| p.is_stopped_by(signal)) {
+        if sent.is_ok() && signal != KILL && cause.stops() {
             // One that was stopped (SIGSTOP, ^Z) would hear of it when it is too late.
             let _ = match scope {
                 Scope::Group => kill_group(pid, libc::SIGCONT),
@@ -307,8 +312,7 @@ impl Master {
 
     fn let_go(&mut self, process: Process) {
         self.end_looks_at(process.id);
-        self.forget_held_stop(process.id);
-        self.forget_drain(process.id);
+        self.forget_release(process.id);
         if let Some(exec) = &process.exec {
             // Dropped, it stays open until the child has left our memory, and would wake the loop for nothing at its end.
             let _ = self.epoll.remove(exec);

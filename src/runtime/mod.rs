@@ -33,6 +33,7 @@ mod progress;
 mod reading;
 mod reap;
 mod relay;
+mod release;
 mod requests;
 mod sabotage;
 mod service;

@@ -9,7 +9,7 @@ use super::output::Capture;
 use super::pools::PoolRun;
 use crate::os::notify::NotifySocket;
 use crate::os::spawn::ExecPipe;
-use crate::supervisor::{ABRT, KILL, WorkerId};
+use crate::supervisor::WorkerId;
 use crate::telemetry::Tail;
 
 /// Lines of output kept for the report of a worker's end.
@@ -69,12 +69,6 @@ impl Process {
             exited: false,
             told_to_stop: false,
         }
-    }
-
-    /// One of the signals that end a worker here; any other is only passed on.
-    pub(super) fn is_stopped_by(&self, signal: i32) -> bool {
-        let spec = &self.run.config.spec;
-        [KILL, ABRT, spec.quick_signal].contains(&signal) || spec.stop.iter().any(|step| step.signal == signal)
     }
 }
 

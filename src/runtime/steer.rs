@@ -8,14 +8,14 @@ use std::time::Duration;
 use super::master::Master;
 use super::pools::PoolRun;
 use super::sockets::{FIRST, Slots, Socket};
-use crate::supervisor::{Event, KILL, PoolId, Reason, Scope, Time, WorkerId, WorkerState, count};
+use crate::supervisor::{PoolId, Reason, Time, WorkerId, WorkerState, count};
 
 /// Between two looks at a queue.
 const PAUSE: Duration = Duration::from_millis(10);
 /// A handshake that began before the slot was taken out comes to its queue at its end: this much later on a long line.
 const HANDSHAKE: Duration = Duration::from_millis(250);
 
-/// Pools to look at, and stop signals that are held back.
+/// Pools to look at, and workers that have to go once nobody waits for them.
 #[derive(Debug, Default)]
 pub(super) struct Steering {
     changed: BTreeSet<PoolId>,
@@ -25,11 +25,9 @@ pub(super) struct Steering {
     told: BTreeSet<PoolId>,
 }
 
-/// A stop signal that waits for a queue.
+/// A release that waits for a queue.
 #[derive(Debug)]
 struct Drain {
-    signal: i32,
-    scope: Scope,
     /// Not before.
     from: Time,
     /// Not after.
@@ -173,20 +171,10 @@ impl Master {
         }
     }
 
-    /// The first stop signal to a worker that serves sockets of its slot is held back until nobody waits there. True: it is.
-    pub(super) fn gate_of_queue(&mut self, worker: WorkerId, signal: i32, scope: Scope) -> bool {
-        if let Some(held) = self.steering.draining.get(&worker).map(|drain| drain.signal) {
-            // A harder one comes first; one that is merely passed on changes nothing.
-            if self.processes.of(worker).is_none_or(|process| process.is_stopped_by(signal)) {
-                self.steering.draining.remove(&worker);
-                self.facts.push_back(Event::Signalled { worker, signal: held });
-            }
-            return false;
-        }
+    /// A worker that serves sockets of its slot goes only once nobody waits there. True: it is seen to.
+    pub(super) fn drain_first(&mut self, worker: WorkerId) -> bool {
         let Some(process) = self.processes.of(worker) else { return false };
-        let first = process.run.config.spec.stop.first().is_some_and(|step| step.signal == signal);
-        let slotted = process.run.sockets.iter().any(|socket| socket.slots.is_some());
-        if !slotted || !first || signal == KILL || process.exited || process.told_to_stop || self.core.is_ending_quickly() {
+        if process.exited || !process.run.sockets.iter().any(|socket| socket.slots.is_some()) {
             return false;
         }
         let Some(view) = self.core.worker(worker) else { return false };
@@ -195,17 +183,15 @@ impl Master {
             return false;
         }
         let now = Master::now();
-        // What is left of its time is for the worker itself: it is asked to stop before it is told by KILL.
-        let most = view.deadline.map_or(Duration::MAX, |at| (at - now) / 2);
-        let until = now + self.config.spec.linger.max(HANDSHAKE).min(most);
-        self.steering.draining.insert(worker, Drain { signal, scope, from: (now + HANDSHAKE).min(until), until });
+        let until = now + self.config.spec.linger.max(HANDSHAKE);
+        self.steering.draining.insert(worker, Drain { from: (now + HANDSHAKE).min(until), until });
         self.steering.look_at = Some(self.steering.look_at.map_or(now + PAUSE, |at| at.min(now + PAUSE)));
         // At the end of this turn it is seen whether there is anything to wait for.
         self.steering.changed(worker.pool);
         true
     }
 
-    /// Sends the stop signals to workers whose sockets somebody else serves, or will.
+    /// Lets workers go whose sockets somebody else serves, or will.
     fn let_go_of_the_needless(&mut self, pool: PoolId, sockets: &[(Rc<Socket>, Users)]) {
         let alone = |worker: &WorkerId| {
             let run = self.processes.of(*worker).map(|process| &process.run);
@@ -219,8 +205,8 @@ impl Master {
 
     fn end_drains(&mut self, workers: Vec<WorkerId>) {
         for worker in workers {
-            if let Some(Drain { signal, scope, .. }) = self.steering.draining.remove(&worker) {
-                self.signal_past_queue(worker, signal, scope);
+            if self.steering.draining.remove(&worker).is_some() {
+                self.release_past_queue(worker);
             }
         }
     }
@@ -228,8 +214,7 @@ impl Master {
     /// Looks whether somebody still waits for a worker that is to stop.
     pub(super) fn look_at_drains(&mut self) {
         let now = Master::now();
-        let hurry = self.core.is_ending_quickly();
-        if self.steering.look_at.is_none_or(|at| at > now && !hurry) {
+        if self.steering.look_at.is_none_or(|at| at > now) {
             return;
         }
         let done = |worker: &WorkerId, drain: &Drain| {
@@ -238,7 +223,7 @@ impl Master {
                 let slots = sockets.filter_map(|socket| socket.slots.as_ref());
                 slots.filter_map(|slots| slots.group.borrow().waiting(worker.slot)).any(|waiting| waiting > 0)
             };
-            hurry || drain.until <= now || (drain.from <= now && !waiting())
+            drain.until <= now || (drain.from <= now && !waiting())
         };
         let draining = self.steering.draining.iter();
         let done: Vec<WorkerId> = draining.filter(|(worker, drain)| done(worker, drain)).map(|(worker, _)| *worker).collect();
@@ -246,11 +231,9 @@ impl Master {
         self.steering.look_at = (!self.steering.draining.is_empty()).then(|| now + PAUSE);
     }
 
-    /// The worker has ended: a stop signal that was held back has nobody to go to.
+    /// Nobody waits for its queue any more: it has ended, or is told to stop.
     pub(super) fn forget_drain(&mut self, worker: WorkerId) {
-        if let Some(held) = self.steering.draining.remove(&worker) {
-            self.facts.push_back(Event::Signalled { worker, signal: held.signal });
-        }
+        self.steering.draining.remove(&worker);
         self.steering.changed(worker.pool);
     }
 }

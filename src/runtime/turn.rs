@@ -88,7 +88,6 @@ impl Master {
         self.expire_hooks();
         self.look_at_queues();
         self.look_at_drains();
-        self.hasten_stops();
         self.service.beat(Master::now());
         self.feed_facts();
         if self.core.next_deadline().is_some_and(|at| at <= Master::now()) {

@@ -24,6 +24,12 @@ pub enum Action {
         /// Which worker.
         worker: WorkerId,
     },
+    /// The worker has to go: do what comes before its stop signal. Followed by `Released`, unless the worker ends before, or is sent a signal
+    /// that stops it, which cuts it short.
+    Release {
+        /// Which worker.
+        worker: WorkerId,
+    },
     /// Send a signal. Followed by `Signalled` or `SignalFailed`.
     Signal {
         /// Which worker.
@@ -32,6 +38,8 @@ pub enum Action {
         signal: i32,
         /// To whom of its processes.
         scope: Scope,
+        /// What it is sent for.
+        cause: Cause,
     },
     /// Let nobody new in: the listeners take no further connections, those that wait are still served. Followed by `Quiet` once none waits
     /// any more, which may be never.
@@ -90,6 +98,34 @@ pub enum ConfigSource {
     File,
     /// The config of this revision, which was in force.
     Kept(u32),
+}
+
+/// What a signal is sent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// A step of its stop sequence.
+    Stop,
+    /// The quick way.
+    Quick,
+    /// The end of all patience.
+    Kill,
+    /// It is sick: it is to leave a trace.
+    Abort,
+    /// An operator's `kill`: whatever follows is up to the worker.
+    Order,
+    /// Log files were moved.
+    Reopen,
+}
+
+impl Cause {
+    /// It is to end the worker.
+    pub fn stops(self) -> bool {
+        match self {
+            Cause::Stop | Cause::Quick | Cause::Kill | Cause::Abort => true,
+            Cause::Order | Cause::Reopen => false,
+        }
+    }
 }
 
 /// To whom of a worker's processes a signal goes.
@@ -257,6 +293,18 @@ pub enum What {
         error: SpawnError,
         /// When the next attempt comes; `None`: none.
         retry_in: Option<Duration>,
+    },
+    /// It has to go; what comes before its stop signal is done first.
+    Leaving {
+        /// Why.
+        reason: Reason,
+        /// For so long at most.
+        within: Duration,
+    },
+    /// What comes before its stop signal takes too long: it is told to stop all the same.
+    ReleaseOverdue {
+        /// The time it had.
+        within: Duration,
     },
     /// It is being stopped.
     Stopping {

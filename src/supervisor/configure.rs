@@ -150,6 +150,13 @@ impl Supervisor {
                 });
             }
         }
+        // Those that waited for one that is gone, or for which they do not wait any more.
+        let waits = |id: &PoolId| self.pools.get(id).is_some_and(|p| p.phase == Phase::Waiting && !p.is_trying());
+        for id in self.order.iter().copied().filter(waits).collect::<Vec<_>>() {
+            if self.missing_before(id).is_empty() {
+                self.on_pool(now, id, out, |p, cx| p.run(cx));
+            }
+        }
     }
 
     /// A pool that is new in the config.

@@ -34,6 +34,11 @@ pub enum Event {
         #[serde(default)]
         invalid: bool,
     },
+    /// What comes before the worker's fork is done (only where `PoolSpec::prepares`): its time to start begins.
+    Prepared {
+        /// Which worker.
+        worker: WorkerId,
+    },
     /// The worker's program runs (its exec succeeded).
     Spawned {
         /// Which worker.
@@ -71,6 +76,11 @@ pub enum Event {
     },
     /// The last process of the worker's group is gone (only after `Exited` with stragglers).
     GroupGone {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// The answer to `Action::Release`: nothing keeps the worker any more.
+    Released {
         /// Which worker.
         worker: WorkerId,
     },

@@ -29,7 +29,7 @@ mod wishes;
 mod words;
 mod worker;
 
-pub use action::{Action, ConfigSource, Level, Next, Note, Outcome, Reason, Scope, What};
+pub use action::{Action, Cause, ConfigSource, Level, Next, Note, Outcome, Reason, Scope, What};
 pub use event::{
     Command, CommandId, Condition, Event, MasterSignal, Notification, ScaleChange, Sender, SpawnError, SpawnFault, Target,
 };

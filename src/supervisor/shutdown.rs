@@ -45,11 +45,6 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// Harder than gracefully.
-    pub(super) fn is_quick(&self) -> bool {
-        self.manner > Manner::Graceful
-    }
-
     /// With SIGKILL.
     pub(super) fn is_now(&self) -> bool {
         self.manner == Manner::Now
@@ -105,7 +100,7 @@ impl Supervisor {
             self.on_pool(now, id, out, |p, cx| match manner {
                 Manner::Graceful => {
                     // Not even in its turn: a waiting pool has nothing to wait for any more.
-                    p.roll_end(cx, None);
+                    p.roll_abandon(cx);
                 }
                 Manner::Quick => p.quicken(cx, Reason::Shutdown),
                 Manner::Now => p.kill_all(cx, Reason::Shutdown),
@@ -174,7 +169,10 @@ impl Supervisor {
                 self.on_pool(now, id, out, |p, cx| p.halt(cx, Phase::Stopped, Reason::Shutdown));
             }
         }
-        self.touched.clear();
+        // Pools whose last worker was gone before their turn are stopped only now.
+        for id in std::mem::take(&mut self.touched) {
+            self.answer_settled(id, out);
+        }
         if self.pools.values().all(|p| p.is_down()) {
             let (code, why) = self.ending.as_ref().map(|e| (e.code, e.why.clone())).unwrap_or_default();
             self.exit(code, why, out);

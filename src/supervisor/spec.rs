@@ -76,6 +76,9 @@ pub struct PoolSpec {
     pub autostart: bool,
     /// How a worker is known to be ready ("auto" is resolved by then).
     pub ready: ReadyKind,
+    /// Hooks come before a worker's start, which have limits of their own.
+    #[serde(default)]
+    pub prepares: bool,
     /// From the fork; not ready by then: stopped and counted as a boot failure.
     pub start_timeout: Duration,
     /// A worker that has been ready this long is *good*.
@@ -92,6 +95,9 @@ pub struct PoolSpec {
     pub timeout_from: TimeoutFrom,
     /// From ABRT to KILL of a worker whose heartbeat stopped.
     pub abort_grace: Duration,
+    /// What is done for a worker before it is told to stop (its queue is served, `pre_stop` is run) may take this long; `None`: nothing is.
+    #[serde(default)]
+    pub release: Option<Duration>,
     /// The stop signal and the waits after each further one; KILL always ends it. Never empty.
     pub stop: Vec<StopStep>,
     /// Sent on a quick stop.

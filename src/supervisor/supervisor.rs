@@ -101,6 +101,7 @@ impl Supervisor {
                 self.configure(now, (revision, base), master, pools, &roll, out);
             }
             Event::ConfigRejected { reason, invalid } => self.config_rejected(now, &reason, invalid, out),
+            Event::Prepared { worker } => self.on_worker(now, worker, out, |p, cx| p.prepared(cx, worker)),
             Event::Spawned { worker } => self.on_worker(now, worker, out, |p, cx| p.spawned(cx, worker)),
             Event::SpawnFailed { worker, error } => self.on_worker(now, worker, out, |p, cx| p.spawn_failed(cx, worker, error)),
             Event::Notified { worker, message } => self.on_worker(now, worker, out, |p, cx| p.notified(cx, worker, message)),
@@ -109,6 +110,7 @@ impl Supervisor {
                 self.on_worker(now, worker, out, |p, cx| p.exited(cx, worker, status, stragglers));
             }
             Event::GroupGone { worker } => self.on_worker(now, worker, out, |p, cx| p.group_gone(cx, worker)),
+            Event::Released { worker } => self.on_worker(now, worker, out, |p, cx| p.released(cx, worker)),
             Event::Signalled { worker, signal } => self.kill_done(worker, signal, None, out),
             Event::SignalFailed { worker, signal, errno } => {
                 self.cx(now, out).note(Level::Warn, Some(worker.pool), Some(worker), What::SignalFailed { signal, errno });
@@ -173,11 +175,6 @@ impl Supervisor {
     /// It does so at once: nothing is waited for.
     pub fn is_ending_now(&self) -> bool {
         self.ending.as_ref().is_some_and(super::shutdown::Ending::is_now)
-    }
-
-    /// It does so quickly, or at once: nothing is waited for that can be left out.
-    pub fn is_ending_quickly(&self) -> bool {
-        self.ending.as_ref().is_some_and(|ending| ending.is_quick())
     }
 
     pub(super) fn cx<'a>(&'a mut self, now: Time, out: &'a mut Vec<Action>) -> Cx<'a> {

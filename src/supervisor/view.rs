@@ -56,6 +56,8 @@ pub enum WorkerState {
     Ready,
     /// Ready and settled.
     Good,
+    /// Has to go: what comes before its stop signal is being done (its queue is served, `pre_stop` runs).
+    Leaving,
     /// Was told to stop.
     Stopping,
     /// Was sent ABRT: its heartbeat stopped.

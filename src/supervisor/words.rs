@@ -70,6 +70,12 @@ impl fmt::Display for What {
                     (_, None) => Ok(()),
                 }
             }
+            What::Leaving { reason, within } => {
+                write!(f, "leaving: {reason}; its queue and its pre_stop hook come before its stop signal, for {} at most", human(*within))
+            }
+            What::ReleaseOverdue { within } => {
+                write!(f, "its queue or its pre_stop hook keeps it for longer than {}: told to stop all the same", human(*within))
+            }
             What::Stopping { reason, signal } => write!(f, "stopping with {}: {reason}", signal_name(*signal)),
             What::Escalated { signal, waited } => {
                 write!(f, "still there after {}: sending {}", human(*waited), signal_name(*signal))

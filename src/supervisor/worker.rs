@@ -19,8 +19,10 @@ pub(super) struct Worker {
     pub(super) spec: Rc<PoolSpec>,
     /// Of which edition of its pool it is.
     pub(super) edition: u32,
-    /// The fork.
+    /// It was to be started.
     pub(super) started: Time,
+    /// The fork, from which its time to start counts; `None`: hooks come first.
+    pub(super) forked: Option<Time>,
     pub(super) state: WorkerState,
     /// Since when it is in this state.
     pub(super) since: Time,
@@ -41,6 +43,8 @@ pub(super) struct Worker {
     pub(super) told: Option<Duration>,
     /// It has chosen its own.
     pub(super) chose: bool,
+    /// Time of its start in which the host slept.
+    pub(super) asleep: Duration,
     /// It has asked for more time in its present state.
     pub(super) extended: bool,
     pub(super) beat_by: Option<Time>,
@@ -75,10 +79,11 @@ impl Worker {
             spec: Rc::clone(spec),
             edition,
             started: now,
+            forked: Some(now).filter(|_| !spec.prepares),
             state: WorkerState::Spawning,
             since: now,
             leaving: None,
-            deadline: Some(now + spec.start_timeout),
+            deadline: Some(now + spec.start_timeout).filter(|_| !spec.prepares),
             look_at: None,
             look_pause: LOOK_FIRST,
             ready_at: None,
@@ -87,6 +92,7 @@ impl Worker {
             timeout: spec.timeout,
             told: spec.timeout,
             chose: false,
+            asleep: Duration::ZERO,
             extended: false,
             beat_by: None,
             incoming: false,
@@ -134,6 +140,7 @@ impl Worker {
             WorkerState::Ready => self.spec.ready.proves(),
             WorkerState::Spawning
             | WorkerState::Starting
+            | WorkerState::Leaving
             | WorkerState::Stopping
             | WorkerState::Aborting
             | WorkerState::Killed

@@ -146,7 +146,8 @@ fn a_stop_waits_for_its_hook_and_no_longer_than_it_may() {
     let s = setup(
         "[pool.a]\ncommand = [\"sh\", \"-c\", \"trap 'echo stopped; exit 0' TERM; echo up; while :; do read -r x < DIR/never; done\"]\n\
          log.stdout = \"capture\"\nhooks.pre_stop = [\"sh\", \"-c\", \"echo leaving; cat DIR/gate\"]\nready = \"exec\"\n\
-         [pool.b]\ncommand = \"sleep 1000\"\ngraceful_timeout = \"1s\"\nhooks.pre_stop = [\"sleep\", \"1000\"]\n\
+         [pool.b]\ncommand = [\"sh\", \"-c\", \"trap '' TERM; echo deaf; while :; do read -r x < DIR/never; done\"]\nlog.stdout = \"capture\"\n\
+         ready = \"exec\"\ngraceful_timeout = \"500ms\"\nhooks = { pre_stop = [\"sleep\", \"1000\"], timeout = \"600ms\" }\n\
          [pool.c]\ncommand = \"sleep 1000\"\nhooks = { pre_stop = [\"sleep\", \"1000\"], timeout = \"300ms\" }\n",
     );
     gate(&s.path("gate"));
@@ -164,9 +165,17 @@ fn a_stop_waits_for_its_hook_and_no_longer_than_it_may() {
     assert_eq!(scaled.join().unwrap().0, 0);
     m.log.wait_for("| stopped", 1);
     m.log.assert_order(&["hook pre_stop | leaving", "| stopped"]);
-    // The worker's own time counts from the first: KILL comes at its end, hook or not.
+    // The worker's own time counts from its stop signal, however long the hook took.
+    m.log.wait_for("| deaf", 1);
     m.ok(&["stop", "b"]);
-    m.log.wait_for("SIGKILL", 1);
+    m.log.assert_order(&[
+        "b:0 leaving: stopped by operator",
+        "its pre_stop hook comes before its stop signal, for 600ms at most",
+        "b:0 hook pre_stop failed: not done within 600ms",
+        "b:0 stopping with SIGTERM",
+        "b:0 still there after 500ms: sending SIGKILL",
+        "b:0 killed by SIGKILL",
+    ]);
     // A hook that hangs has its limit, and then the signal goes out.
     m.ok(&["stop", "c"]);
     m.log.wait_for("hook pre_stop failed: not done within 300ms", 1);
@@ -186,13 +195,38 @@ fn a_quick_stop_does_not_wait_for_the_hook_of_a_graceful_one() {
     m.log.wait_for("| up", 1);
     m.ok(&["stop", "a", "--no-wait"]);
     m.log.wait_for("hook pre_stop | leaving", 1);
+    assert_eq!(m.pool("a")["workers"][0]["state"], "leaving");
     // Merely passed on: it changes nothing.
     m.ok(&["kill", "-s", "WINCH", "a:0"]);
     assert_eq!(m.log.count("| stopped"), 0);
+    let began = Instant::now();
     m.signal(libc::SIGINT);
     m.log.wait_for("| stopped", 1);
+    m.log.wait_for("a:0 hook pre_stop is cut short: told to end, killed in 2s", 1);
     assert_eq!(m.log.count("SIGKILL"), 0);
     assert_eq!(m.wait().code(), Some(0));
+    assert!(began.elapsed() < std::time::Duration::from_secs(4), "nobody waits for the hook: {:?}", began.elapsed());
+    m.assert_nothing_left();
+}
+
+/// An operator's signal is his own affair: it goes out at once, and the hook goes on.
+#[test]
+fn a_signal_that_is_ordered_waits_for_no_hook() {
+    let pool = "[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nhooks.pre_stop = [\"sh\", \"-c\", \"echo leaving; cat DIR/gate; echo went\"]\n\
+                [pool.b]\ncommand = \"sleep 1000\"\n";
+    let s = setup(pool);
+    gate(&s.path("gate"));
+    let mut m = s.start().ready();
+    m.ok(&["stop", "a", "--no-wait"]);
+    m.log.wait_for("hook pre_stop | leaving", 1);
+    m.ok(&["kill", "-s", "TERM", "a:0"]);
+    m.log.wait_for("a:0 killed by SIGTERM", 1);
+    assert_eq!(m.log.count("a:0 stopping with"), 0, "{}", m.log.text());
+    m.log.wait_until("stopped", || (m.pool("a")["live"] == 0).then_some(()));
+    // What it does for others is done whole.
+    open_gate(&m.setup.path("gate"));
+    m.log.wait_for("hook pre_stop | went", 1);
+    assert_eq!(m.stop(), 0);
     m.assert_nothing_left();
 }
 

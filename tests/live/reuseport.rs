@@ -196,9 +196,8 @@ fn a_quick_end_waits_for_no_queue_and_nobody_is_killed_unasked() {
     let port = free_port();
     let command = "command = [\"sh\", \"-c\", \"trap 'echo asked >&2; exit 0' TERM; while :; do read -r x < DIR/never; done\"]\nworkers = 2\nready = \"exec\"";
     // Nobody accepts here: whoever waits, waits for good.
-    let pool = |more: &str| slotted(port, &format!("{command}\n{more}")).master("linger = \"1h\"");
-    let start = |more: &str| {
-        let s = pool(more);
+    let start = |linger: &str| {
+        let s = slotted(port, &format!("{command}\ngraceful_timeout = \"1h\"")).master(&format!("linger = {linger:?}"));
         gate(&s.path("never"));
         s.start().ready()
     };
@@ -207,7 +206,7 @@ fn a_quick_end_waits_for_no_queue_and_nobody_is_killed_unasked() {
         m.log.wait_until("some wait at each", || m.slots().iter().all(|s| s["queue"].as_u64() > Some(0)).then_some(()));
         waiting
     };
-    let mut m = start("graceful_timeout = \"1h\"");
+    let mut m = start("1h");
     let waiting = fill(&m);
     m.ok(&["scale", "web", "1", "--no-wait"]);
     m.log.wait_until("the slot takes no more", || (m.takers() == [0]).then_some(()));
@@ -215,8 +214,8 @@ fn a_quick_end_waits_for_no_queue_and_nobody_is_killed_unasked() {
     assert_eq!(m.wait().code(), Some(0));
     assert_eq!((m.log.count("| asked"), m.log.count("SIGKILL")), (2, 0), "{}", m.log.text());
     drop(waiting);
-    // Half of a short time is left for the stop itself.
-    let mut m = start("graceful_timeout = \"2s\"");
+    // Who waits longer than `linger` is not waited for.
+    let mut m = start("500ms");
     let _waiting = fill(&m);
     m.ok(&["scale", "web", "1"]);
     assert_eq!((m.log.count("| asked"), m.log.count("SIGKILL")), (1, 0), "{}", m.log.text());

@@ -111,6 +111,7 @@ impl Recording {
                 Action::Signal { worker, signal, .. } => {
                     format!("{} {}", signal_name(*signal).trim_start_matches("SIG"), name(*worker))
                 }
+                Action::Release { worker } => format!("release {}", name(*worker)),
                 Action::Quiesce => "quiesce".to_owned(),
                 Action::ReadConfig { .. } => "read-config".to_owned(),
                 Action::Commit { .. } => "commit".to_owned(),
@@ -182,7 +183,8 @@ impl Kernel {
                 Action::Signal { worker, signal, .. } => self.signals.entry(*worker).or_default().push(*signal),
                 Action::ReadConfig { .. } => self.readings += 1,
                 Action::Commit { .. } | Action::Discard { .. } => {}
-                Action::Quiesce
+                Action::Release { .. }
+                | Action::Quiesce
                 | Action::ReopenLogs
                 | Action::PoolGone { .. }
                 | Action::Reply { .. }
@@ -234,6 +236,8 @@ impl Kernel {
             | Event::RestartSignal { .. }
             | Event::Command { .. }
             | Event::Abandoned { .. }
+            | Event::Prepared { .. }
+            | Event::Released { .. }
             | Event::Quiet
             | Event::Tick
             | Event::Late { .. } => {}

@@ -36,6 +36,8 @@ pub(crate) fn event_name(event: &Event) -> &'static str {
         Event::Exited { stragglers: false, .. } => "exited",
         Event::Exited { stragglers: true, .. } => "exited-stragglers",
         Event::GroupGone { .. } => "group-gone",
+        Event::Prepared { .. } => "prepared",
+        Event::Released { .. } => "released",
         Event::Signalled { .. } => "signalled",
         Event::SignalFailed { .. } => "signal-failed",
         Event::Signal { signal, .. } => signal.name(),
@@ -64,6 +66,7 @@ fn note_name(what: &What) -> Option<&'static str> {
     Some(match what {
         What::AssumedReady => "note assumed-ready",
         What::Escalated { .. } => "note escalated",
+        What::ReleaseOverdue { .. } => "note release-overdue",
         What::HeartbeatLost { .. } => "note heartbeat-lost",
         What::StartTimeout { .. } => "note start-timeout",
         What::Unkillable { .. } => "note unkillable",
@@ -100,6 +103,7 @@ impl Coverage {
             let name = match action {
                 Action::Spawn { .. } => "spawn",
                 Action::Look { .. } => "look",
+                Action::Release { .. } => "release",
                 Action::Signal { signal: 9, .. } => "signal KILL",
                 Action::Signal { signal: 6, .. } => "signal ABRT",
                 Action::Signal { .. } => "signal other",
@@ -165,11 +169,12 @@ impl Coverage {
 }
 
 /// All states a worker can be in.
-pub(crate) const STATES: [WorkerState; 8] = [
+pub(crate) const STATES: [WorkerState; 9] = [
     WorkerState::Spawning,
     WorkerState::Starting,
     WorkerState::Ready,
     WorkerState::Good,
+    WorkerState::Leaving,
     WorkerState::Stopping,
     WorkerState::Aborting,
     WorkerState::Killed,

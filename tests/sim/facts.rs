@@ -13,7 +13,7 @@ use crate::shadow::{Asked, Ending, Life, PoolLife, Proposal, Proposed, Range, Sh
 fn take_over(life: &mut Life, now: Time, spec: &PoolSpec) {
     life.was_good |= life.good(now);
     let old = std::mem::replace(&mut life.spec, spec.clone());
-    if life.stop.is_some() {
+    if life.stop.is_some() || life.leaving.is_some() {
         // One that is stopping goes on as it began.
         life.spec.stop = old.stop;
     }
@@ -21,8 +21,12 @@ fn take_over(life: &mut Life, now: Time, spec: &PoolSpec) {
         life.measured_anew = Some(now);
     }
     if old.start_timeout != spec.start_timeout && life.ready.is_none() {
-        let due = Range::at(life.forked + spec.start_timeout);
-        life.start_due = if life.start_extended { life.start_due.not_before(due.lo) } else { due };
+        let due = life.started.map_or(Time(u64::MAX), |at| at + spec.start_timeout);
+        let due = Range { lo: due, hi: due + life.asleep };
+        life.start_due = match life.start_extended {
+            true => Range { lo: life.start_due.lo.max(due.lo), hi: life.start_due.hi.max(due.hi) },
+            false => due,
+        };
     }
     if old.timeout != spec.timeout || old.timeout_from != spec.timeout_from {
         // It beats as it was told at its start: a shorter silence is not held against it, and one that was told of none is not watched.
@@ -66,6 +70,7 @@ impl Shadow {
                 if *accepting
                     && life.exec.is_some()
                     && life.lingering.is_none()
+                    && life.leaving.is_none()
                     && matches!(life.ready_kind, ReadyKind::Accepting | ReadyKind::NotifyOrAccepting)
                 {
                     life.ready.get_or_insert(now);
@@ -73,6 +78,18 @@ impl Shadow {
             }
             Event::Exited { worker, status, stragglers } => return self.exited(now, *worker, *status, *stragglers),
             Event::GroupGone { worker } => return self.workers.remove(worker).is_none(),
+            Event::Prepared { worker } => {
+                let Some(life) = self.workers.get_mut(worker) else { return true };
+                if life.started.is_none() && life.exec.is_none() {
+                    life.started = Some(now);
+                    life.asleep = Duration::ZERO;
+                    life.start_due = Range::at(now + life.spec.start_timeout);
+                }
+            }
+            Event::Released { worker } => {
+                let Some(life) = self.workers.get_mut(worker) else { return true };
+                life.released = true;
+            }
             Event::Signalled { worker, .. } | Event::SignalFailed { worker, .. } => return !self.workers.contains_key(worker),
             Event::Signal { signal, .. } => self.signalled(now, *signal),
             Event::ScaleSignals { pool, by, .. } => self.scale_signals(*pool, *by),
@@ -91,7 +108,10 @@ impl Shadow {
             Event::Late { by } => {
                 self.late = Some((now, *by));
                 // Whether time asleep counts against a start is left open.
-                self.workers.values_mut().for_each(|l| l.start_due.hi = l.start_due.hi + *by);
+                self.workers.values_mut().for_each(|l| {
+                    l.start_due.hi = l.start_due.hi + *by;
+                    l.asleep += *by;
+                });
             }
         }
         false
@@ -199,7 +219,8 @@ impl Shadow {
         }
         match message {
             Notification::Ready => {
-                if matches!(life.ready_kind, ReadyKind::Notify | ReadyKind::NotifyOrAccepting) {
+                // Of one that has to go it comes too late.
+                if life.leaving.is_none() && matches!(life.ready_kind, ReadyKind::Notify | ReadyKind::NotifyOrAccepting) {
                     life.ready.get_or_insert(now);
                 }
             }

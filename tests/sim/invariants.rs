@@ -1,6 +1,7 @@
 //! Owns what must hold after every event, one named function per promise. Each says no with a sentence; the run adds the
 //! seed, the step and the last events.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use poolmaster::supervisor::{
@@ -45,13 +46,22 @@ pub(crate) fn only_running_pools_spawn(pool: &PoolLife, phase: Phase, w: WorkerI
 }
 
 /// Not more than the wanted count and the surge may stay at once, and without a roll not more than the wanted count.
-pub(crate) fn bounded_population(shadow: &Shadow, pool: &PoolLife, rolling: bool) -> Verdict {
+/// One that fills an empty slot comes whatever replacements were begun before somebody wanted fewer.
+pub(crate) fn bounded_population(shadow: &Shadow, pool: &PoolLife, rolling: bool, spawned: &[WorkerId]) -> Verdict {
     let own = pool.spec.rollout.max_surge.of(pool.target);
     let tried = shadow.proposal(pool.spec.id).map(|p| p.spec.rollout.max_surge.of(pool.target.max(1)));
     let surge = if rolling || pool.roll_asked { own } else { 0 }.max(tried.unwrap_or(0));
     let staying = shadow.staying(pool.spec.id);
     // A pool that does not run has its canaries only.
     let wanted = tried.map_or(pool.target, |_| pool.target.max(1));
+    let in_slot = |slot: u32| shadow.of_pool(pool.spec.id).filter(|l| l.staying() && l.id.slot == slot).count();
+    let beside = spawned.iter().any(|w| w.pool == pool.spec.id && in_slot(w.slot) > 1);
+    let slots: BTreeSet<u32> = shadow.of_pool(pool.spec.id).filter(|l| l.staying()).map(|l| l.id.slot).collect();
+    if !beside {
+        return must(slots.len() as u32 <= wanted + surge, || {
+            format!("pool {}: slots {slots:?} have workers, and {} are wanted", pool.spec.name, pool.target)
+        });
+    }
     must(staying <= wanted + surge, || {
         format!("pool {}: {staying} workers stay, but {} are wanted and surge is {surge}", pool.spec.name, pool.target)
     })?;
@@ -143,6 +153,21 @@ pub(crate) fn no_stop_signal_twice(life: &Life, signal: i32) -> Verdict {
     must(sent < allowed, || format!("{} is sent signal {signal} for the {}th time", life.id, sent + 1))
 }
 
+/// A worker is told to stop only once what comes before is done, or has had its time; and its own time begins then.
+pub(crate) fn released_first(life: &Life, now: Time) -> Verdict {
+    if life.stop.is_some() || life.lingering.is_some() {
+        return Ok(());
+    }
+    match life.leaving {
+        Some(time) => {
+            must(life.released || time.lo <= now, || format!("{} is told to stop before it is released: {life:?}", life.id))
+        }
+        None => {
+            must(life.exec.is_none() || life.spec.release.is_none(), || format!("{} is told to stop without a release", life.id))
+        }
+    }
+}
+
 /// A draining worker is killed at its deadline: not before ...
 pub(crate) fn not_killed_before_its_deadline(shadow: &Shadow, life: &Life, now: Time) -> Verdict {
     let spec = &life.spec;
@@ -176,6 +201,8 @@ pub(crate) fn nothing_overdue(shadow: &Shadow, core: &Supervisor, now: Time) -> 
         }
         if let Some(d) = shadow.stop_due(life) {
             due("the next step of its stop", life.id, d.hi)?;
+        } else if let Some(time) = life.leaving {
+            due("its stop signal", life.id, time.hi)?;
         } else if let Some(at) = life.aborted {
             due("KILL after ABRT", life.id, at + life.spec.abort_grace)?;
         } else if life.reason.is_none() && life.ready.is_none() && !life.said_stopping {

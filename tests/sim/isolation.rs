@@ -32,7 +32,9 @@ fn life_of_the_first(seed: u64, pools: Vec<PoolSpec>) -> Vec<(Time, Action)> {
     assert_eq!(verdict, Ok(()), "seed {seed}");
     let first = PoolId(0);
     let about = |a: &Action| match a {
-        Action::Spawn { worker, .. } | Action::Look { worker } | Action::Signal { worker, .. } => worker.pool == first,
+        Action::Spawn { worker, .. } | Action::Look { worker } | Action::Release { worker } | Action::Signal { worker, .. } => {
+            worker.pool == first
+        }
         Action::Note(note) => note.pool == Some(first) || note.worker.is_some_and(|w| w.pool == first),
         Action::Reply { id, .. } => id.0 >> 32 == 0,
         Action::PoolGone { pool } => *pool == first,

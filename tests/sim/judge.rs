@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use poolmaster::supervisor::{
-    ABRT, Action, Command, Event, ExitStatus, KILL, KillMode, MasterSignal, Note, Notification, Outcome, Phase, PoolId,
+    ABRT, Action, Cause, Command, Event, ExitStatus, KILL, KillMode, MasterSignal, Note, Notification, Outcome, Phase, PoolId,
     ReadyKind, ReloadStage, ScaleChange, Scope, SpawnFault, Supervisor, Time, What, WorkerId,
 };
 
@@ -69,9 +69,13 @@ impl Shadow {
                     spawned.push(*worker);
                 }
                 Action::Look { worker } => self.take_look(*worker)?,
-                Action::Signal { worker, signal, scope } => {
+                Action::Release { worker } => {
                     touched.insert(worker.pool);
-                    self.take_signal(now, event, core, *worker, *signal, *scope)?;
+                    self.take_release(now, core, *worker)?;
+                }
+                Action::Signal { worker, signal, scope, cause } => {
+                    touched.insert(worker.pool);
+                    self.take_signal(now, core, *worker, (*signal, *scope, *cause))?;
                 }
                 Action::Quiesce => {
                     must(!self.quiesced, || "the listeners are closed twice".to_owned())?;
@@ -84,6 +88,8 @@ impl Shadow {
                 }
                 Action::Commit { revision, .. } => {
                     self.committed(now, *revision)?;
+                    // By its times somebody may have had enough.
+                    self.adopt_readiness(now, core, event);
                     touched.extend(self.pools.keys().copied());
                 }
                 Action::Discard { revision } => {
@@ -171,6 +177,8 @@ impl Shadow {
             | Event::Looked { worker, .. }
             | Event::Exited { worker, .. }
             | Event::GroupGone { worker }
+            | Event::Prepared { worker }
+            | Event::Released { worker }
             | Event::Signalled { worker, .. }
             | Event::SignalFailed { worker, .. } => worker.pool,
             Event::ScaleSignals { pool, .. } | Event::RestartSignal { pool, .. } => *pool,
@@ -210,8 +218,12 @@ impl Shadow {
             ready: None,
             ready_kind: spec.ready,
             measured_anew: None,
-            start_due: Range::at(now + spec.start_timeout),
+            started: (!spec.prepares).then_some(now),
+            start_due: Range::at(if spec.prepares { Time(u64::MAX) } else { now + spec.start_timeout }),
             start_extended: false,
+            asleep: Duration::ZERO,
+            leaving: None,
+            released: false,
             stop: None,
             reason: None,
             said_stopping: false,
@@ -247,22 +259,41 @@ impl Shadow {
         Ok(())
     }
 
-    fn take_signal(&mut self, now: Time, event: &Event, core: &Supervisor, w: WorkerId, signal: i32, scope: Scope) -> Verdict {
+    /// What comes before its stop signal begins: once, for a worker that runs and that somebody wants gone.
+    fn take_release(&mut self, now: Time, core: &Supervisor, w: WorkerId) -> Verdict {
+        let life = self.workers.get(&w).ok_or_else(|| format!("a release of {w}, which is gone"))?;
+        let fresh = life.leaving.is_none() && life.stop.is_none() && life.aborted.is_none() && life.killed.is_none();
+        must(fresh && life.exec.is_some(), || format!("{w} is released in the middle of its stop: {life:?}"))?;
+        let within = life.spec.release.ok_or_else(|| format!("{w} is released, and nothing comes before its stop signal"))?;
+        let shown = core.workers(w.pool).into_iter().find(|v| v.id == w).and_then(|v| v.stopping);
+        let reason = shown.ok_or_else(|| format!("{w} is released, and no reason is shown"))?;
+        let mut next = life.clone();
+        next.was_good |= life.good(now);
+        next.leaving = Some(Range { lo: now + within, hi: now + within + Duration::from_secs(3) });
+        next.reason = next.reason.or(Some(reason));
+        self.workers.insert(w, next.clone());
+        if !next.meddled {
+            holds::stopped_for_a_reason(self, core, &next, reason, now)?;
+        }
+        holds::stopped_before_others(self, &next)
+    }
+
+    fn take_signal(&mut self, now: Time, core: &Supervisor, w: WorkerId, (signal, scope, cause): (i32, Scope, Cause)) -> Verdict {
         let life = self.workers.get(&w).ok_or_else(|| format!("signal {signal} to {w}, which is gone"))?;
         let spec = &life.spec;
-        match event {
-            Event::Command { command: Command::Kill { target, signal: s }, .. }
-                if target.pool == w.pool && target.slot.is_none_or(|slot| slot == w.slot) && *s == signal =>
-            {
-                return Ok(());
+        match cause {
+            Cause::Order => {
+                return must(life.meddled, || format!("{w} is sent signal {signal} as an order, and nobody gave it"));
             }
-            Event::Signal { signal: MasterSignal::Usr1, .. } | Event::Command { command: Command::Reopen, .. }
-                if self.pools.get(&w.pool).is_some_and(|p| p.spec.reopen_signal == Some(signal)) =>
-            {
-                return Ok(());
+            Cause::Reopen => {
+                let wanted = self.pools.get(&w.pool).is_some_and(|p| p.spec.reopen_signal == Some(signal));
+                return must(wanted, || format!("{w} is sent signal {signal} to reopen its files, and does not want to be"));
             }
-            _ => {}
-        }
+            Cause::Kill => must(signal == KILL, || format!("signal {signal} kills nobody")),
+            Cause::Abort => must(signal == ABRT, || format!("signal {signal} leaves no trace")),
+            Cause::Quick => must(signal == spec.quick_signal, || format!("signal {signal} is not the quick one of {w}")),
+            Cause::Stop => holds::released_first(life, now),
+        }?;
         let group = scope == Scope::Group;
         must(
             group == (spec.kill_mode == KillMode::Group) || life.lingering.is_some() || signal == KILL || signal == ABRT,
@@ -402,7 +433,7 @@ impl Shadow {
                     holds::target_as_ordered(&pool, view.target)?;
                     holds::one_effective_config(&pool, view.spec)?;
                     if spawned.iter().any(|w| w.pool == *id) {
-                        holds::bounded_population(self, &pool, view.rolling > 0)?;
+                        holds::bounded_population(self, &pool, view.rolling > 0, spawned)?;
                     }
                     let (least, most) = self.ready_between(*id, now);
                     must((least..=most).contains(&view.ready), || {

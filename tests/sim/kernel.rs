@@ -11,13 +11,17 @@ use poolmaster::supervisor::{
 };
 
 use crate::queue::{Item, Queue, Step};
+use crate::rng::Rng;
 use crate::script::{Birth, Script, Weather};
+use crate::specs::{ms, secs};
 
 /// One process, with what may be left of its group.
 #[derive(Debug)]
 struct Proc {
     script: Script,
     spec_ready: ReadyKind,
+    /// No hooks hold it back.
+    prepared: bool,
     exec_at: Option<Time>,
     dead: Option<ExitStatus>,
     reported: bool,
@@ -59,9 +63,15 @@ impl Kernel {
     }
 
     pub(crate) fn spawn(&mut self, now: Time, w: WorkerId, spec: &PoolSpec, q: &mut Queue) {
-        let script = Script::draw(self.seed, now, w, spec, self.weather);
+        let mut script = Script::draw(self.seed, now, w, spec, self.weather);
         *self.played.entry(script.name).or_default() += 1;
         self.slowest = self.slowest.max(script.kill_takes + script.notice_after + self.notice_grid + script.exec_after);
+        if spec.prepares {
+            // Its hooks come first, and may take their time.
+            let hooks = Rng::of_worker(self.seed ^ 0x9003, w).pick(&[Duration::ZERO, ms(30), ms(700), secs(40)]);
+            q.at(now + hooks, Item::Proc(w, Step::Prepared));
+            script.exec_after += hooks;
+        }
         let after = now + script.exec_after;
         match script.birth {
             Birth::Good => q.at(after, Item::Proc(w, Step::Exec)),
@@ -71,6 +81,7 @@ impl Kernel {
         let proc = Proc {
             script,
             spec_ready: spec.ready,
+            prepared: !spec.prepares,
             exec_at: None,
             dead: None,
             reported: false,
@@ -94,6 +105,13 @@ impl Kernel {
         let Some(p) = self.procs.get_mut(&w) else { return Ok(()) };
         if p.script.untouchable && signal != KILL {
             return Err(1);
+        }
+        if !p.prepared {
+            // Nothing is forked yet, and nothing will be.
+            p.script.birth = Birth::NoSetup;
+            p.dead = Some(ExitStatus::Unknown);
+            q.at(now, Item::Proc(w, Step::SpawnFails));
+            return Ok(());
         }
         if signal == KILL && (scope == Scope::Group || p.dead.is_some()) && p.dead.is_some() && p.group_alive {
             q.at(now + p.script.kill_takes, Item::Proc(w, Step::GroupEnds));
@@ -123,6 +141,12 @@ impl Kernel {
             Step::SpawnFails => {
                 facts.push(Event::SpawnFailed { worker: w, error: p.spawn_error() });
                 self.procs.remove(&w);
+            }
+            Step::Prepared => {
+                if p.dead.is_none() {
+                    p.prepared = true;
+                    facts.push(Event::Prepared { worker: w });
+                }
             }
             Step::Exec => {
                 if p.dead.is_none() {

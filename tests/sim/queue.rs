@@ -25,6 +25,8 @@ pub(crate) enum Item {
 pub(crate) enum Step {
     /// Fork or exec fails.
     SpawnFails,
+    /// Its hooks are done, and it is forked.
+    Prepared,
     /// exec succeeds.
     Exec,
     /// A datagram on the notify socket.

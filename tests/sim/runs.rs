@@ -157,7 +157,7 @@ fn report(world: &World, seed: u64, steps: u64, what: &str) -> ! {
 }
 
 /// Rare things that a million events must have reached; otherwise the runs prove less than they say.
-const DEEDS: [&str; 43] = [
+const DEEDS: [&str; 45] = [
     "spawn",
     "look",
     "signal KILL",
@@ -193,6 +193,8 @@ const DEEDS: [&str; 43] = [
     "read-kept",
     "commit",
     "discard",
+    "release",
+    "note release-overdue",
     "reply rolled-back",
     "reply invalid",
     "note trying",
@@ -204,20 +206,22 @@ const DEEDS: [&str; 43] = [
 ];
 
 /// Facts that must have met a worker in these states.
-const PAIRS: [(&str, &[&str]); 17] = [
+const PAIRS: [(&str, &[&str]); 19] = [
     ("spawned", &["Spawning", "Stopping", "Killed", "gone"]),
     ("spawn-failed", &["Spawning", "Killed"]),
+    ("prepared", &["Spawning", "Stopping", "gone"]),
+    ("released", &["Leaving", "Stopping", "Killed", "gone"]),
     ("says-ready", &["Starting", "Stopping", "gone"]),
     ("beat", &["Starting", "Ready", "Good", "Stopping", "Killed"]),
-    ("says-stopping", &["Good", "Stopping", "gone"]),
+    ("says-stopping", &["Good", "Leaving", "gone"]),
     ("says-trigger", &["Ready", "Good"]),
     ("extends", &["Starting", "Stopping", "Good"]),
     ("sets-timeout", &["Starting", "Good"]),
     ("says-status", &["Starting", "Ready", "Good", "Stopping", "Killed"]),
     ("says-reloading", &["Good"]),
     ("looked", &["Starting", "gone"]),
-    ("exited", &["Starting", "Ready", "Good", "Stopping", "Aborting", "Killed", "gone"]),
-    ("exited-stragglers", &["Starting", "Good", "Stopping"]),
+    ("exited", &["Starting", "Ready", "Good", "Leaving", "Stopping", "Aborting", "Killed", "gone"]),
+    ("exited-stragglers", &["Starting", "Good", "Leaving", "Stopping"]),
     ("group-gone", &["Lingering", "gone"]),
     ("signalled", &["Stopping", "Killed", "Aborting", "Lingering"]),
     ("signal-failed", &["Stopping", "gone"]),

@@ -119,7 +119,8 @@ impl Scene {
                     self.fact(Event::Looked { worker, accepting });
                     continue;
                 }
-                Action::Signal { worker, signal, scope } => {
+                Action::Release { worker } => format!("release {}", name(worker)),
+                Action::Signal { worker, signal, scope, .. } => {
                     self.signals.push((signal, scope));
                     self.done.push((self.now, format!("{} {}", signal_name(signal).trim_start_matches("SIG"), name(worker))));
                     self.fact(Event::Signalled { worker, signal });

@@ -76,8 +76,16 @@ pub(crate) struct Life {
     pub(crate) ready_kind: ReadyKind,
     /// A config with another `settle` came then.
     pub(crate) measured_anew: Option<Time>,
+    /// From when its time to start counts; `None`: hooks come first.
+    pub(crate) started: Option<Time>,
     pub(crate) start_due: Range,
     pub(crate) start_extended: bool,
+    /// Time in which the host slept.
+    pub(crate) asleep: Duration,
+    /// It has to go, and something comes before its stop signal: from when that may be sent all the same, and when it must be.
+    pub(crate) leaving: Option<Range>,
+    /// That was told to be done.
+    pub(crate) released: bool,
     pub(crate) stop: Option<Stop>,
     pub(crate) reason: Option<Reason>,
     pub(crate) said_stopping: bool,
@@ -102,6 +110,7 @@ impl Life {
     /// The leader is there and nobody told it to go.
     pub(crate) fn staying(&self) -> bool {
         self.reason.is_none()
+            && self.leaving.is_none()
             && self.stop.is_none()
             && self.aborted.is_none()
             && self.killed.is_none()
@@ -155,6 +164,9 @@ impl Life {
         }
         if self.stop.is_some() {
             return Some(WorkerState::Stopping);
+        }
+        if self.leaving.is_some() {
+            return Some(WorkerState::Leaving);
         }
         if self.reason.is_some() {
             return None;

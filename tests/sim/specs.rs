@@ -36,6 +36,7 @@ pub(crate) fn pool(id: u32, workers: u32) -> PoolSpec {
         after: Vec::new(),
         autostart: true,
         ready: ReadyKind::Notify,
+        prepares: false,
         start_timeout: secs(60),
         settle: secs(1),
         boot_error_codes: vec![3, 4],
@@ -44,6 +45,7 @@ pub(crate) fn pool(id: u32, workers: u32) -> PoolSpec {
         timeout: None,
         timeout_from: TimeoutFrom::FirstBeat,
         abort_grace: secs(5),
+        release: None,
         stop: vec![StopStep { signal: TERM, wait: secs(30) }],
         quick_signal: TERM,
         quick_timeout: secs(5),
@@ -160,6 +162,8 @@ pub(crate) fn random_pool(rng: &mut Rng, id: u32, after: &[PoolId]) -> PoolSpec 
     spec.rollout.on_failure = rng.pick(&[OnRollFailure::Rollback, OnRollFailure::Rollback, OnRollFailure::Halt]);
     spec.rollout.failures = rng.pick(&[1, 3, 3]);
     spec.rollout.max_old_generations = rng.pick(&[1, 2, 2, 5]);
+    spec.prepares = rng.permille(150);
+    spec.release = rng.pick(&[None, None, None, Some(ms(250)), Some(secs(2)), Some(secs(30))]);
     spec
 }
 

@@ -254,6 +254,10 @@ impl File {
             3..6 if !self.pools.is_empty() => {
                 let id = rng.pick(&self.pools).id;
                 *self.launch.entry(id).or_default() += 1;
+                let ready = random_pool(rng, id.0, &[]).ready;
+                if let Some(p) = self.pools.iter_mut().find(|p| p.id == id) {
+                    p.ready = ready;
+                }
             }
             // Whatever running workers can take over.
             6..8 if !self.pools.is_empty() => {
@@ -263,6 +267,8 @@ impl File {
                 p.start_timeout = other.start_timeout;
                 p.settle = other.settle;
                 p.timeout = other.timeout;
+                p.release = other.release;
+                p.prepares = other.prepares;
                 p.stop = other.stop;
                 p.quick_signal = other.quick_signal;
                 p.quick_timeout = other.quick_timeout;

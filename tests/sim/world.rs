@@ -227,7 +227,15 @@ impl World {
                 let accepting = self.kernel.looks_accepting(self.now, *worker);
                 self.queue.at(self.now, Item::Fact(Event::Looked { worker: *worker, accepting }));
             }
-            Action::Signal { worker, signal, scope } => {
+            Action::Release { worker } => {
+                // At once, soon, late, or never: hooks hang, and queues never empty.
+                let mut rng = Rng::of_worker(self.setting.seed ^ 0x5e1e, *worker);
+                let after = rng.pick(&[Some(0), Some(0), Some(20), Some(700), Some(8_000), None]);
+                if let Some(after) = after {
+                    self.queue.at(self.now + Duration::from_millis(after), Item::Fact(Event::Released { worker: *worker }));
+                }
+            }
+            Action::Signal { worker, signal, scope, .. } => {
                 let answer = match self.kernel.signal(self.now, *worker, *signal, *scope, &mut self.queue) {
                     Ok(()) => Event::Signalled { worker: *worker, signal: *signal },
                     Err(errno) => Event::SignalFailed { worker: *worker, signal: *signal, errno },
@@ -362,6 +370,8 @@ fn subject(event: &Event) -> Option<poolmaster::supervisor::WorkerId> {
         | Event::Looked { worker, .. }
         | Event::Exited { worker, .. }
         | Event::GroupGone { worker }
+        | Event::Prepared { worker }
+        | Event::Released { worker }
         | Event::Signalled { worker, .. }
         | Event::SignalFailed { worker, .. } => Some(*worker),
         Event::Configure { .. }

@@ -15,12 +15,13 @@ mod times;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::diagnostics::{Diagnostic, Diagnostics};
 use super::kind::Around;
 use super::near::nearest;
 use super::node::{Node, Place, Raw};
-use super::spec::{Config, Master};
+use super::spec::{Config, Master, Pool};
 use super::{Facts, keys};
 use crate::supervisor::PoolId;
 pub(super) use listen::name as listener_name;
@@ -64,13 +65,25 @@ pub(super) fn config(path: Option<PathBuf>, trees: &Trees, facts: &Facts, around
     }
     share::resolve(&mut pools, diags);
     cross::check(&mut master, &master_reader, &pools, diags);
-    let pools = pools.into_iter().map(|(built, _)| built.pool).collect();
+    let mut pools: Vec<Pool> = pools.into_iter().map(|(built, _)| built.pool).collect();
+    for pool in &mut pools {
+        pool.spec.release = release(&master, pool);
+        pool.spec.prepares = !pool.hooks.pre_start.is_empty() || !pool.hooks.pre_spawn.is_empty();
+    }
     Config { path, master, pools, warnings: Vec::new(), not_yet: Vec::new(), shown: String::new(), settings: Default::default() }
 }
 
 /// The master's own settings alone, errors let be.
 pub(super) fn master(path: Option<&Path>, tree: &Node, facts: &Facts, around: Around<'_>) -> Master {
     master::build(&Reader::new(tree, "master", keys::of_master, around), path, facts, &mut Diagnostics::default())
+}
+
+/// How long it may take before a worker is told to stop. `None`: nothing comes before.
+fn release(master: &Master, pool: &Pool) -> Option<Duration> {
+    let queue = pool.listeners.iter().any(|listener| listener.reuseport).then_some(master.spec.linger);
+    let hook = Some(pool.hooks.timeout).filter(|_| !pool.hooks.pre_stop.is_empty());
+    let parts = [queue, hook];
+    parts.iter().any(Option::is_some).then(|| parts.into_iter().flatten().sum())
 }
 
 /// "did you mean": for a name that should be one of these, else what there is.

@@ -67,6 +67,9 @@ pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, fa
         timeout,
         timeout_from: if r.text("timeout_from") == "ready" { TimeoutFrom::Ready } else { TimeoutFrom::FirstBeat },
         abort_grace: r.duration("abort_grace"),
+        // Once all pools and their listeners are known.
+        release: None,
+        prepares: false,
         quick_signal: r.signal("quick_signal").or(stop.first().map(|step| step.signal)).unwrap_or(15),
         stop,
         quick_timeout: r.duration("quick_timeout"),

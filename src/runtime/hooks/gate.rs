@@ -1,5 +1,5 @@
-//! Owns what hooks hold back: the start of a pool, the start of a worker, a stop signal, the start of the master. Every action that is held
-//! back has its one outcome in the end, whatever becomes of the hook.
+//! Owns what hooks hold back: the start of a pool, the start of a worker, the release of a worker, the start of the master. Every action that is
+//! held back has its one outcome in the end, whatever becomes of the hook.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -8,17 +8,15 @@ use super::super::master::Master;
 use super::super::pools::{PoolRun, Prepared};
 use super::child::What as Job;
 use super::{Facts, Moment};
-use crate::supervisor::{Action, Event, KILL, Scope, SpawnError, SpawnFault, WorkerId};
+use crate::supervisor::{Action, Event, SpawnError, SpawnFault, WorkerId};
 
 /// Workers whose start or stop is held back, with the hook that does.
 #[derive(Debug, Default)]
 pub(in super::super) struct Preparing {
     /// To be started, under this revision; `None`: the hook of their pool does, or the worker's own is done.
     starts: BTreeMap<WorkerId, (u32, Option<u64>)>,
-    /// To be signalled.
-    stops: BTreeMap<WorkerId, (u64, i32, Scope)>,
-    /// The master's end was hastened.
-    hurried: bool,
+    /// To be told to stop once their hook is done.
+    stops: BTreeMap<WorkerId, u64>,
 }
 
 /// What a start has to do with hooks.
@@ -77,68 +75,60 @@ impl Master {
         }
     }
 
-    /// A signal to a worker whose start or stop is held back. True: that is all; false: it goes on to the process.
-    pub(in super::super) fn gate_of_signal(&mut self, worker: WorkerId, signal: i32, scope: Scope) -> bool {
-        if let Some((_, hook)) = self.preparing.starts.get(&worker).copied() {
-            self.facts.push_back(Event::Signalled { worker, signal });
-            if let Some(number) = hook {
-                self.cancel_hook(number);
-            }
-            self.fail_start(worker, SpawnFault::Setup, "told to stop before its hooks were done".to_owned());
-            self.end_idle_pre_start(worker);
-            return true;
-        }
-        if let Some((number, held, _)) = self.preparing.stops.get(&worker).copied() {
-            if self.processes.of(worker).is_some_and(|process| !process.is_stopped_by(signal)) {
-                // Merely passed on: it changes nothing.
-                return false;
-            }
-            // A harder one comes first. The hook may go on, but holds nothing back any more.
-            self.preparing.stops.remove(&worker);
-            if let Some(child) = self.hooks.running.get_mut(&number) {
-                child.job.cancelled = true;
-            }
-            self.facts.push_back(Event::Signalled { worker, signal: held });
-            return false;
-        }
-        let Some(process) = self.processes.of(worker) else { return false };
-        let spec = &process.run.config.spec;
-        let first = spec.stop.first().is_some_and(|step| step.signal == signal) && signal != KILL;
-        if !first
-            || process.told_to_stop
-            || process.exited
-            || process.exec.is_some()
-            || process.run.config.hooks.pre_stop.is_empty()
-        {
-            return false;
-        }
-        let facts = Facts { pid: Some(process.pid), ..Facts::default() };
-        let job = Job::of_pool(Moment::PreStop, &Rc::clone(&process.run), Some(worker), &facts, &self.common);
-        let number = self.hooks.next;
-        self.preparing.stops.insert(worker, (number, signal, scope));
-        if self.run_job(job).is_none() {
-            self.preparing.stops.remove(&worker);
-            return false;
-        }
-        if let Some(number) = self.processes.number_of(worker)
-            && let Some(process) = self.processes.get_mut(number)
-        {
-            process.told_to_stop = true;
-        }
-        true
+    /// The worker is not started yet: hooks come first.
+    pub(in super::super) fn is_held_start(&self, worker: WorkerId) -> bool {
+        self.preparing.starts.contains_key(&worker)
     }
 
-    /// The quick way may be the same signal, which nobody sends twice: when the master's end is hastened, what is held back is sent at once.
-    pub(in super::super) fn hasten_stops(&mut self) {
-        if self.preparing.hurried || !self.core.is_ending_quickly() {
-            return;
+    /// A worker whose start is held back is not started any more.
+    pub(in super::super) fn cancel_start(&mut self, worker: WorkerId) {
+        if let Some((_, Some(number))) = self.preparing.starts.get(&worker).copied() {
+            self.cancel_hook(number);
         }
-        self.preparing.hurried = true;
-        for (worker, (number, signal, scope)) in std::mem::take(&mut self.preparing.stops) {
-            if let Some(child) = self.hooks.running.get_mut(&number) {
-                child.job.cancelled = true;
-            }
-            self.send_signal(worker, signal, scope);
+        self.fail_start(worker, SpawnFault::Setup, "told to stop before its hooks were done".to_owned());
+        self.end_idle_pre_start(worker);
+    }
+
+    /// Runs the hook that comes before a worker's stop signal. False: there is none to wait for.
+    pub(in super::super) fn run_pre_stop(&mut self, worker: WorkerId) -> bool {
+        let Some(process) = self.processes.of(worker) else { return false };
+        if process.exited || process.exec.is_some() || process.run.config.hooks.pre_stop.is_empty() {
+            return false;
+        }
+        let (pid, within) = (process.pid, process.run.config.hooks.timeout);
+        let reason =
+            self.core.worker(worker).and_then(|view| view.stopping).map(|reason| format!(": {reason}")).unwrap_or_default();
+        tracing::info!(
+            pool = process.run.config.spec.name,
+            slot = worker.slot,
+            pid,
+            "leaving{reason}; its pre_stop hook comes before its stop signal, for {} at most",
+            crate::supervisor::human(within)
+        );
+        let facts = Facts { pid: Some(pid), ..Facts::default() };
+        let job = Job::of_pool(Moment::PreStop, &Rc::clone(&process.run), Some(worker), &facts, &self.common);
+        // Its number is known only from now on; it may be over within the call.
+        self.preparing.stops.insert(worker, self.hooks.next);
+        let runs = self.run_job(job).is_some();
+        if !runs {
+            self.preparing.stops.remove(&worker);
+        }
+        runs
+    }
+
+    /// Nobody waits for the hook before the worker's stop signal any more. It may go on to its own end, unless it is in the way.
+    pub(in super::super) fn leave_pre_stop(&mut self, worker: WorkerId, in_the_way: bool) {
+        let Some(number) = self.preparing.stops.remove(&worker) else { return };
+        if in_the_way {
+            tracing::info!(
+                pool = self.name_of(worker.pool),
+                slot = worker.slot,
+                "hook pre_stop is cut short: told to end, killed in {}",
+                crate::supervisor::human(super::GRACE)
+            );
+            self.cancel_hook(number);
+        } else if let Some(child) = self.hooks.running.get_mut(&number) {
+            child.job.cancelled = true;
         }
     }
 
@@ -151,16 +141,6 @@ impl Master {
         let number = self.hooks.running.iter().find(|(_, child)| its(&child.job)).map(|(number, _)| *number);
         if let Some(number) = number {
             self.cancel_hook(number);
-        }
-    }
-
-    /// The worker has ended: a stop signal that was held back has nobody to go to.
-    pub(in super::super) fn forget_held_stop(&mut self, worker: WorkerId) {
-        if let Some((number, signal, _)) = self.preparing.stops.remove(&worker) {
-            if let Some(child) = self.hooks.running.get_mut(&number) {
-                child.job.cancelled = true;
-            }
-            self.facts.push_back(Event::Signalled { worker, signal });
         }
     }
 
@@ -189,11 +169,10 @@ impl Master {
             }
             Moment::PreStop => {
                 let Some(worker) = job.worker else { return };
-                let Some((_, signal, scope)) = self.preparing.stops.get(&worker).copied().filter(|(n, ..)| *n == number) else {
-                    return;
-                };
-                self.preparing.stops.remove(&worker);
-                self.send_signal(worker, signal, scope);
+                if self.preparing.stops.get(&worker) == Some(&number) {
+                    self.preparing.stops.remove(&worker);
+                    self.facts.push_back(Event::Released { worker });
+                }
             }
             Moment::MasterReady
             | Moment::Reload

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::super::action::Next;
 use super::super::{
-    Action, ExitStatus, KillMode, Level, ReadyKind, Reason, RestartPolicy, Scope, SpawnError, SpawnFault, Time, What, WorkerId,
-    WorkerState,
+    Action, Cause, ExitStatus, KillMode, Level, ReadyKind, Reason, RestartPolicy, Scope, SpawnError, SpawnFault, Time, What,
+    WorkerId, WorkerState,
 };
 use super::{Cx, Pool};
 
@@ -36,6 +36,7 @@ impl Pool {
             | WorkerState::Starting
             | WorkerState::Ready
             | WorkerState::Good
+            | WorkerState::Leaving
             | WorkerState::Stopping
             | WorkerState::Aborting
             | WorkerState::Killed => {
@@ -74,10 +75,14 @@ impl Pool {
     fn linger(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
         let now = cx.now;
         let settle = self.spec_for(id).settle;
-        let patient = self.worker(id).is_some_and(|w| w.state == WorkerState::Stopping);
+        let was = self.worker(id).map(|w| w.state);
+        // One that was not told yet: the others have the whole time of the first step.
+        let untold = was == Some(WorkerState::Leaving);
+        let patient = untold || was == Some(WorkerState::Stopping);
         self.edit(cx, id, |w| {
             w.was_good = w.has_settled(now, settle);
-            let deadline = w.deadline.filter(|_| patient);
+            let first = w.spec.stop.first().map(|step| now + step.wait);
+            let deadline = if untold { first } else { w.deadline.filter(|_| patient) };
             w.look_at = None;
             w.beat_by = None;
             w.enter(WorkerState::Lingering, now, deadline);
@@ -86,9 +91,10 @@ impl Pool {
         let (quick, spec) = (worker.quick, &worker.spec);
         if !patient {
             self.kill_worker(cx, id, Reason::Shutdown);
-        } else if spec.kill_mode == KillMode::Mixed {
+        } else if untold || spec.kill_mode == KillMode::Mixed {
             let signal = spec.stop.first().filter(|_| !quick).map_or(spec.quick_signal, |step| step.signal);
-            cx.out.push(Action::Signal { worker: id, signal, scope: Scope::Group });
+            let cause = if quick { Cause::Quick } else { Cause::Stop };
+            cx.out.push(Action::Signal { worker: id, signal, scope: Scope::Group, cause });
         }
     }
 

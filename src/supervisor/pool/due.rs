@@ -21,13 +21,20 @@ impl Pool {
                 self.abort_worker(cx, id, Reason::HeartbeatLost);
             }
             WorkerState::Ready if deadline => self.becomes_good(cx, id),
-            WorkerState::Stopping | WorkerState::Aborting | WorkerState::Killed | WorkerState::Lingering if deadline => {
+            WorkerState::Leaving
+            | WorkerState::Stopping
+            | WorkerState::Aborting
+            | WorkerState::Killed
+            | WorkerState::Lingering
+                if deadline =>
+            {
                 self.escalate(cx, id);
             }
             WorkerState::Spawning
             | WorkerState::Starting
             | WorkerState::Ready
             | WorkerState::Good
+            | WorkerState::Leaving
             | WorkerState::Stopping
             | WorkerState::Aborting
             | WorkerState::Killed
@@ -91,6 +98,7 @@ impl Pool {
             self.edit(cx, id, |w| {
                 if w.is_starting() {
                     w.deadline = w.deadline.map(|at| at + by);
+                    w.asleep += by;
                 }
                 if let (Some(_), Some(timeout)) = (w.beat_by, w.timeout) {
                     w.beat_by = Some(now + timeout);

@@ -5,7 +5,7 @@ use super::deaths::Death;
 use super::{Cx, Pool};
 
 impl Pool {
-    fn stale(&self, cx: &mut Cx<'_>, id: WorkerId, fact: &str) {
+    pub(super) fn stale(&self, cx: &mut Cx<'_>, id: WorkerId, fact: &str) {
         let fact = match self.worker(id) {
             Some(w) => format!("{fact} from a worker that is {:?}", w.state),
             None => format!("{fact} from a worker that is no longer there"),
@@ -13,14 +13,40 @@ impl Pool {
         cx.note(Level::Debug, Some(id.pool), Some(id), What::Stale { fact });
     }
 
+    /// The hooks before its start are done, and it was forked.
+    pub(in super::super) fn prepared(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
+        let Some(worker) = self.worker(id) else { return self.stale(cx, id, "the end of its hooks") };
+        match worker.state {
+            WorkerState::Spawning => {
+                let (now, within) = (cx.now, worker.spec.start_timeout);
+                if worker.forked.is_none() {
+                    self.edit(cx, id, |w| {
+                        w.forked = Some(now);
+                        w.asleep = std::time::Duration::ZERO;
+                        w.deadline = Some(now + within);
+                    });
+                }
+            }
+            // It was told to stop before.
+            WorkerState::Leaving
+            | WorkerState::Stopping
+            | WorkerState::Aborting
+            | WorkerState::Killed
+            | WorkerState::Lingering => {}
+            WorkerState::Starting | WorkerState::Ready | WorkerState::Good => self.stale(cx, id, "the end of its hooks"),
+        }
+    }
+
     /// The worker's program runs.
     pub(in super::super) fn spawned(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
         let Some(worker) = self.worker(id) else { return self.stale(cx, id, "exec") };
         match worker.state {
             WorkerState::Spawning => {
-                let (now, kind, deadline) = (cx.now, worker.spec.ready, worker.deadline);
+                let (now, kind) = (cx.now, worker.spec.ready);
+                let deadline = worker.deadline.or(Some(now + worker.spec.start_timeout));
                 self.resources_are_back();
                 self.edit(cx, id, |w| {
+                    w.forked = w.forked.or(Some(now));
                     w.enter(WorkerState::Starting, now, deadline);
                     w.begin_waiting(now, kind);
                 });
@@ -32,7 +58,9 @@ impl Pool {
             }
             // It was told to stop before its program ran; that still holds.
             WorkerState::Stopping | WorkerState::Aborting | WorkerState::Killed => {}
-            WorkerState::Starting | WorkerState::Ready | WorkerState::Good | WorkerState::Lingering => self.stale(cx, id, "exec"),
+            WorkerState::Starting | WorkerState::Ready | WorkerState::Good | WorkerState::Leaving | WorkerState::Lingering => {
+                self.stale(cx, id, "exec");
+            }
         }
     }
 
@@ -48,7 +76,7 @@ impl Pool {
                 SpawnFault::Setup | SpawnFault::Exec => self.ended(cx, id, Death::Unspawned(error)),
             },
             WorkerState::Stopping | WorkerState::Aborting | WorkerState::Killed => self.ended(cx, id, Death::Unspawned(error)),
-            WorkerState::Starting | WorkerState::Ready | WorkerState::Good | WorkerState::Lingering => {
+            WorkerState::Starting | WorkerState::Ready | WorkerState::Good | WorkerState::Leaving | WorkerState::Lingering => {
                 self.stale(cx, id, "failed spawn");
             }
         }
@@ -69,6 +97,7 @@ impl Pool {
             // READY=1 or a stop came first.
             WorkerState::Ready
             | WorkerState::Good
+            | WorkerState::Leaving
             | WorkerState::Stopping
             | WorkerState::Aborting
             | WorkerState::Killed

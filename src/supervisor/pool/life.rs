@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::super::worker::Worker;
-use super::super::{Action, Level, Phase, PoolSpec, Reason, RestartPolicy, Scope, Time, What, WorkerId, WorkerState};
+use super::super::{Action, Cause, Level, Phase, PoolSpec, Reason, RestartPolicy, Scope, Time, What, WorkerId, WorkerState};
 use super::{Cx, Pool};
 
 impl Pool {
@@ -123,11 +123,12 @@ impl Pool {
                 w.spec = Rc::clone(spec);
                 match w.state {
                     WorkerState::Spawning | WorkerState::Starting => {
-                        let by = w.started + spec.start_timeout;
-                        w.deadline = if w.extended { w.deadline.map(|at| at.max(by)) } else { Some(by) };
+                        let by = w.forked.map(|at| at + w.asleep + spec.start_timeout);
+                        w.deadline = if w.extended { w.deadline.max(by) } else { by };
                     }
                     WorkerState::Ready => w.deadline = w.ready_at.map(|at| at + spec.settle),
                     WorkerState::Good
+                    | WorkerState::Leaving
                     | WorkerState::Stopping
                     | WorkerState::Aborting
                     | WorkerState::Killed
@@ -190,7 +191,7 @@ impl Pool {
         let meant = |w: &&mut Worker| w.state != WorkerState::Lingering && slot.is_none_or(|s| s == w.id.slot);
         for worker in self.workers.values_mut().filter(meant) {
             worker.ordered = Some(signal);
-            cx.out.push(Action::Signal { worker: worker.id, signal, scope: Scope::Leader });
+            cx.out.push(Action::Signal { worker: worker.id, signal, scope: Scope::Leader, cause: Cause::Order });
             ids.push(worker.id);
         }
         ids
@@ -199,8 +200,9 @@ impl Pool {
     /// Tells the workers that log files were moved, when the pool wants them told.
     pub(in super::super) fn pass_reopen(&mut self, cx: &mut Cx<'_>) {
         let Some(signal) = self.spec.reopen_signal else { return };
-        for worker in self.workers.values().filter(|w| w.is_ready() || w.state == WorkerState::Starting) {
-            cx.out.push(Action::Signal { worker: worker.id, signal, scope: Scope::Leader });
+        let runs = |w: &&Worker| w.is_ready() || matches!(w.state, WorkerState::Starting | WorkerState::Leaving);
+        for worker in self.workers.values().filter(runs) {
+            cx.out.push(Action::Signal { worker: worker.id, signal, scope: Scope::Leader, cause: Cause::Reopen });
         }
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::super::action::Next;
 use super::super::chance::draw_for;
-use super::super::{Level, Phase, PoolSpec, Reason, What, WorkerId};
+use super::super::{Level, Phase, PoolSpec, Reason, What, WorkerId, WorkerState};
 use super::{Cx, Pool};
 
 /// A roll under way.
@@ -83,8 +83,12 @@ impl Pool {
                 let slot = self.slots.get(&number);
                 let coming = slot.and_then(|s| s.incoming.or(s.current)).and_then(|g| self.workers.get(&(number, g)));
                 let present = coming.is_some_and(|w| w.edition == self.edition && !w.is_stopping());
+                // A canary that took the old one's place is good before the roll goes on.
+                let through = coming.is_some_and(|w| w.state == WorkerState::Good && !w.incoming);
                 if present && !anew.contains(&number) {
-                    in_flight.insert(number);
+                    if !through {
+                        in_flight.insert(number);
+                    }
                 } else {
                     wanted.push(number);
                     self.dismiss_incoming(cx, number);
@@ -249,7 +253,7 @@ impl Pool {
     }
 
     /// Ends the roll where it is. Replacements that are not good yet go, the old workers stay.
-    pub(in super::super) fn roll_end(&mut self, cx: &mut Cx<'_>, why: Option<String>) {
+    pub(super) fn roll_end(&mut self, cx: &mut Cx<'_>, why: Option<String>) {
         let Some(roll) = self.roll.take() else { return };
         if let Some(why) = why {
             self.note(cx, Level::Error, What::RollHalted { why: why.clone() });
@@ -263,6 +267,12 @@ impl Pool {
         for number in filled {
             self.arm_slot(cx, number, None);
         }
+    }
+
+    /// Nobody wants the roll any more: what is left of the pool's wishes is seen to.
+    pub(in super::super) fn roll_abandon(&mut self, cx: &mut Cx<'_>) {
+        self.roll_end(cx, None);
+        self.fill(cx);
     }
 
     /// A config is to be tried: replacements that are not good yet go, for the canaries, and their turn comes again.

@@ -2,43 +2,76 @@
 
 use std::time::Duration;
 
-use super::super::{ABRT, Action, KILL, KillMode, Level, Reason, Scope, What, WorkerId, WorkerState};
+use super::super::{ABRT, Action, Cause, KILL, KillMode, Level, Reason, Scope, What, WorkerId, WorkerState};
 use super::{Cx, Pool};
 
 /// A process that KILL has not ended after this long hangs in the kernel.
 pub(in super::super) const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
 
+/// From the end of a release's time to the stop signal: what it may take to end a hook that has had its time.
+const RELEASE_GRACE: Duration = Duration::from_secs(3);
+
 impl Pool {
-    fn signal(&self, cx: &mut Cx<'_>, worker: WorkerId, signal: i32) {
+    fn signal(&self, cx: &mut Cx<'_>, worker: WorkerId, signal: i32, cause: Cause) {
         let scope = match self.spec_for(worker).kill_mode {
             KillMode::Group => Scope::Group,
             KillMode::Mixed if signal == KILL => Scope::Group,
             KillMode::Mixed | KillMode::Process => Scope::Leader,
         };
-        cx.out.push(Action::Signal { worker, signal, scope });
+        cx.out.push(Action::Signal { worker, signal, scope, cause });
     }
 
-    /// Asks a worker to stop. One that is stopping already is left to its deadline, never signalled twice.
+    /// Asks a worker to stop, once what comes before is done. One that is stopping already is left to its deadline, never signalled twice.
     pub(super) fn stop_worker(&mut self, cx: &mut Cx<'_>, id: WorkerId, reason: Reason) {
         let Some(worker) = self.worker(id) else { return };
         match worker.state {
             WorkerState::Spawning | WorkerState::Starting | WorkerState::Ready | WorkerState::Good => {
-                let spec = &worker.spec;
-                let Some(step) = spec.stop.first().copied() else { return };
-                let (now, settle) = (cx.now, spec.settle);
-                let further = spec.stop.iter().skip(1).copied().collect();
+                // One whose program does not run yet has nothing to be released from.
+                let release = worker.spec.release.filter(|_| worker.state != WorkerState::Spawning);
+                let (now, settle, steps) = (cx.now, worker.spec.settle, worker.spec.stop.iter().copied().collect());
                 self.edit(cx, id, |w| {
-                    w.stop_steps = further;
+                    w.stop_steps = steps;
                     w.was_good = w.has_settled(now, settle);
                     w.leave(reason);
-                    w.mark_sent(step.signal);
-                    w.enter(WorkerState::Stopping, now, Some(now + step.wait));
                 });
-                cx.note(Level::Info, Some(id.pool), Some(id), What::Stopping { reason, signal: step.signal });
-                self.signal(cx, id, step.signal);
+                let Some(within) = release else { return self.tell_to_stop(cx, id) };
+                self.edit(cx, id, |w| w.enter(WorkerState::Leaving, now, Some(now + within + RELEASE_GRACE)));
+                cx.note(Level::Debug, Some(id.pool), Some(id), What::Leaving { reason, within });
+                cx.out.push(Action::Release { worker: id });
             }
-            WorkerState::Stopping | WorkerState::Aborting | WorkerState::Killed | WorkerState::Lingering => {
+            WorkerState::Leaving
+            | WorkerState::Stopping
+            | WorkerState::Aborting
+            | WorkerState::Killed
+            | WorkerState::Lingering => {
                 self.edit(cx, id, |w| w.leaving = w.leaving.or(Some(reason)));
+            }
+        }
+    }
+
+    /// The first signal of its stop sequence, from which its time to stop is counted.
+    fn tell_to_stop(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
+        let Some(worker) = self.worker(id) else { return };
+        let Some(step) = worker.stop_steps.front().copied() else { return };
+        let (now, reason) = (cx.now, worker.leaving.unwrap_or(Reason::Shutdown));
+        self.edit(cx, id, |w| {
+            w.stop_steps.pop_front();
+            w.mark_sent(step.signal);
+            w.enter(WorkerState::Stopping, now, Some(now + step.wait));
+        });
+        cx.note(Level::Info, Some(id.pool), Some(id), What::Stopping { reason, signal: step.signal });
+        self.signal(cx, id, step.signal, Cause::Stop);
+    }
+
+    /// What came before its stop signal is done.
+    pub(in super::super) fn released(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
+        let Some(worker) = self.worker(id) else { return self.stale(cx, id, "a release") };
+        match worker.state {
+            WorkerState::Leaving => self.tell_to_stop(cx, id),
+            // It was cut short.
+            WorkerState::Stopping | WorkerState::Aborting | WorkerState::Killed | WorkerState::Lingering => {}
+            WorkerState::Spawning | WorkerState::Starting | WorkerState::Ready | WorkerState::Good => {
+                self.stale(cx, id, "a release");
             }
         }
     }
@@ -50,7 +83,12 @@ impl Pool {
         let spec = &worker.spec;
         let (signal, by) = (spec.quick_signal, now + spec.quick_timeout);
         match worker.state {
-            WorkerState::Spawning | WorkerState::Starting | WorkerState::Ready | WorkerState::Good | WorkerState::Stopping => {
+            WorkerState::Spawning
+            | WorkerState::Starting
+            | WorkerState::Ready
+            | WorkerState::Good
+            | WorkerState::Leaving
+            | WorkerState::Stopping => {
                 let mut first = false;
                 self.edit(cx, id, |w| {
                     let deadline = w.deadline.filter(|_| w.state == WorkerState::Stopping).map_or(by, |at| at.min(by));
@@ -65,7 +103,7 @@ impl Pool {
                 });
                 if first {
                     cx.note(Level::Info, Some(id.pool), Some(id), What::Stopping { reason, signal });
-                    self.signal(cx, id, signal);
+                    self.signal(cx, id, signal, Cause::Quick);
                 }
             }
             WorkerState::Aborting | WorkerState::Lingering => {
@@ -84,10 +122,11 @@ impl Pool {
             | WorkerState::Starting
             | WorkerState::Ready
             | WorkerState::Good
+            | WorkerState::Leaving
             | WorkerState::Stopping
             | WorkerState::Aborting => {
                 let waited = now - worker.since;
-                let what = if worker.leaving.is_some() {
+                let what = if worker.leaving.is_some() && worker.state != WorkerState::Leaving {
                     What::Escalated { signal: KILL, waited }
                 } else {
                     What::Stopping { reason, signal: KILL }
@@ -98,7 +137,7 @@ impl Pool {
                     w.enter(WorkerState::Killed, now, Some(now + UNKILLABLE_AFTER));
                 });
                 cx.note(Level::Warn, Some(id.pool), Some(id), what);
-                self.signal(cx, id, KILL);
+                self.signal(cx, id, KILL, Cause::Kill);
             }
             WorkerState::Lingering => {
                 let mut first = false;
@@ -109,7 +148,7 @@ impl Pool {
                     }
                 });
                 if first {
-                    cx.out.push(Action::Signal { worker: id, signal: KILL, scope: Scope::Group });
+                    cx.out.push(Action::Signal { worker: id, signal: KILL, scope: Scope::Group, cause: Cause::Kill });
                 }
             }
             WorkerState::Killed => {}
@@ -122,6 +161,10 @@ impl Pool {
         let now = cx.now;
         let waited = now - worker.since;
         match worker.state {
+            WorkerState::Leaving => {
+                cx.note(Level::Warn, Some(id.pool), Some(id), What::ReleaseOverdue { within: waited });
+                self.tell_to_stop(cx, id);
+            }
             WorkerState::Stopping => match worker.stop_steps.front().copied() {
                 Some(step) => {
                     self.edit(cx, id, |w| {
@@ -130,7 +173,7 @@ impl Pool {
                         w.deadline = Some(now + step.wait);
                     });
                     cx.note(Level::Warn, Some(id.pool), Some(id), What::Escalated { signal: step.signal, waited });
-                    self.signal(cx, id, step.signal);
+                    self.signal(cx, id, step.signal, Cause::Stop);
                 }
                 None => self.kill_worker(cx, id, Reason::Shutdown),
             },
@@ -159,7 +202,7 @@ impl Pool {
             w.mark_sent(ABRT);
             w.enter(WorkerState::Aborting, now, Some(now + grace));
         });
-        cx.out.push(Action::Signal { worker: id, signal: ABRT, scope: Scope::Leader });
+        cx.out.push(Action::Signal { worker: id, signal: ABRT, scope: Scope::Leader, cause: Cause::Abort });
     }
 
     fn all_ids(&self) -> Vec<WorkerId> {

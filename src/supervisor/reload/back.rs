@@ -51,7 +51,7 @@ impl Supervisor {
         let Some(reload) = self.reload.take() else { return };
         self.timers.arm(Key::Reload, &mut self.reload_armed, None);
         for id in &reload.taking_part {
-            self.on_pool(now, *id, out, |p, cx| p.roll_end(cx, None));
+            self.on_pool(now, *id, out, |p, cx| p.roll_abandon(cx));
         }
         let back = self.kept.as_ref().map(|k| k.revision);
         let newer = !self.wishes.is_empty();

@@ -132,3 +132,15 @@ fn signals_that_mean_nothing_here_do_nothing() {
     s.settled().signal(MasterSignal::Hup).signal(MasterSignal::Winch).signal(MasterSignal::Usr2).expect("").idle();
     assert_eq!(s.notes.iter().filter(|w| matches!(w, What::Signal { .. })).count(), 3, "each is told of");
 }
+
+/// What it waited for is gone: nobody else would start it.
+#[test]
+fn a_pool_that_waits_for_one_that_leaves_the_config_is_started() {
+    let mut b = pool(1, 1);
+    b.after = vec![PoolId(0)];
+    let mut s = Scene::of(vec![pool(0, 1), b]);
+    s.up("a0.1").skip().ask(Command::Reload { restart: false, pools: Vec::new() }).expect("0 read-config");
+    assert_eq!(s.phase(1), Phase::Waiting);
+    s.configure(master(), vec![pool(1, 1)]).expect("0 commit 2, TERM a0.1, spawn b0.1");
+    assert_eq!(s.phase(1), Phase::Running);
+}

@@ -1,6 +1,6 @@
 //! The end of the master: graceful, quick, now; order, bound, and the last word.
 
-use poolmaster::supervisor::{Command, Event, MasterSignal, MasterSpec, PoolId};
+use poolmaster::supervisor::{Command, Condition, Event, MasterSignal, MasterSpec, PoolId};
 
 use crate::scene::Scene;
 use crate::specs::{QUIT, master, pool, secs};
@@ -142,4 +142,15 @@ fn those_who_wait_at_the_listeners_are_served_before_anybody_is_stopped() {
         .signal(TERM)
         .expect("1 exit 0")
         .idle();
+}
+
+/// Its last worker may be gone before its turn to be stopped comes.
+#[test]
+fn who_waits_for_a_pool_to_be_down_hears_of_it_in_a_shutdown_too() {
+    let (a, mut b) = (pool(0, 1), pool(1, 1));
+    b.after = vec![PoolId(0)];
+    let mut s = Scene::of(vec![a, b]);
+    s.settled().ask(Command::Wait { pool: PoolId(0), until: Condition::Stopped }).expect("");
+    s.signal(MasterSignal::Int).expect("1 TERM a0.1, TERM b0.1");
+    s.to(1.5).exit("a0.1", 0).expect("").exit("b0.1", 0).expect("1.5 done 1, exit 0");
 }

@@ -1,9 +1,12 @@
 //! How workers are stopped: sequence, deadlines, extensions, stragglers.
 
-use poolmaster::supervisor::{Command, Condition, Event, KILL, KillMode, Notification, Phase, PoolId, Scope, StopStep, What};
+use poolmaster::supervisor::{
+    Command, Condition, Event, KILL, KillMode, MasterSignal, Notification, Phase, PoolId, Scope, StopStep, Target, What,
+    WorkerState,
+};
 
 use crate::scene::{Scene, worker};
-use crate::specs::{QUIT, TERM, pool, secs};
+use crate::specs::{QUIT, TERM, USR1, pool, secs};
 
 const A: PoolId = PoolId(0);
 
@@ -49,6 +52,65 @@ fn a_stop_while_starting_is_no_failure_and_is_said_once() {
     s.up("a0.1").ready("a0.1").ask(stop()).to(1.0).expect("");
     s.exit("a0.1", 3).expect("1 done 1, done 2");
     assert_eq!(s.phase(0), Phase::Stopped);
+}
+
+/// A pool of two whose workers have something to be done before they are told to stop.
+fn released() -> Scene {
+    let mut a = pool(0, 2);
+    a.release = Some(secs(30));
+    let mut s = Scene::of(vec![a]);
+    s.settled();
+    s
+}
+
+fn release_of(w: &str) -> Event {
+    Event::Released { worker: worker(w) }
+}
+
+#[test]
+fn what_comes_before_the_stop_signal_takes_nothing_of_the_time_to_stop() {
+    let mut s = released();
+    s.ask(stop()).expect("1 release a0.1, release a1.1");
+    assert_eq!(s.state("a0.1"), Some(WorkerState::Leaving));
+    s.to(21.0).fact(release_of("a0.1")).expect("21 TERM a0.1");
+    // The other one's takes too long: it is told all the same, and has its whole time as well.
+    s.to(60.0).expect("34 TERM a1.1; 51 KILL a0.1");
+    assert!(s.noted(|what| matches!(what, What::ReleaseOverdue { .. })));
+    s.fact(release_of("a1.1")).expect("");
+    s.to(80.0).expect("64 KILL a1.1");
+}
+
+#[test]
+fn a_quick_stop_cuts_a_release_short() {
+    let mut s = released();
+    s.signal(MasterSignal::Term).expect("1 release a0.1, release a1.1");
+    s.to(3.0).signal(MasterSignal::Int).expect("3 TERM a0.1, TERM a1.1");
+    s.fact(release_of("a0.1")).to(10.0).expect("8 KILL a0.1, KILL a1.1");
+}
+
+#[test]
+fn an_operators_signal_does_not_wait_for_a_release() {
+    let mut s = released();
+    s.scale_to(0, 1).expect("1 release a0.1");
+    s.ask(Command::Kill { target: Target { pool: A, slot: Some(0) }, signal: USR1 }).expect("1 USR1 a0.1, done 2");
+    assert_eq!(s.state("a0.1"), Some(WorkerState::Leaving));
+    // It ends by itself: nobody asks more of it.
+    s.exit("a0.1", 0).fact(release_of("a0.1")).to(100.0).expect("").idle();
+}
+
+#[test]
+fn the_rest_of_a_group_has_its_time_when_the_leader_ends_before_it_is_told() {
+    let mut s = released();
+    s.scale_to(0, 1).to(2.0).leaves_stragglers("a0.1").expect("1 release a0.1; 2 TERM a0.1");
+    s.to(40.0).expect("32 KILL a0.1");
+}
+
+#[test]
+fn one_that_is_not_started_yet_has_nothing_to_be_released_from() {
+    let mut a = pool(0, 1);
+    a.release = Some(secs(30));
+    let mut s = Scene::of(vec![a]);
+    s.skip().ask(stop()).expect("0 TERM a0.1");
 }
 
 #[test]
