@@ -85,11 +85,11 @@ pub(super) fn includes(
         let matched = match matches(pattern, folder) {
             Ok(matched) => matched,
             Err(why) => {
-                diags.error(
-                    place,
-                    format!("include: {why}"),
-                    "name a file, or several with * and ? in the last part: \"conf.d/*.toml\"",
-                );
+                let help = match why.starts_with("cannot list") {
+                    true => "let the user of the master read that folder, or name another one",
+                    false => "name a file, or several with * and ? in the last part: \"conf.d/*.toml\"",
+                };
+                diags.error(place, format!("include: {why}"), help);
                 complete = false;
                 continue;
             }
@@ -109,8 +109,10 @@ pub(super) fn includes(
                 Err(why) => {
                     let help = if path.is_dir() {
                         format!("write \"{}/*.toml\" for all files in it", pattern.trim_end_matches('/'))
-                    } else {
+                    } else if why == NOT_THERE {
                         "a pattern with * may match nothing, a plain path may not".to_owned()
+                    } else {
+                        "an included file is TOML or JSON text that the user of the master can read".to_owned()
                     };
                     diags.error(place, format!("include: cannot read {}: {why}", path.display()), help);
                 }
@@ -163,10 +165,13 @@ fn read(path: &Path, name: String, uid: u32, diags: &mut Diagnostics) -> Result<
     Ok(Text::new(name, body))
 }
 
+/// What is said of a file that is missing.
+const NOT_THERE: &str = "there is no such file";
+
 /// The error without its number, as a person would say it.
 fn words(e: &std::io::Error) -> String {
     match e.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::NotFound => NOT_THERE.to_owned(),
         std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         _ => e.to_string(),
     }

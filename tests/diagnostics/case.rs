@@ -1,6 +1,8 @@
 //! Owns reading one case, making its files, running its command, and writing what was said in a form that is the same everywhere.
 
+use std::ffi::OsString;
 use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -54,7 +56,7 @@ impl Case {
         fs::create_dir(root.join("run")).unwrap();
         fs::set_permissions(root.join("run"), Permissions::from_mode(0o700)).unwrap();
         program(&root.join("bin/server"), "#!/bin/sh\nexec true\n", 0o755);
-        let mut env: Vec<(String, String)> = Vec::new();
+        let mut env: Vec<(String, OsString)> = Vec::new();
         let (mut command, mut user) = (Vec::new(), None);
         for (head, body) in &self.parts {
             let body = body.replace(SHOWN, root.to_str().unwrap());
@@ -66,14 +68,19 @@ impl Case {
                 ["folder", name, mode] => folder(&root.join(name), octal(mode)),
                 ["mode", name, mode] => fs::set_permissions(root.join(name), Permissions::from_mode(octal(mode))).unwrap(),
                 ["link", name, to] => symlink(to, root.join(name)).unwrap(),
-                ["repeat", name, times] => file(&root.join(name), &body.repeat(times.parse().unwrap())),
+                // After what is there already.
+                ["repeat", name, times] => {
+                    let there = fs::read_to_string(root.join(name)).unwrap_or_default();
+                    file(&root.join(name), &(there + &body.repeat(times.parse().unwrap())));
+                }
                 ["hex", name] => fs::write(root.join(name), bytes(&body)).unwrap(),
                 ["root"] => {}
                 ["user", uid] => user = Some(uid.parse().unwrap()),
                 ["env"] => env.extend(body.lines().map(|line| {
                     let (name, value) = line.split_once('=').unwrap();
-                    (name.to_owned(), value.to_owned())
+                    (name.to_owned(), value.into())
                 })),
+                ["variable", name] => env.push((name.to_owned(), OsString::from_vec(bytes(&body)))),
                 ["$", "poolmaster", ..] => command = poolmaster::config::words::split(head).unwrap().split_off(2),
                 _ => panic!("what is {head:?}?"),
             }

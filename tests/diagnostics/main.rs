@@ -5,6 +5,7 @@
 
 mod case;
 mod host;
+mod texts;
 
 use std::path::{Path, PathBuf};
 
@@ -110,6 +111,8 @@ fn all_topics_are_there() {
         ("later-", 4),
         ("host-", 12),
         ("verbs-", 3),
+        ("hooks-", 1),
+        ("master-", 2),
     ] {
         let there = names.iter().filter(|name| name.starts_with(topic)).count();
         assert!(there >= least, "{topic}: {there} cases, want {least}");

@@ -101,7 +101,9 @@ fn folder(key: &str, dir: &Path, who: &Who, as_user: &str, place: Place, found: 
             let what = format!("{key}: {shown} cannot be entered{as_user}: it has mode {mode:04o}");
             found.warn(place, what, "let that user in, or name another folder");
         }
-        Err(Obstacle::Kernel(why)) => found.error(place, format!("{key}: {shown} cannot be looked at: {why}"), "name a folder"),
+        Err(Obstacle::Kernel(why)) => {
+            found.error(place, format!("{key}: {shown} cannot be looked at: {why}"), "correct the path")
+        }
     }
 }
 
@@ -153,14 +155,19 @@ fn occupied(pool: &str, listener: &str, path: &Path, place: Place, found: &mut F
         "something that is no socket"
     };
     let message = format!("pool.{pool}.listen.{listener}: there is {what} at {}", path.display());
-    found.error(place, message, "it is left alone: remove it yourself, or choose another path");
+    let help = match kind.is_file() || kind.is_symlink() {
+        true => "it is left alone: remove it yourself, or choose another path",
+        // A folder, or a device of the whole host's.
+        false => "it is left alone: choose another path",
+    };
+    found.error(place, message, help);
 }
 
 fn variables(key: &str, path: &Path, optional: bool, place: Place, found: &mut Found<'_>) {
     let shown = path.display();
     match reach(path, &Who::me(), Want::Read) {
-        Err(Obstacle::Missing(_)) if optional => {}
-        Err(Obstacle::Missing(_)) => {
+        Err(Obstacle::Missing(_) | Obstacle::NoFolder(_)) if optional => {}
+        Err(Obstacle::Missing(_) | Obstacle::NoFolder(_)) => {
             found.error(
                 place,
                 format!("{key}: there is no file {shown}"),
@@ -171,12 +178,23 @@ fn variables(key: &str, path: &Path, optional: bool, place: Place, found: &mut F
         Ok(_) => {
             let text = head(path, FILE_LIMIT + 1).unwrap_or_default();
             if text.len() as u64 > FILE_LIMIT {
-                return found.error(place, format!("{key}: {shown} is larger than 1 MiB"), "name a file of variables");
+                return found.error(
+                    place,
+                    format!("{key}: {shown} is larger than 1 MiB"),
+                    "name another file, or split it: env_files takes several",
+                );
             }
             match std::str::from_utf8(&text).map(env_file::parse) {
                 Ok(Ok(_)) => {}
                 Ok(Err((line, why))) => {
-                    found.error(place, format!("{key}: {shown}:{line}: {why}"), "a line is NAME=VALUE, or a comment after #");
+                    let help = match why {
+                        _ if why.contains("quote") => {
+                            "a value stands bare, or in '...' or \"...\" with nothing but a comment after it"
+                        }
+                        _ if why.contains("NUL") => "take it out",
+                        _ => "a line is NAME=VALUE, or a comment after #",
+                    };
+                    found.error(place, format!("{key}: {shown}:{line}: {why}"), help);
                 }
                 Err(_) => found.error(place, format!("{key}: {shown} is not UTF-8 text"), "name a file of variables"),
             }
@@ -188,7 +206,7 @@ fn variables(key: &str, path: &Path, optional: bool, place: Place, found: &mut F
 fn secret(key: &str, path: &Path, place: Place, found: &mut Found<'_>) {
     let shown = path.display();
     match reach(path, &Who::me(), Want::Read) {
-        Err(Obstacle::Missing(_)) => {
+        Err(Obstacle::Missing(_) | Obstacle::NoFolder(_)) => {
             found.error(place, format!("{key}: there is no file {shown}"), "the secret is read from it at each start")
         }
         Ok(meta) if meta.is_dir() => found.error(place, format!("{key}: {shown} is a folder"), "name the file with the secret"),

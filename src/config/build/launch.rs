@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use std::collections::BTreeMap;
 
-use super::super::diagnostics::Diagnostics;
+use super::super::diagnostics::{Diagnostic, Diagnostics};
 use super::super::kind::Typed;
 use super::super::node::{Layer, Node, Place, Raw};
 use super::super::spec::{EnvFile, Launch, Look, Output, Protocols};
@@ -58,8 +58,16 @@ pub(super) fn build(
     }
     if let Some((name, value)) = argv.first().and_then(|word| word.split_once('=')).filter(|(name, _)| is_variable(name)) {
         let what = format!("{}.command: its first word, {name}=..., is taken for the program", r.path);
-        let help = format!("variables are set in [{}.env]: {name} = {value:?}", r.path);
-        diags.error(&command, what, if template::sounds_secret(name) { format!("set it in [{}.env]", r.path) } else { help });
+        let secret = template::sounds_secret(name);
+        let help = match secret {
+            true => {
+                format!("put it into a file of its own, and name that in [{}.secrets]: {name} = \"/run/secrets/...\"", r.path)
+            }
+            false => format!("variables are set in [{}.env]: {name} = {value:?}", r.path),
+        };
+        let mut error = Diagnostic::error(Some(command.clone()), what).help(help);
+        error.secret = secret;
+        diags.push(error);
     }
     if protocols.systemd && protocols.listen_pid && !listeners.is_empty() && is_shell_wrapper(&argv) {
         let help = "begin the shell's last command with `exec`: LISTEN_PID then names the server, and signals reach it directly; or set \

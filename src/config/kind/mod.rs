@@ -283,7 +283,8 @@ impl Around<'_> {
         template::resolve(text, &lookup, target).map_err(|missing| {
             let name = missing.first().cloned().unwrap_or_default();
             let help = format!("set it, write ${{{name}:-default}}, or $${{{name}}} to leave it as it is");
-            problem(format!("${{{}}} is not set in the environment", missing.join("}, ${")), help)
+            let are = if missing.len() > 1 { "are" } else { "is" };
+            problem(format!("${{{}}} {are} not set in the environment", missing.join("}, ${")), help)
         })
     }
 }

@@ -56,7 +56,9 @@ impl Kind {
             (Kind::Float(min, max), Raw::Int(n)) if (min..=max).contains(&(*n as f64)) => ok(Typed::Float(*n as f64)),
             (Kind::Float(..), Raw::Float(_) | Raw::Int(_)) => refuse("out of range"),
             (Kind::Int(..) | Kind::Float(..), Raw::Str(text)) => Err(match text.trim().parse::<f64>() {
-                Ok(_) => problem(format!("a number in quotes: {text:?}"), format!("write {}", text.trim())),
+                // Only what is then taken.
+                Ok(f) if self.takes(f) => problem(format!("a number in quotes: {text:?}"), format!("write {}", text.trim())),
+                Ok(_) => problem(format!("a number in quotes: {text:?}"), format!("allowed: {}", self.allowed())),
                 Err(_) => problem(format!("this is no number: {text:?}"), format!("allowed: {}", self.allowed())),
             }),
             (Kind::Bool, Raw::Str(text)) => Err(neither_nor(&format!("{text:?}"), text)),
@@ -212,9 +214,24 @@ impl Kind {
         problem(format!("{text:?} is not one of the allowed words"), help)
     }
 
+    /// A number of this kind, in its range.
+    fn takes(self, number: f64) -> bool {
+        match self {
+            // Exact for all numbers in the ranges of the keys.
+            Kind::Int(min, max) => number.fract() == 0.0 && (min as f64..=max as f64).contains(&number),
+            Kind::Float(min, max) => (min..=max).contains(&number),
+            _ => false,
+        }
+    }
+
     fn command(self, line: &str, empty: bool, around: Around<'_>) -> Answer {
-        let split = words::split(line)
-            .map_err(|e| problem(format!("cannot be split into words: {e}"), "close the quote, or write a list of words"))?;
+        let split = words::split(line).map_err(|e| {
+            let help = match e.contains("backslash") {
+                true => "take it away, or write a list of words",
+                false => "close the quote, or write a list of words",
+            };
+            problem(format!("cannot be split into words: {e}"), help)
+        })?;
         if split.is_empty() && !empty {
             return Err(problem("the command is empty", format!("allowed: {}", self.allowed())));
         }

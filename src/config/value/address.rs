@@ -96,10 +96,11 @@ fn port_is_signed(text: &str) -> bool {
 
 fn unix(path: &str, cwd: &Path) -> Result<Address, (String, String)> {
     let help = || "write \"unix:/run/shop/web.sock\"".to_owned();
+    let name_help = || "write \"unix:@shop-web\"".to_owned();
     if let Some(name) = path.strip_prefix('@') {
         return match name.len() {
-            0 => Err(("the name is missing".to_owned(), help())),
-            _ if name.contains('\0') => Err(("a name has no NUL byte".to_owned(), help())),
+            0 => Err(("the name is missing".to_owned(), name_help())),
+            _ if name.contains('\0') => Err(("a name has no NUL byte".to_owned(), name_help())),
             1..=SUN_PATH_MAX => Ok(Address::Abstract(name.to_owned())),
             n => Err((
                 format!("the socket's name is {n} bytes long, the kernel takes at most {SUN_PATH_MAX}"),
