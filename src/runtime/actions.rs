@@ -72,7 +72,7 @@ impl Master {
                 if let Some(look) = self.processes.of(worker).and_then(|p| p.run.config.launch.look.clone()) {
                     return self.look_from_outside(worker, &look);
                 }
-                let wanted = |p: &Process| p.run.sockets.iter().map(|s| s.wanted(worker.slot)).collect::<Vec<_>>();
+                let wanted = |p: &Process| p.run.sockets.iter().map(|s| s.wanted(p.seat_of(s))).collect::<Vec<_>>();
                 let seen = self.processes.of(worker).is_some_and(|p| !p.exited && is_accepting(p.pid, &wanted(p)));
                 self.facts.push_back(Event::Looked { worker, accepting: seen });
             }
@@ -184,7 +184,10 @@ impl Master {
         }
         self.keep_pool_dirs(&run);
         let mut notify = if run.config.launch.protocols.systemd { Some(self.notify_socket(worker.pool, &run)?) } else { None };
-        let launched = launch::launch(worker, &run, &self.common, &mut notify, &self.fdstore.of(worker.pool, worker.slot));
+        let launched =
+            launch::launch(worker, &run, &self.common, &mut notify, &self.fdstore.of(worker.pool, worker.slot), |socket| {
+                self.processes.seats_at(socket)
+            });
         if let Some(unused) = notify {
             // At once, and not kept for the next one: a descriptor numbered close to the limit would keep that from starting too.
             let _ = unused.unlink();

@@ -4,9 +4,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use super::master::Master;
-use super::sockets::Socket;
+use super::sockets::{Slots, Socket};
 use crate::config::spec::Look;
-use crate::os::listener::{LostFile, PortGroup};
+use crate::os::listener::LostFile;
 use crate::os::process::resident_bytes;
 use crate::protocol::{
     HealthReply, InfoReply, ListenerStatus, ListenersReply, METHODS, MasterPhase, PoolHealth, PoolStatus, PsEntry, PsReply,
@@ -203,7 +203,7 @@ impl Master {
                         (None, Some(_)) => "reuseport".to_owned(),
                         (None, None) => "shared".to_owned(),
                     },
-                    slots: socket.slots.as_ref().map(|slots| slot_sockets(&slots.group.borrow())).unwrap_or_default(),
+                    slots: socket.slots.as_ref().map(slot_sockets).unwrap_or_default(),
                     inherited: socket.inherited.clone(),
                     why: lost_words_of(socket).or_else(|| {
                         let shut = socket.all().iter().any(|listening| !listening.state_listening());
@@ -241,15 +241,16 @@ pub(super) fn lost_words_of(socket: &Socket) -> Option<String> {
 }
 
 /// By slot.
-fn slot_sockets(group: &PortGroup) -> Vec<SlotSocket> {
+fn slot_sockets(sockets: &Slots) -> Vec<SlotSocket> {
+    let group = sockets.group.borrow();
     let mut slots: Vec<SlotSocket> = group
         .members()
-        .map(|(slot, listening)| SlotSocket {
-            slot,
+        .map(|(member, listening)| SlotSocket {
+            slot: sockets.owner(member).map_or(member, |(_, slot)| slot),
             fd: listening.as_fd().as_raw_fd(),
             inode: listening.inode(),
             queue: listening.queue().map(|(length, _)| length),
-            takes: group.takes(slot),
+            takes: group.takes(member),
         })
         .collect();
     slots.sort_by_key(|socket| socket.slot);

@@ -1,6 +1,7 @@
 //! Owns the way from "start this worker" to a running child: its notify socket, pipes, argument list, environment. Any failure on
 //! the way is told as one error in words, with whose fault it is.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -13,6 +14,7 @@ use super::identity::refused_limit;
 use super::output::Capture;
 use super::pools::PoolRun;
 use super::processes::Process;
+use super::sockets::Socket;
 use crate::config::spec::Output;
 use crate::config::template::{Vars, expand};
 use crate::os::listener::ListenError;
@@ -71,6 +73,7 @@ pub(super) fn launch(
     common: &Common,
     notify: &mut Option<NotifySocket>,
     stored: &[(&str, BorrowedFd<'_>)],
+    held: impl Fn(&Rc<Socket>) -> BTreeSet<u32>,
 ) -> Result<Process, SpawnError> {
     let launch = &run.config.launch;
     let notify_path = notify.as_ref().map(|socket| run.seen(socket.path()));
@@ -83,8 +86,9 @@ pub(super) fn launch(
     // Only what was made this moment tells how many are left: a notify socket may have been kept from fuller times.
     let made = [stdout.read.as_ref(), stderr.read.as_ref(), ready.as_ref().map(|(read, _)| read)].map(|fd| fd.map(AsFd::as_fd));
     common.keep_reserve(made.into_iter().flatten())?;
-    let sockets = run.sockets.iter().map(|socket| socket.of_slot(id.slot)).collect::<Result<Vec<_>, _>>().map_err(no_socket)?;
-    let mut fds: Vec<BorrowedFd<'_>> = sockets.iter().map(|listening| listening.as_fd()).collect();
+    let given = run.sockets.iter().map(|socket| socket.give((id.pool, id.slot), &held(socket)));
+    let given = given.collect::<Result<Vec<_>, _>>().map_err(no_socket)?;
+    let mut fds: Vec<BorrowedFd<'_>> = given.iter().map(|(_, listening)| listening.as_fd()).collect();
     let stdin = fds.first().filter(|_| launch.protocols.stdin).map_or(Source::Null, |fd| Source::Fd(*fd));
     fds.extend(stored.iter().map(|(_, fd)| *fd));
     let names: Vec<&str> = stored.iter().map(|(name, _)| *name).collect();
@@ -126,6 +130,8 @@ pub(super) fn launch(
     let child = spawn::start(&plan).map_err(|failure| explain(failure, run))?;
     drop(plan);
     let mut process = Process::new(id, child.pid, Rc::clone(run));
+    let seats = run.sockets.iter().zip(&given).filter_map(|(socket, (member, _))| Some((Rc::clone(socket), (*member)?)));
+    process.seats = seats.collect();
     process.exec = Some(child.exec);
     process.notify = notify.take();
     process.ready = ready.map(|(read, _)| read);

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::attributes::Postponed;
 use super::output::Capture;
 use super::pools::PoolRun;
+use super::sockets::Socket;
 use crate::os::notify::NotifySocket;
 use crate::os::spawn::ExecPipe;
 use crate::supervisor::WorkerId;
@@ -33,6 +34,8 @@ pub(super) struct Process {
     pub(super) stdout: Option<Capture>,
     pub(super) stderr: Option<Capture>,
     pub(super) tail: Tail,
+    /// Which member of each of its listeners with one for each slot it has.
+    pub(super) seats: Vec<(Rc<Socket>, u32)>,
     /// The leader was reaped; others of its group may be there.
     pub(super) exited: bool,
     /// The core has had it signalled to stop: its end is no news.
@@ -66,13 +69,26 @@ impl Process {
             stdout: None,
             stderr: None,
             tail: Tail::new(TAIL_LINES),
+            seats: Vec::new(),
             exited: false,
             told_to_stop: false,
         }
     }
 }
 
+impl Process {
+    /// The member of this listener that it has.
+    pub(super) fn seat_of(&self, socket: &Rc<Socket>) -> Option<u32> {
+        self.seats.iter().find(|(other, _)| Rc::ptr_eq(other, socket)).map(|(_, member)| *member)
+    }
+}
+
 impl Processes {
+    /// Members of a listener that living workers have.
+    pub(super) fn seats_at(&self, socket: &Rc<Socket>) -> BTreeSet<u32> {
+        self.by_number.values().filter(|process| !process.exited).filter_map(|process| process.seat_of(socket)).collect()
+    }
+
     /// The number that the next process will get, for its tokens.
     pub(super) fn next_number(&self) -> u64 {
         self.next

@@ -1,6 +1,7 @@
 //! Owns the open listeners. They belong to the master: they outlive workers and reloads, and close when nobody uses them any more.
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::accounts::Accounts;
@@ -8,6 +9,7 @@ use super::handed::Handed;
 use crate::config::spec::{Address, Listener};
 use crate::os::accepting::Wanted;
 use crate::os::listener::{ListenAddress, ListenError, ListenSpec, Listening, PortGroup, SocketOptions};
+use crate::supervisor::PoolId;
 
 /// An open listener. Its Unix path goes with its last user.
 #[derive(Debug)]
@@ -19,16 +21,64 @@ pub(super) struct Socket {
     pub(super) inherited: Option<String>,
     /// The one that all workers have, or that of slot 0.
     pub(super) listening: Rc<Listening>,
-    /// Each slot has its own (`reuseport`).
+    /// Each worker has its own (`reuseport`).
     pub(super) slots: Option<Slots>,
 }
 
-/// The sockets of slots that share a port.
+/// The sockets of slots that share a port. A slot keeps its socket when its worker dies; beside a living worker, its replacement gets a fresh one.
 #[derive(Debug)]
 pub(super) struct Slots {
     pub(super) group: RefCell<PortGroup>,
     /// What one more is opened by.
     spec: RefCell<ListenSpec>,
+    /// For which slot of which pool each member of the group was opened.
+    owners: RefCell<BTreeMap<u32, (PoolId, u32)>>,
+}
+
+impl Slots {
+    fn new(group: PortGroup, spec: ListenSpec) -> Slots {
+        Slots { group: RefCell::new(group), spec: RefCell::new(spec), owners: RefCell::default() }
+    }
+
+    /// Whose this member is. `None`: the first one, before anybody had it.
+    pub(super) fn owner(&self, member: u32) -> Option<(PoolId, u32)> {
+        self.owners.borrow().get(&member).copied()
+    }
+
+    /// The members that a worker in this slot may be given: its own, and in the first slot the one that stays with the listener.
+    pub(super) fn members_for(&self, pool: PoolId, slot: u32) -> Vec<u32> {
+        let own = |member: &u32| self.owner(*member) == Some((pool, slot)) || (*member == FIRST && slot == FIRST);
+        self.group.borrow().members().map(|(member, _)| member).filter(own).collect()
+    }
+
+    /// A member for a worker that is about to be started: one of its slot that no living process has, the fuller first, or a fresh one.
+    fn seat(&self, (pool, slot): (PoolId, u32), held: &BTreeSet<u32>) -> Result<(u32, Rc<Listening>), ListenError> {
+        let free = self.members_for(pool, slot).into_iter().filter(|member| !held.contains(member));
+        let fullest = free.max_by_key(|member| (self.group.borrow().waiting(*member), std::cmp::Reverse(*member)));
+        let (mut group, spec) = (self.group.borrow_mut(), self.spec.borrow());
+        let there = fullest.and_then(|member| Some((member, Rc::clone(group.get(member)?))));
+        let (member, listening) = match there {
+            Some(there) => there,
+            None => {
+                // By its slot's own number, where nobody has that.
+                let fresh = std::iter::once(slot).chain(SPARE..).find(|number| group.get(*number).is_none());
+                let fresh = fresh.unwrap_or(slot);
+                (fresh, group.join(&spec, fresh)?)
+            }
+        };
+        self.owners.borrow_mut().insert(member, (pool, slot));
+        // The worker before may have shut it down, which is nobody else's loss here.
+        group.notice(|other| other == member);
+        if let Err(e) = group.revive(member, spec.backlog) {
+            tracing::warn!(slot, "listener {}: cannot open the queue of the slot anew: {e}", group.local_addr());
+        }
+        Ok((member, listening))
+    }
+
+    /// The member was closed.
+    pub(super) fn forget(&self, member: u32) {
+        self.owners.borrow_mut().remove(&member);
+    }
 }
 
 impl Slots {
@@ -191,7 +241,7 @@ pub(super) fn open(
             let spec = spec_of(config, wanted, accounts)?;
             let group = PortGroup::found(&spec, FIRST).map_err(Box::new)?;
             let first = group.get(FIRST).map(Rc::clone).ok_or_else(|| OpenError::Account("it has no socket".to_owned()))?;
-            (first, Some(Slots { group: RefCell::new(group), spec: RefCell::new(spec.clone()) }), spec, None)
+            (first, Some(Slots::new(group, spec.clone())), spec, None)
         }
         (None, Some(wanted)) => {
             let spec = spec_of(config, wanted, accounts)?;
@@ -204,23 +254,18 @@ pub(super) fn open(
     Ok(Opened { socket, spec, anew: None })
 }
 
-/// The slot whose socket is there for as long as the listener.
+/// The slot, and the member of its group, that is there for as long as the listener.
 pub(super) const FIRST: u32 = 0;
+/// Members with numbers from here on are second ones of their slot.
+const SPARE: u32 = 1 << 20;
 
 impl Socket {
-    /// What a worker in this slot is given. A slot that has no socket yet gets one.
-    pub(super) fn of_slot(&self, slot: u32) -> Result<Rc<Listening>, ListenError> {
-        let Some(slots) = &self.slots else { return Ok(Rc::clone(&self.listening)) };
-        let (mut group, spec) = (slots.group.borrow_mut(), slots.spec.borrow());
-        if group.get(slot).is_none() {
-            group.join(&spec, slot)?;
+    /// What a worker of this slot is given, and which member of the group that is, where there is one. `held`: those of living processes.
+    pub(super) fn give(&self, owner: (PoolId, u32), held: &BTreeSet<u32>) -> Result<(Option<u32>, Rc<Listening>), ListenError> {
+        match &self.slots {
+            None => Ok((None, Rc::clone(&self.listening))),
+            Some(slots) => slots.seat(owner, held).map(|(member, listening)| (Some(member), listening)),
         }
-        // The worker before may have shut it down, which is nobody else's loss here.
-        group.notice(|other| other == slot);
-        if let Err(e) = group.revive(slot, spec.backlog) {
-            tracing::warn!(slot, "listener {}: cannot open the queue of the slot anew: {e}", group.local_addr());
-        }
-        Ok(group.get(slot).map_or_else(|| Rc::clone(&self.listening), Rc::clone))
     }
 
     /// Gives a Unix socket's file the name back that somebody has removed, and says so.
@@ -241,15 +286,11 @@ impl Socket {
         unix && (self.listening.lost_file().is_some() || !self.listening.state_listening())
     }
 
-    /// What a worker in this slot is to accept on.
-    pub(super) fn wanted(&self, slot: u32) -> Wanted {
-        Wanted { inode: self.inode_of(slot), address: self.listening.local_addr().clone() }
-    }
-
-    /// The inode of what a worker in this slot has.
-    pub(super) fn inode_of(&self, slot: u32) -> u64 {
-        let own = self.slots.as_ref().and_then(|slots| slots.group.borrow().get(slot).map(|listening| listening.inode()));
-        own.unwrap_or_else(|| self.listening.inode())
+    /// What a worker that was given this member is to accept on.
+    pub(super) fn wanted(&self, member: Option<u32>) -> Wanted {
+        let slots = self.slots.as_ref().zip(member);
+        let own = slots.and_then(|(slots, member)| slots.group.borrow().get(member).map(|listening| listening.inode()));
+        Wanted { inode: own.unwrap_or_else(|| self.listening.inode()), address: self.listening.local_addr().clone() }
     }
 
     /// All its sockets.

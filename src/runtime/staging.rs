@@ -319,7 +319,15 @@ impl Master {
 
     /// Nothing of the pool is left.
     pub(super) fn forget_pool(&mut self, pool: PoolId) {
-        let name = self.runs.remove(&pool).map_or_else(|| self.ids.name_of(pool), |run| run.config.spec.name.clone());
+        let run = self.runs.remove(&pool);
+        // Whoever has the same listener closes what was this pool's of it.
+        let shares = |other: &PoolRun| {
+            let mut own = run.iter().flat_map(|run| &run.sockets).filter(|socket| socket.slots.is_some());
+            own.any(|socket| other.sockets.iter().any(|one| Rc::ptr_eq(one, socket)))
+        };
+        let others: Vec<PoolId> = self.runs.iter().filter(|(_, other)| shares(other)).map(|(id, _)| *id).collect();
+        others.into_iter().for_each(|other| self.steering.changed(other));
+        let name = run.map_or_else(|| self.ids.name_of(pool), |run| run.config.spec.name.clone());
         self.notify_sockets.drop_pool(pool);
         self.close_acks(pool);
         self.empty_store_of(pool);

@@ -1,5 +1,5 @@
-//! Owns who of a pool's workers gets new connections where each slot has a socket of its own (`reuseport`): those that are ready. Before the
-//! worker of a slot that goes for good is told to stop, it serves who waits at that socket; then the socket is closed.
+//! Owns who of a pool's workers gets new connections where each has a socket of its own (`reuseport`): those that are ready. Before a worker
+//! whose socket goes with it is told to stop, it serves who waits there; then the socket is closed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -46,27 +46,28 @@ impl Steering {
     }
 }
 
-/// Who uses a listener, by slot.
+/// Who uses a listener, by the members of its group.
 #[derive(Default)]
 struct Users {
     /// Of a ready worker.
     ready: BTreeSet<u32>,
     /// Of any worker that is wanted.
     coming: BTreeSet<u32>,
-    /// Of a process that has its socket.
+    /// Of a process that has it.
     held: BTreeSet<u32>,
+    /// Slots with a process that is wanted.
+    seated: BTreeSet<(PoolId, u32)>,
     /// Pools that start workers with it.
     pools: Vec<PoolId>,
 }
 
 impl Users {
-    /// New connections go to slots with a ready worker; as long as there is none, to those that will have one; without any, to the first,
-    /// where they wait.
-    fn takes(&self, slot: u32) -> bool {
+    /// New connections go to ready workers; as long as there is none, to those that will be; without any, to the first, where they wait.
+    fn takes(&self, member: u32) -> bool {
         match (self.ready.is_empty(), self.coming.is_empty()) {
-            (false, _) => self.ready.contains(&slot),
-            (true, false) => self.coming.contains(&slot),
-            (true, true) => slot == FIRST,
+            (false, _) => self.ready.contains(&member),
+            (true, false) => self.coming.contains(&member),
+            (true, true) => member == FIRST,
         }
     }
 }
@@ -94,27 +95,43 @@ impl Master {
         let has = |run: &PoolRun| run.sockets.iter().any(|other| Rc::ptr_eq(other, socket));
         let mut users = Users::default();
         let mut pools = BTreeSet::new();
-        for process in self.processes.all().filter(|process| has(&process.run)) {
-            users.held.insert(process.id.slot);
-            pools.insert(process.id.pool);
+        for process in self.processes.all() {
+            if let Some(member) = process.seat_of(socket) {
+                users.held.insert(member);
+                pools.insert(process.id.pool);
+            }
         }
         users.pools = self.runs.iter().filter(|(_, run)| has(run)).map(|(pool, _)| *pool).collect();
         pools.extend(&users.pools);
         for worker in pools.iter().flat_map(|pool| self.core.workers(*pool)).filter(|worker| worker.stopping.is_none()) {
-            let started = self.processes.of(worker.id).map(|process| has(&process.run));
-            if started.unwrap_or_else(|| users.pools.contains(&worker.id.pool)) {
-                users.coming.insert(worker.id.slot);
-                if matches!(worker.state, WorkerState::Ready | WorkerState::Good) {
-                    users.ready.insert(worker.id.slot);
+            let (pool, slot) = (worker.id.pool, worker.id.slot);
+            match self.processes.of(worker.id) {
+                Some(process) => {
+                    let Some(member) = process.seat_of(socket) else { continue };
+                    users.seated.insert((pool, slot));
+                    users.coming.insert(member);
+                    if matches!(worker.state, WorkerState::Ready | WorkerState::Good) {
+                        users.ready.insert(member);
+                    }
                 }
+                // One of these will be its own.
+                None if users.pools.contains(&pool) => {
+                    let free = socket.slots.iter().flat_map(|slots| slots.members_for(pool, slot));
+                    users.coming.extend(free.filter(|member| !users.held.contains(member)));
+                }
+                None => {}
             }
         }
         users
     }
 
-    /// A worker in this slot is or will be there for those who wait at its socket.
-    fn is_served(&self, slot: u32, users: &Users) -> bool {
-        users.takes(slot) || users.coming.contains(&slot) || users.pools.iter().any(|pool| self.core.wants(*pool, slot))
+    /// Somebody is or will be there for those who wait at a member.
+    fn is_served(&self, slots: &Slots, member: u32, users: &Users) -> bool {
+        // A slot without a worker gets one, which takes over what is there.
+        let comes = |owner: (PoolId, u32)| {
+            users.pools.contains(&owner.0) && self.core.wants(owner.0, owner.1) && !users.seated.contains(&owner)
+        };
+        users.takes(member) || users.coming.contains(&member) || slots.owner(member).is_some_and(comes)
     }
 
     /// Sends new connections where they are served, and closes the sockets of slots that are gone.
@@ -127,8 +144,8 @@ impl Master {
                 let failed = {
                     let mut group = slots.group.borrow_mut();
                     // At its end a worker may shut down what it has.
-                    group.notice(|slot| !users.coming.contains(&slot));
-                    group.direct(|slot| users.takes(slot)).err()
+                    group.notice(|member| !users.coming.contains(&member));
+                    group.direct(|member| users.takes(member)).err()
                 };
                 if let Some(e) = failed
                     && self.steering.told.insert(pool)
@@ -144,13 +161,14 @@ impl Master {
         }
     }
 
-    /// Closes the sockets of slots that nobody wants and no process has.
+    /// Closes the sockets that nobody is coming for and no process has.
     fn close_unused(&self, pool: PoolId, slots: &Slots, users: &Users) {
-        let mut group = slots.group.borrow_mut();
-        let unused = |slot: u32| !users.held.contains(&slot) && !self.is_served(slot, users);
-        let gone: Vec<u32> = group.members().map(|(slot, _)| slot).filter(|slot| unused(*slot)).collect();
-        for slot in gone {
-            let waiting = group.waiting(slot).unwrap_or(0);
+        let unused = |member: u32| !users.held.contains(&member) && !self.is_served(slots, member, users);
+        let gone: Vec<u32> = slots.group.borrow().members().map(|(member, _)| member).filter(|member| unused(*member)).collect();
+        for member in gone {
+            let mut group = slots.group.borrow_mut();
+            let slot = slots.owner(member).map_or(member, |(_, slot)| slot);
+            let waiting = group.waiting(member).unwrap_or(0);
             if waiting > 0 {
                 tracing::warn!(
                     pool = self.name_of(pool),
@@ -159,11 +177,14 @@ impl Master {
                     count(waiting as usize, "connection")
                 );
             }
-            let closed = match slot {
+            let closed = match member {
                 // It stays with the listener.
                 FIRST if waiting == 0 => Ok(()),
-                FIRST => group.empty(slot, slots.backlog(), |slot| users.takes(slot)),
-                _ => group.leave(slot, |slot| users.takes(slot)),
+                FIRST => group.empty(member, slots.backlog(), |member| users.takes(member)),
+                _ => {
+                    slots.forget(member);
+                    group.leave(member, |member| users.takes(member))
+                }
             };
             if let Err(e) = closed {
                 tracing::warn!(pool = self.name_of(pool), slot, "cannot close its socket in order: {e}");
@@ -174,7 +195,7 @@ impl Master {
     /// A worker that serves sockets of its slot goes only once nobody waits there. True: it is seen to.
     pub(super) fn drain_first(&mut self, worker: WorkerId) -> bool {
         let Some(process) = self.processes.of(worker) else { return false };
-        if process.exited || !process.run.sockets.iter().any(|socket| socket.slots.is_some()) {
+        if process.exited || process.seats.is_empty() {
             return false;
         }
         let Some(view) = self.core.worker(worker) else { return false };
@@ -194,9 +215,11 @@ impl Master {
     /// Lets workers go whose sockets somebody else serves, or will.
     fn let_go_of_the_needless(&mut self, pool: PoolId, sockets: &[(Rc<Socket>, Users)]) {
         let alone = |worker: &WorkerId| {
-            let run = self.processes.of(*worker).map(|process| &process.run);
-            let has = |socket: &Rc<Socket>| run.is_some_and(|run| run.sockets.iter().any(|other| Rc::ptr_eq(other, socket)));
-            sockets.iter().any(|(socket, users)| has(socket) && !self.is_served(worker.slot, users))
+            let Some(process) = self.processes.of(*worker) else { return false };
+            sockets.iter().any(|(socket, users)| match (&socket.slots, process.seat_of(socket)) {
+                (Some(slots), Some(member)) => !self.is_served(slots, member, users),
+                _ => false,
+            })
         };
         let of_pool = self.steering.draining.keys().filter(|worker| worker.pool == pool);
         let needless: Vec<WorkerId> = of_pool.filter(|worker| !alone(worker)).copied().collect();
@@ -219,9 +242,9 @@ impl Master {
         }
         let done = |worker: &WorkerId, drain: &Drain| {
             let waiting = || {
-                let sockets = self.processes.of(*worker).into_iter().flat_map(|process| &process.run.sockets);
-                let slots = sockets.filter_map(|socket| socket.slots.as_ref());
-                slots.filter_map(|slots| slots.group.borrow().waiting(worker.slot)).any(|waiting| waiting > 0)
+                let seats = self.processes.of(*worker).into_iter().flat_map(|process| &process.seats);
+                let queues = seats.filter_map(|(socket, member)| socket.slots.as_ref()?.group.borrow().waiting(*member));
+                queues.into_iter().any(|waiting| waiting > 0)
             };
             drain.until <= now || (drain.from <= now && !waiting())
         };

@@ -48,11 +48,23 @@ fn each_slot_has_its_own_socket_and_keeps_it() {
     let of_workers = |m: &Master| (0..3).flat_map(|slot| has(pid_of(m, slot), &before)).collect::<Vec<u64>>();
     assert_eq!(of_workers(&m), before);
     assert_eq!(m.takers(), [0, 1, 2]);
-    // One that dies is replaced at the same socket, and one that is rolled over as well.
+    // One that dies is replaced at the same socket.
     kill(pid_of(&m, 1), libc::SIGKILL);
     m.log.wait_for("web:1 ready", 2);
-    m.ok(&["restart", "web"]);
     assert_eq!((inodes(&m), of_workers(&m)), (before.clone(), before.clone()));
+    // Beside a living one each has a fresh one. That of the first slot is kept for its next worker.
+    m.ok(&["restart", "web"]);
+    m.log.wait_until("the sockets of those that went are closed", || (m.slots().len() == 4).then_some(()));
+    let of_takers = |m: &Master| -> Vec<(u64, u64)> {
+        let takes = |slot: &&Value| slot["takes"] == true;
+        m.slots().iter().filter(takes).map(|slot| (slot["slot"].as_u64().unwrap(), slot["inode"].as_u64().unwrap())).collect()
+    };
+    let now = of_takers(&m);
+    assert_eq!(now.iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [0, 1, 2]);
+    assert!(now.iter().enumerate().all(|(at, (_, inode))| !before.contains(inode) && has(pid_of(&m, at), &[*inode]).len() == 1));
+    m.ok(&["restart", "web"]);
+    m.log.wait_until("the first one is in use again", || (m.slots().len() == 3).then_some(()));
+    assert_eq!(of_takers(&m)[0].1, before[0]);
     // Another master, or any other program, is not let in.
     assert!(std::net::TcpListener::bind(("127.0.0.1", port)).is_err());
     m.ok(&["scale", "web", "1"]);
@@ -88,6 +100,31 @@ fn answered(mut stream: TcpStream) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text
+}
+
+/// In a roll the old worker serves who came to it before it is told to stop, and the new one who comes then.
+#[test]
+fn a_roll_leaves_the_old_workers_queue_to_the_old_worker() {
+    let port = free_port();
+    let mut m = slotted(port, "command = \"POOLMASTER worker\"").start().ready();
+    let old = pid_of(&m, 0);
+    let frozen = Frozen::new(old);
+    let waiting: Vec<TcpStream> = (0..20).map(|_| asked(port)).collect();
+    m.log.wait_until("they wait", || (m.slots()[0]["queue"] == 20).then_some(()));
+    m.ok(&["restart", "web", "--no-wait"]);
+    m.log.wait_until("the old one leaves", || {
+        let workers = m.pool("web")["workers"].as_array().unwrap().clone();
+        (workers.len() == 2 && workers.iter().any(|w| w["state"] == "leaving")).then_some(())
+    });
+    // The new one gets all that come, and none of those that wait.
+    (0..50).for_each(|_| assert!(answered(asked(port)).contains("200 OK")));
+    assert_eq!(m.slots().iter().map(|slot| slot["queue"].as_u64().unwrap()).max(), Some(20));
+    assert!(!term_is_pending(old), "who waits comes first");
+    frozen.thaw();
+    waiting.into_iter().for_each(|stream| assert!(answered(stream).contains("200 OK")));
+    wait_gone(old, std::time::Instant::now() + PATIENCE);
+    assert_eq!((m.stop(), m.log.count("the slot is gone, and")), (0, 0));
+    m.assert_nothing_left();
 }
 
 #[test]
@@ -388,7 +425,7 @@ fn who_waits_at_the_first_slot_is_not_left_there_when_it_goes() {
 }
 
 #[test]
-fn a_pool_under_another_name_takes_over_the_sockets_of_all_slots() {
+fn a_pool_under_another_name_takes_over_the_port_with_sockets_of_its_own() {
     let port = free_port();
     let mut m = slotted(port, "command = \"POOLMASTER worker\"\nworkers = 3").start().ready();
     let inodes = |m: &Master| m.slots().iter().map(|slot| slot["inode"].as_u64().unwrap()).collect::<Vec<u64>>();
@@ -404,12 +441,12 @@ fn a_pool_under_another_name_takes_over_the_sockets_of_all_slots() {
     let pools = || m.request(r#"{"method":"status"}"#)["parameters"]["pools"].as_array().map(Vec::len);
     m.log.wait_until("the old one is gone", || (pools() == Some(1)).then_some(()));
     m.log.wait_until("all take", || (m.takers() == [0, 1, 2]).then_some(()));
-    assert_eq!(inodes(&m), before);
-    let of_workers: Vec<u64> = (0..3).flat_map(|slot| has(pid(&m.worker("site", slot)), &before)).collect();
-    assert_eq!(
-        (of_workers, &m.request(r#"{"method":"listeners"}"#)["parameters"]["listeners"][0]["why"]),
-        (before, &Value::Null)
-    );
+    // The first one stays with the listener.
+    m.log.wait_until("those of the old ones are closed", || (m.slots().len() == 4).then_some(()));
+    let now = inodes(&m);
+    let of_workers: Vec<u64> = (0..3).flat_map(|slot| has(pid(&m.worker("site", slot)), &now)).collect();
+    assert!(of_workers.len() == 3 && of_workers.iter().all(|inode| !before.contains(inode)), "{of_workers:?} {before:?}");
+    assert_eq!(m.request(r#"{"method":"listeners"}"#)["parameters"]["listeners"][0]["why"], Value::Null);
     assert_eq!(m.stop(), 0);
 }
 

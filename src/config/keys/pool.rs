@@ -133,7 +133,13 @@ pub(super) const KEYS: &[Key] = &[
     now("pool.*.listen.*", Rebind, Kind::Address, "", "address of one listener, or a table with its options"),
     now("pool.*.listen.*.address", Rebind, Kind::Address, "", "address of the listener"),
     now("pool.*.listen.*.backlog", Live, Kind::Int(1, 2_147_483_647), "1024", "length of the accept queue, in connections"),
-    now("pool.*.listen.*.reuseport", Rebind, Kind::Bool, "false", "one socket for each slot, kept by the master (SO_REUSEPORT)"),
+    now(
+        "pool.*.listen.*.reuseport",
+        Rebind,
+        Kind::Bool,
+        "false",
+        "one socket for each worker, kept by the master (SO_REUSEPORT); at its end a worker serves who came to it first",
+    ),
     now(
         "pool.*.listen.*.nonblocking",
         Live,

@@ -114,14 +114,14 @@ impl PortGroup {
     }
 
     /// Opens one more. It is not picked before the next [`PortGroup::direct`].
-    pub fn join(&mut self, spec: &ListenSpec, number: u32) -> Result<(), ListenError> {
+    pub fn join(&mut self, spec: &ListenSpec, number: u32) -> Result<Rc<Listening>, ListenError> {
         // Alone, it would have the port to itself again.
         let place = if self.members.is_empty() { Place::Founder } else { Place::Joiner };
         let spec = ListenSpec { address: self.address.clone(), ..spec.clone() };
         self.keep_to_members();
-        let listening = Listening::open_as(&spec, place, None)?;
-        self.members.push((number, Rc::new(listening)));
-        Ok(())
+        let listening = Rc::new(Listening::open_as(&spec, place, None)?);
+        self.members.push((number, Rc::clone(&listening)));
+        Ok(listening)
     }
 
     /// From now on new connections go to these members only, at random, and packets of UDP by their sender, so that those of one stay together.
