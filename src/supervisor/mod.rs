@@ -18,6 +18,7 @@ mod progress;
 mod reload;
 mod shutdown;
 mod signals;
+mod snapshot;
 mod spec;
 mod status;
 #[expect(clippy::module_inception, reason = "the room and its one entry point share the name")]

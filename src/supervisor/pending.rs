@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::commands::reply;
 use super::pool::Pool;
 use super::timers::Key;
@@ -10,14 +12,15 @@ use super::{
 };
 
 /// An order under way.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Pending {
     pub(super) goal: Goal,
     pub(super) armed: Option<Time>,
 }
 
 /// What makes an order's effect real.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Goal {
     /// The wanted workers are ready and the surplus is gone.
     Scaled { pool: PoolId },

@@ -1,11 +1,14 @@
 //! Owns the end of the master: graceful, quick, or now; each further order is one step harder, never softer.
 
+use serde::{Deserialize, Serialize};
+
 use super::pool::UNKILLABLE_AFTER;
 use super::timers::{Key, Timers};
 use super::{Action, Level, Phase, PoolId, Reason, Sender, Supervisor, Time, What};
 
 /// How hard the end is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Manner {
     /// Stop signals in reverse order of `after`; KILL after each worker's graceful time.
     Graceful,
@@ -33,7 +36,7 @@ impl Manner {
 }
 
 /// A shutdown under way.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Ending {
     manner: Manner,
     code: i32,

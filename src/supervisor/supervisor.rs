@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::pending::Pending;
 use super::pool::{Cx, Pool};
 use super::reload::{Kept, Reload};
@@ -16,7 +18,8 @@ use super::{Action, CommandId, Event, Level, MasterSignal, MasterSpec, PoolId, T
 const LONG_ABSENCE: Duration = Duration::from_secs(1);
 
 /// Everything the core knows.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Supervisor {
     pub(super) seed: u64,
     pub(super) master: Option<MasterSpec>,
@@ -24,6 +27,7 @@ pub struct Supervisor {
     pub(super) pools: BTreeMap<PoolId, Pool>,
     /// Pools in the order of the config.
     pub(super) order: Vec<PoolId>,
+    #[serde(skip)]
     pub(super) timers: Timers,
     pub(super) pending: BTreeMap<CommandId, Pending>,
     /// The master is ending.

@@ -45,6 +45,11 @@ impl Timers {
         }
     }
 
+    /// Takes over what a holder has armed.
+    pub(super) fn restore(&mut self, key: Key, armed: Option<Time>) {
+        self.set.extend(armed.map(|at| (at, key)));
+    }
+
     /// The earliest deadline.
     pub(super) fn next(&self) -> Option<Time> {
         self.set.first().map(|(at, _)| *at)

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Action, CommandId, ConfigSource, Outcome, PoolId, Supervisor, Time, What};
 
 /// An order for another config.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Wish {
     /// Which.
     pub(super) from: ConfigSource,

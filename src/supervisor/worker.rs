@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{PoolSpec, ReadyKind, Reason, StopStep, Time, TimeoutFrom, WorkerId, WorkerState, WorkerView};
 
 /// First and longest pause between two looks at the kernel's tables.
@@ -11,11 +13,12 @@ const LOOK_FIRST: Duration = Duration::from_millis(5);
 const LOOK_LONGEST: Duration = Duration::from_millis(200);
 
 /// One process, from its fork to its end.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) revision: u32,
     /// What it lives by: the spec of its start, and what came live since.
+    #[serde(with = "super::snapshot::shared")]
     pub(super) spec: Rc<PoolSpec>,
     /// Of which edition of its pool it is.
     pub(super) edition: u32,

@@ -23,8 +23,16 @@ fn pool(seed: u64, id: u32) -> PoolSpec {
 
 /// Everything that was done to pool 0 in ten minutes, and when.
 fn life_of_the_first(seed: u64, pools: Vec<PoolSpec>) -> Vec<(Time, Action)> {
-    let setting =
-        Setting { seed, weather: WEATHER, climate: CLIMATE, jumps: 0, notice_grid: Duration::ZERO, keep_trace: true, tail: 0 };
+    let setting = Setting {
+        seed,
+        weather: WEATHER,
+        climate: CLIMATE,
+        jumps: 0,
+        snapshots: 0,
+        notice_grid: Duration::ZERO,
+        keep_trace: true,
+        tail: 0,
+    };
     let mut world = World::new(setting, pools);
     let mut master = master();
     master.exit_when = poolmaster::supervisor::ExitWhen::Never;

@@ -30,6 +30,8 @@ pub(crate) struct Setting {
     pub(crate) climate: Climate,
     /// Suspends in a thousand turns.
     pub(crate) jumps: u64,
+    /// Events in a thousand before which the core is written down, and another one goes on from what was written.
+    pub(crate) snapshots: u64,
     pub(crate) notice_grid: Duration,
     pub(crate) keep_trace: bool,
     /// Events kept for the report of a failure.
@@ -51,6 +53,8 @@ pub(crate) struct World {
     queue: Queue,
     setting: Setting,
     rng: Rng,
+    /// Of the snapshots alone: they change nothing else.
+    pen: Rng,
     out: Vec<Action>,
 }
 
@@ -75,6 +79,7 @@ impl World {
             streams,
             queue: Queue::default(),
             rng: Rng::keyed(seed, 0x1007),
+            pen: Rng::keyed(seed, 0x9e9),
             setting,
             out: Vec::new(),
         }
@@ -185,6 +190,11 @@ impl World {
     /// Hands one event to the core, judges what came of it, and does it.
     pub(crate) fn deliver(&mut self, event: Event) -> Verdict {
         let now = self.now;
+        if self.setting.snapshots > 0 && self.pen.permille(self.setting.snapshots) {
+            // To compare all of it takes its time.
+            let whole = self.pen.permille(125);
+            self.core = taken_over(&self.core, whole)?;
+        }
         let state = subject(&event).map(|w| {
             self.shadow.state(now, w).map_or_else(
                 || if self.shadow.workers.contains_key(&w) { "?".to_owned() } else { "gone".to_owned() },
@@ -359,6 +369,20 @@ impl World {
         self.order(poolmaster::supervisor::MasterSignal::Hup)?;
         must(self.core.next_deadline().is_none(), || "a deadline after Exit".to_owned())
     }
+}
+
+/// The core, written down and read again. What follows from what is written is made anew the same.
+fn taken_over(core: &Supervisor, whole: bool) -> Result<Supervisor, String> {
+    let text = serde_json::to_string(core).map_err(|e| format!("the core cannot be written down: {e}"))?;
+    let read: Supervisor = serde_json::from_str(&text).map_err(|e| format!("what was written cannot be read: {e}\n{text}"))?;
+    if !whole {
+        return Ok(read);
+    }
+    let again = serde_json::to_string(&read).map_err(|e| e.to_string())?;
+    must(text == again, || format!("what was read is not what was written:\n{text}\n{again}"))?;
+    let (one, other) = (format!("{core:?}"), format!("{read:?}"));
+    must(one == other, || format!("what follows from it is not the same:\n{one}\n{other}"))?;
+    Ok(read)
 }
 
 /// The worker that an event is about.

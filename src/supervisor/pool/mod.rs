@@ -15,6 +15,8 @@ mod trial;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
+use serde::{Deserialize, Serialize};
+
 use self::roll::Roll;
 use self::slots::Slot;
 pub(super) use self::stop::UNKILLABLE_AFTER;
@@ -41,14 +43,16 @@ impl Cx<'_> {
 }
 
 /// One pool.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Pool {
+    #[serde(with = "super::snapshot::shared")]
     pub(super) spec: Rc<PoolSpec>,
     /// The config revision that new workers are started from.
     pub(super) revision: u32,
     /// What new workers are: one of another edition is to be replaced.
     pub(super) edition: u32,
     /// Workers of each edition.
+    #[serde(skip)]
     editions: BTreeMap<u32, u32>,
     /// A config that is tried and not in force.
     trial: Option<Trial>,
@@ -79,29 +83,42 @@ pub(super) struct Pool {
 
     /// Generations begin above this one: those up to it belong to an earlier pool of this name.
     floor: u32,
+    #[serde(with = "super::snapshot::by_place")]
     workers: BTreeMap<(u32, u32), Worker>,
     slots: BTreeMap<u32, Slot>,
     /// Slots that are wanted.
     active: BTreeSet<u32>,
     /// Active slots without a current worker.
+    #[serde(skip)]
     empty: BTreeSet<u32>,
     /// Empty slots that may be filled now (not waiting, not finished).
+    #[serde(skip)]
     vacant: BTreeSet<u32>,
     /// Active slots whose worker is on its way out, with none beside it.
+    #[serde(skip)]
     leaving: BTreeSet<u32>,
     /// Slots below the highest ever used that are not active.
+    #[serde(skip)]
     free: BTreeSet<u32>,
     /// Current workers of active slots, oldest first.
+    #[serde(skip)]
     by_age: BTreeSet<(Time, u32)>,
 
+    #[serde(skip)]
     spawning: u32,
+    #[serde(skip)]
     starting: u32,
     /// Wanted and not yet good.
+    #[serde(skip)]
     unsettled: u32,
+    #[serde(skip)]
     stopping: u32,
     /// Active slots whose current worker is ready.
+    #[serde(skip)]
     slots_ready: u32,
+    #[serde(skip)]
     finished: u32,
+    #[serde(skip)]
     finished_badly: u32,
     /// The last ready count that was told.
     told: Option<(u32, u32)>,
@@ -271,6 +288,38 @@ impl Pool {
             }
         }
         self.index(id.slot);
+    }
+
+    /// Makes anew what follows from its slots and workers, and what the timers hold for it.
+    pub(super) fn rebuild(&mut self, timers: &mut Timers) {
+        let id = self.id();
+        for worker in std::mem::take(&mut self.workers).into_values() {
+            self.tally(&worker, true);
+            *self.editions.entry(worker.edition).or_insert(0) += 1;
+            timers.restore(Key::Worker(worker.id), worker.armed);
+            self.workers.insert((worker.id.slot, worker.id.generation), worker);
+        }
+        self.share_specs();
+        for (number, slot) in &self.slots {
+            timers.restore(Key::Slot(id, *number), slot.retry_at);
+        }
+        self.free = self.slots.keys().copied().filter(|number| !self.active.contains(number)).collect();
+        for number in self.slots.keys().copied().collect::<Vec<_>>() {
+            self.index(number);
+        }
+        timers.restore(Key::Pool(id), self.armed);
+    }
+
+    /// Workers that live by the same spec as the pool, or as another one of its workers, share it again.
+    fn share_specs(&mut self) {
+        let mut known: Vec<Rc<PoolSpec>> = vec![Rc::clone(&self.spec)];
+        let of_trial = self.trial.as_mut().map(|trial| &mut trial.spec);
+        for spec in of_trial.into_iter().chain(self.workers.values_mut().map(|worker| &mut worker.spec)) {
+            match known.iter().find(|other| ***other == **spec) {
+                Some(same) => *spec = Rc::clone(same),
+                None => known.push(Rc::clone(spec)),
+            }
+        }
     }
 
     fn tally(&mut self, worker: &Worker, present: bool) {

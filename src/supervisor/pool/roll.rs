@@ -3,13 +3,15 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::action::Next;
 use super::super::chance::draw_for;
 use super::super::{Level, Phase, PoolSpec, Reason, What, WorkerId, WorkerState};
 use super::{Cx, Pool};
 
 /// A roll under way.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(in super::super) struct Roll {
     /// Workers still to be replaced.
     queue: VecDeque<WorkerId>,

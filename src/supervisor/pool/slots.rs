@@ -1,12 +1,14 @@
 //! Owns the numbered places of a pool: which are wanted, which are empty, and which goes first when there are too many.
 
+use serde::{Deserialize, Serialize};
+
 use super::super::timers::Key;
 use super::super::worker::Worker;
 use super::super::{Reason, Remove, Time, WorkerId};
 use super::{Cx, Pool};
 
 /// A numbered place for one worker (and, during a roll, for its replacement beside it).
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Slot {
     /// Generation of the worker that fills it.
     pub(super) current: Option<u32>,
@@ -21,8 +23,11 @@ pub(super) struct Slot {
     /// Its job is done: `Some(well)`.
     pub(super) finished: Option<bool>,
     /// What the indexes of the pool hold for it.
+    #[serde(skip)]
     aged: Option<Time>,
+    #[serde(skip)]
     counted_ready: bool,
+    #[serde(skip)]
     counted_finished: Option<bool>,
 }
 

@@ -4,13 +4,16 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::{Level, Phase, PoolSpec, Reason, What, WorkerId};
 use super::spawn::Start;
 use super::{Cx, Pool};
 
 /// A config that the pool tries out.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(in super::super) struct Trial {
+    #[serde(with = "super::super::snapshot::shared")]
     pub(super) spec: Rc<PoolSpec>,
     pub(super) edition: u32,
     pub(super) revision: u32,
@@ -24,7 +27,7 @@ pub(in super::super) struct Trial {
     failed: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Canary {
     /// `None`: to be started.
     generation: Option<u32>,

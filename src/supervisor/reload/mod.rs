@@ -6,6 +6,8 @@ mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::pool::Pool;
 use super::timers::Key;
 use super::wishes::Wish;
@@ -15,7 +17,7 @@ use super::{
 };
 
 /// A transaction under way.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Reload {
     pub(super) revision: u32,
     pub(super) wish: Wish,
@@ -38,7 +40,7 @@ pub(super) struct Reload {
 }
 
 /// What becomes of a pool.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Planned {
     pub(super) spec: PoolSpec,
     pub(super) edition: u32,
@@ -52,7 +54,8 @@ pub(super) struct Planned {
 }
 
 /// Where a pool is before the commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Trying {
     /// No canary.
     No,
@@ -65,7 +68,8 @@ pub(super) enum Trying {
 }
 
 /// How far it is.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Stage {
     /// Canaries are tried.
     Trying,
@@ -80,7 +84,7 @@ pub(super) enum Stage {
 }
 
 /// The config to go back to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Kept {
     pub(super) revision: u32,
     pub(super) editions: BTreeMap<PoolId, u32>,
