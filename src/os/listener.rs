@@ -209,7 +209,10 @@ impl Listening {
         let mut refused: Vec<Refused> = Vec::new();
         refused.extend(self.set_backlog(spec.backlog).err().map(|e| ("backlog", e)));
         if self.nonblocking.replace(spec.nonblocking) != spec.nonblocking {
-            refused.extend(set_nonblocking(&self.fd, spec.nonblocking).err().map(|e| ("nonblocking", e)));
+            // Taken away under a server that relies on it, it would hang in accept at its end.
+            let shared = || std::io::Error::other("O_NONBLOCK is shared by all that have the socket, and workers may rely on it");
+            let set = if spec.nonblocking { set_nonblocking(&self.fd, true) } else { Err(shared()) };
+            refused.extend(set.err().map(|e| ("nonblocking", e)));
         }
         refused.extend(options::set(self.fd.as_fd(), spec, &self.address, self.inherited));
         // The path may lead to somebody else's by now.

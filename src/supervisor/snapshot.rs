@@ -4,7 +4,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Supervisor;
-use super::timers::Key;
+use super::timers::{Key, Timers};
 
 impl Serialize for Supervisor {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -31,6 +31,9 @@ impl Supervisor {
         self.timers.restore(Key::Shutdown, self.shutdown_armed);
         self.timers.restore(Key::Linger, self.linger_armed);
         self.timers.restore(Key::Reload, self.reload_armed);
+        if self.has_exited() {
+            self.timers = Timers::default();
+        }
     }
 }
 

@@ -281,7 +281,8 @@ pub(crate) fn stopped_for_a_reason(shadow: &Shadow, core: &Supervisor, life: &Li
 
 /// A pool is stopped only when those that are `after` it are down.
 pub(crate) fn stopped_before_others(shadow: &Shadow, life: &Life) -> Verdict {
-    if shadow.ending.is_none_or(|e| e.level != 1) || life.reason != Some(Reason::Shutdown) {
+    // Canaries are nobody's to be waited for: they go with the reload that the end undoes.
+    if shadow.ending.is_none_or(|e| e.level != 1) || life.reason != Some(Reason::Shutdown) || life.canary {
         return Ok(());
     }
     for other in shadow.pools.values().filter(|p| p.in_config && p.spec.after.contains(&life.id.pool)) {

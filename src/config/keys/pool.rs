@@ -145,7 +145,7 @@ pub(super) const KEYS: &[Key] = &[
         Live,
         Kind::Bool,
         "false",
-        "O_NONBLOCK on the listener, for all workers; servers that want it set it themselves",
+        "O_NONBLOCK on the listener, for all workers; servers that want it set it themselves; a reload never takes it away",
     ),
     now("pool.*.listen.*.nodelay", Live, Kind::Bool, "true", "TCP_NODELAY on the listener, inherited by accepted sockets"),
     now("pool.*.listen.*.mode", Live, Kind::Mode, "", "permission bits of a Unix socket; default: by the umask"),

@@ -113,10 +113,15 @@ fn what_workers_made_of_the_flag_is_kept_while_nobody_asks_for_another() {
     let is = || unsafe { libc::fcntl(listening.as_fd().as_raw_fd(), libc::F_GETFL) } & libc::O_NONBLOCK != 0;
     crate::os::io::set_nonblocking(&listening, true).unwrap();
     assert!(listening.set_options(&spec).is_empty() && is());
-    for wanted in [true, false] {
-        assert!(listening.set_options(&ListenSpec { nonblocking: wanted, ..spec.clone() }).is_empty());
-        assert_eq!(is(), wanted);
-    }
+    crate::os::io::set_nonblocking(&listening, false).unwrap();
+    assert!(listening.set_options(&ListenSpec { nonblocking: true, ..spec.clone() }).is_empty() && is());
+    // Workers may rely on it: it is not taken away, and that is told once.
+    let told = listening.set_options(&spec);
+    assert!(
+        matches!(&told[..], [("nonblocking", why)] if why.to_string().contains("shared by all that have the socket")),
+        "{told:?}"
+    );
+    assert!(is() && listening.set_options(&spec).is_empty());
 }
 
 #[test]
