@@ -586,11 +586,11 @@ shop: running for 3h 12m, pid 4711, config /srv/shop/pools.toml (revision 3)
 
 POOL  STATE    READY  STARTING  STOPPING  RESTARTS
 web   running    4/4         0         0         0
-  SLOT  GEN   PID  STATE       FOR    AGE   RSS  REMARKS
-     0    1  4712  good      3h 3m  3h 3m   34M  3 requests
-     1    7  4790  stopping     2s  1m 5s  5.1M  replaced; next signal in 28s
-     1    8  4799  starting  400ms  450ms        will replace the older one
-     2    1     -  spawning    1ms    1ms        no heartbeat seen
+  SLOT  GEN  CONF   PID  STATE       FOR    AGE   RSS  REMARKS
+     0    1     3  4712  good      3h 3m  3h 3m   34M  3 requests
+     1    7     2  4790  stopping     2s  1m 5s  5.1M  replaced; next signal in 28s
+     1    8     3  4799  starting  400ms  450ms        will replace the older one
+     2    1     3     -  spawning    1ms    1ms        no heartbeat seen
 
 jobs  running    4/4         0         0         0
 "#,
@@ -601,12 +601,12 @@ jobs  running    4/4         0         0         0
     shows(
         &ran,
         r#"
- PID  WORKER    GEN  STATE        AGE   RSS  REMARKS
-4711  (master)    -  -         3h 12m  4.1M  shop
-4712  web:0       1  good       3h 3m   34M  3 requests
-4790  web:1       7  stopping   1m 5s  5.1M  replaced; next signal in 28s
-4799  web:1       8  starting   450ms        will replace the older one
-   -  web:2       1  spawning     1ms        no heartbeat seen
+ PID  WORKER    GEN  CONF  STATE        AGE   RSS  REMARKS
+4711  (master)    -     -  -         3h 12m  4.1M  shop
+4712  web:0       1     3  good       3h 3m   34M  3 requests
+4790  web:1       7     2  stopping   1m 5s  5.1M  replaced; next signal in 28s
+4799  web:1       8     3  starting   450ms        will replace the older one
+   -  web:2       1     3  spawning     1ms        no heartbeat seen
 "#,
     );
 }

@@ -16,7 +16,7 @@ use crate::protocol::{Call, InfoReply, Request, StatusParameters, StatusReply};
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
-  poolmaster config show pools.toml                all values in force
+  poolmaster config show pools.toml                all values, and their classes
   poolmaster config origin pool.web.workers        where one comes from, what it hides
   poolmaster config schema > pools.schema.json     for an editor's TOML plugin
 

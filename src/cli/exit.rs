@@ -20,13 +20,19 @@ pub enum Exit {
     NotPermitted = 6,
     /// Refused by an invariant.
     Refused = 7,
+    /// From `plan`: some settings would change, and no worker.
+    PlanLive = 10,
+    /// From `plan`: workers would be replaced, started or stopped.
+    PlanWorkers = 11,
+    /// From `plan`: some of it needs a new master.
+    PlanMaster = 12,
     /// A fault of poolmaster itself.
     Internal = 70,
 }
 
 impl Exit {
     /// Every code there is.
-    pub const ALL: [Exit; 9] = [
+    pub const ALL: [Exit; 12] = [
         Exit::Done,
         Exit::Failed,
         Exit::Usage,
@@ -35,6 +41,9 @@ impl Exit {
         Exit::TimedOut,
         Exit::NotPermitted,
         Exit::Refused,
+        Exit::PlanLive,
+        Exit::PlanWorkers,
+        Exit::PlanMaster,
         Exit::Internal,
     ];
 
@@ -59,6 +68,9 @@ impl Exit {
             Exit::TimedOut => "timed out, the work goes on",
             Exit::NotPermitted => "not permitted",
             Exit::Refused => "refused, nothing was changed",
+            Exit::PlanLive => "only live changes, no worker would be touched",
+            Exit::PlanWorkers => "workers would be replaced, started or stopped",
+            Exit::PlanMaster => "some changes need a new master",
             Exit::Internal => "internal error, please report it",
         }
     }
@@ -74,6 +86,9 @@ impl Exit {
             | Exit::TimedOut
             | Exit::NotPermitted
             | Exit::Refused
+            | Exit::PlanLive
+            | Exit::PlanWorkers
+            | Exit::PlanMaster
             | Exit::Internal => self.meaning(),
         }
     }
@@ -84,7 +99,15 @@ impl Exit {
             Exit::Usage => "usage or config error, nothing was started",
             Exit::RolledBack => "a worker could not boot",
             Exit::NoMaster => "a worker could not load its app",
-            Exit::Done | Exit::Failed | Exit::TimedOut | Exit::NotPermitted | Exit::Refused | Exit::Internal => self.meaning(),
+            Exit::Done
+            | Exit::Failed
+            | Exit::TimedOut
+            | Exit::NotPermitted
+            | Exit::Refused
+            | Exit::PlanLive
+            | Exit::PlanWorkers
+            | Exit::PlanMaster
+            | Exit::Internal => self.meaning(),
         }
     }
 }
@@ -95,7 +118,7 @@ mod tests {
 
     #[test]
     fn codes_are_the_documented_ones() {
-        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 3, 4, 5, 6, 7, 70]);
+        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 70]);
         for exit in Exit::ALL {
             assert_eq!(Exit::of(exit.code()), exit);
         }

@@ -102,8 +102,12 @@ const ENTRIES: &[Entry] = &[
     entry(
         "plan",
         &[
+            (Exit::Done, "Nothing would change."),
             (Exit::Usage, "Wrong usage, or the config has errors: a reload would change nothing."),
             (Exit::Refused, "No config is in force yet."),
+            (Exit::PlanLive, "Some settings would change, and no worker would be touched."),
+            (Exit::PlanWorkers, "Workers would be replaced, started or stopped."),
+            (Exit::PlanMaster, "Some of it holds only with a new master; the rest as above."),
         ],
         &["reload", "check", "config"],
         &[

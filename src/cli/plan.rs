@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::exit::Exit;
 use super::words::{Tone, count, printable, time, wrapped};
 use super::{Answer, Session};
 use crate::client::ClientError;
@@ -11,9 +12,11 @@ use crate::protocol::{ChangeClass, PlanChange, PlanParameters, PlanReply, PlanVa
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  poolmaster plan && poolmaster reload
+  poolmaster plan                  before `poolmaster reload`
   poolmaster plan next.toml        another file in the place of the config
   poolmaster plan --restart        what HUP would do
+  poolmaster plan; test $? -le 10 && poolmaster reload     unless a worker
+                                   would be touched
 
 Each key that differs is shown with what its change costs: none, live (applied
 to running workers), rolling (workers are replaced), rebind (sockets are opened
@@ -35,9 +38,39 @@ pub struct Args {
 /// Asks and shows.
 pub fn run(args: &Args, session: &Session<'_>) -> Result<Answer, ClientError> {
     let config = args.file.as_ref().map(|file| session.absolute(file)).transpose()?;
-    let request = Request::Plan(PlanParameters { config, restart: args.restart, pools: args.pool.clone() });
-    let reply = session.question(request)?;
-    session.show(&reply, |plan: &PlanReply| render(plan, session.colours()))
+    ask(PlanParameters { config, restart: args.restart, pools: args.pool.clone() }, session)
+}
+
+/// The same for `reload --dry-run`. The exit code tells how much would change.
+pub(super) fn ask(parameters: PlanParameters, session: &Session<'_>) -> Result<Answer, ClientError> {
+    let reply = session.question(Request::Plan(parameters))?;
+    let exit = weight(&session.read(&reply)?);
+    Ok(Answer { exit, ..session.show(&reply, |plan: &PlanReply| render(plan, session.colours()))? })
+}
+
+/// How much a plan would change.
+fn weight(plan: &PlanReply) -> Exit {
+    let touched = |pool: &PoolPlan| match pool.verdict {
+        PoolVerdict::Same | PoolVerdict::Live => false,
+        PoolVerdict::Rolling | PoolVerdict::Added | PoolVerdict::Removed => true,
+    };
+    if needs_master(plan) {
+        Exit::PlanMaster
+    } else if plan.pools.iter().any(touched) {
+        Exit::PlanWorkers
+    } else if is_idle(plan) {
+        Exit::Done
+    } else {
+        Exit::PlanLive
+    }
+}
+
+fn needs_master(plan: &PlanReply) -> bool {
+    plan.master.iter().chain(plan.pools.iter().flat_map(|p| &p.changes)).any(|c| c.class == ChangeClass::Master)
+}
+
+fn is_idle(plan: &PlanReply) -> bool {
+    plan.master.is_empty() && plan.pools.iter().all(|p| p.verdict == PoolVerdict::Same)
 }
 
 fn render(plan: &PlanReply, colours: bool) -> String {
@@ -125,10 +158,7 @@ fn steps(pool: &PoolPlan) -> Vec<String> {
 }
 
 fn conclusion(plan: &PlanReply) -> String {
-    let needs_master =
-        plan.master.iter().chain(plan.pools.iter().flat_map(|p| &p.changes)).any(|c| c.class == ChangeClass::Master);
-    let idle = plan.master.is_empty() && plan.pools.iter().all(|p| p.verdict == PoolVerdict::Same);
-    let mut text = if idle {
+    let mut text = if is_idle(plan) {
         "Nothing would change.".to_owned()
     } else {
         match plan.expected_ms {
@@ -136,7 +166,7 @@ fn conclusion(plan: &PlanReply) -> String {
             None => "`poolmaster reload` would do this.".to_owned(),
         }
     };
-    if needs_master {
+    if needs_master(plan) {
         text.push_str(" What is marked \"master\" holds only after a restart of the master.");
     }
     text

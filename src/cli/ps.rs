@@ -31,6 +31,7 @@ fn render(ps: &PsReply, colours: bool) -> String {
             ("PID", Side::Right),
             ("WORKER", Side::Left),
             ("GEN", Side::Right),
+            ("CONF", Side::Right),
             ("STATE", Side::Left),
             ("AGE", Side::Right),
             ("RSS", Side::Right),
@@ -41,6 +42,7 @@ fn render(ps: &PsReply, colours: bool) -> String {
     table.row(vec![
         plain(ps.pid.to_string()),
         plain("(master)".to_owned()),
+        plain("-".to_owned()),
         plain("-".to_owned()),
         plain("-".to_owned()),
         plain(time(ps.uptime_ms)),
@@ -54,6 +56,7 @@ fn render(ps: &PsReply, colours: bool) -> String {
             plain(worker.pid.map_or("-".to_owned(), |p| p.to_string())),
             plain(format!("{}:{}", entry.pool, worker.slot)),
             plain(worker.generation.to_string()),
+            plain(worker.revision.to_string()),
             (word.to_owned(), tone),
             plain(time(worker.age_ms)),
             plain(worker.rss_bytes.map(size).unwrap_or_default()),

@@ -126,6 +126,7 @@ fn workers(workers: &[WorkerStatus], colours: bool) -> String {
         &[
             ("SLOT", Side::Right),
             ("GEN", Side::Right),
+            ("CONF", Side::Right),
             ("PID", Side::Right),
             ("STATE", Side::Left),
             ("FOR", Side::Right),
@@ -139,6 +140,7 @@ fn workers(workers: &[WorkerStatus], colours: bool) -> String {
         table.row(vec![
             (worker.slot.to_string(), Tone::Plain),
             (worker.generation.to_string(), Tone::Plain),
+            (worker.revision.to_string(), Tone::Plain),
             (worker.pid.map_or("-".to_owned(), |p| p.to_string()), Tone::Plain),
             (word.to_owned(), tone),
             (time(worker.since_ms), Tone::Plain),

@@ -35,7 +35,7 @@ pub struct Origin {
 }
 
 impl Loaded {
-    /// All effective values as a config file that means the same.
+    /// All effective values as a config file that means the same, each with what it costs to change it.
     pub fn show_toml(&self) -> String {
         let mut out = String::new();
         let tables = std::iter::once(("master".to_owned(), &self.trees.master))
@@ -49,11 +49,20 @@ impl Loaded {
             for (leaf, node) in self.leaves(tree, &path) {
                 let key: Vec<String> = leaf[path.len()..].iter().map(|part| quoted_key(part)).collect();
                 let shown = self.shown(&leaf, node);
+                let refs: Vec<&str> = leaf.iter().map(String::as_str).collect();
+                let class = match keys::find(&refs) {
+                    Found::Key(key) | Found::KeyOrTable(key) => key.class.word(),
+                    Found::Table | Found::Nothing => "",
+                };
                 let _ = match self.operator_of(&leaf) {
                     Some(number) => {
-                        writeln!(out, "{} = {number} # the operator's, in the running master; else {shown}", key.join("."))
+                        writeln!(
+                            out,
+                            "{} = {number} # {class}; the operator's, in the running master; else {shown}",
+                            key.join(".")
+                        )
                     }
-                    None => writeln!(out, "{} = {shown}", key.join(".")),
+                    None => writeln!(out, "{} = {shown} # {class}", key.join(".")),
                 };
             }
         }

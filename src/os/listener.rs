@@ -241,6 +241,14 @@ impl Listening {
         }
     }
 
+    /// Undoes [`Listening::let_nobody_in`] for a socket of TCP. A file that was removed is made by whoever opens the listener anew.
+    pub fn let_in_again(&self) -> io::Result<()> {
+        match self.address {
+            ListenAddress::Tcp { .. } if !self.inherited => door::admit(self.fd.as_fd()),
+            ListenAddress::Tcp { .. } | ListenAddress::Udp { .. } | ListenAddress::Unix(_) | ListenAddress::Abstract(_) => Ok(()),
+        }
+    }
+
     /// Removes a Unix socket's file, if it is still the one we made, and its lock file. True: it was. Nothing to do for others.
     pub fn unlink_if_owner(&mut self) -> io::Result<bool> {
         let Some(file) = self.file.take() else { return Ok(false) };

@@ -48,8 +48,9 @@ pub(super) struct Processes {
     by_number: BTreeMap<u64, Process>,
     by_id: BTreeMap<WorkerId, u64>,
     by_pid: HashMap<i32, u64>,
-    /// Pids of those that were forgotten while actions about them may still wait: what is said of their end names them.
-    departed: BTreeMap<WorkerId, i32>,
+    /// Pids of those that were forgotten while actions about them may still wait, and what they were started from: what is said of their end names
+    /// them, and the hook of their end is theirs.
+    departed: BTreeMap<WorkerId, (i32, Rc<PoolRun>)>,
     /// Groups whose leader is gone.
     lingering: BTreeSet<u64>,
     next: u64,
@@ -125,7 +126,12 @@ impl Processes {
 
     /// Its pid, also for a little while after its end.
     pub(super) fn pid_of(&self, id: WorkerId) -> Option<i32> {
-        self.of(id).map(|p| p.pid).or_else(|| self.departed.get(&id).copied())
+        self.of(id).map(|p| p.pid).or_else(|| self.departed.get(&id).map(|(pid, _)| *pid))
+    }
+
+    /// What it was started from, also for a little while after its end.
+    pub(super) fn run_of(&self, id: WorkerId) -> Option<&Rc<PoolRun>> {
+        self.of(id).map(|p| &p.run).or_else(|| self.departed.get(&id).map(|(_, run)| run))
     }
 
     /// Nothing is left to be said of those that are gone.
@@ -146,7 +152,7 @@ impl Processes {
     pub(super) fn remove(&mut self, number: u64) -> Option<Process> {
         let process = self.by_number.remove(&number)?;
         self.by_id.remove(&process.id);
-        self.departed.insert(process.id, process.pid);
+        self.departed.insert(process.id, (process.pid, Rc::clone(&process.run)));
         if self.by_pid.get(&process.pid) == Some(&number) {
             self.by_pid.remove(&process.pid);
         }

@@ -334,6 +334,10 @@ impl Opened {
             *slots.spec.borrow_mut() = self.spec.clone();
         }
         for listening in self.socket.all() {
+            // An earlier config may have been without it, and its queue on the way out.
+            if let Err(e) = listening.let_in_again() {
+                tracing::warn!("listener {}: cannot let clients in again: {e}", listening.local_addr());
+            }
             for (what, e) in listening.set_options(&self.spec) {
                 tracing::warn!("listener {}: cannot change its {what}: {e}; it stays as it was", listening.local_addr());
             }

@@ -1,12 +1,13 @@
 //! Owns who of a pool's workers gets new connections where each has a socket of its own (`reuseport`): those that are ready. Before a worker
 //! whose socket goes with it is told to stop, it serves who waits there; then the socket is closed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::master::Master;
 use super::pools::PoolRun;
+use super::processes::Process;
 use super::sockets::{FIRST, Slots, Socket};
 use crate::supervisor::{PoolId, Reason, Time, WorkerId, WorkerState, count};
 
@@ -70,6 +71,22 @@ impl Users {
             (true, true) => member == FIRST,
         }
     }
+}
+
+/// Sockets that a config has.
+struct Kept(HashSet<*const Socket>);
+
+impl Kept {
+    /// Listeners of a worker that no config has any more: their last workers serve who waits there.
+    fn left_behind(&self, process: &Process) -> Vec<Rc<Socket>> {
+        let left = |socket: &&Rc<Socket>| socket.slots.is_none() && !self.0.contains(&Rc::as_ptr(socket));
+        process.run.sockets.iter().filter(left).cloned().collect()
+    }
+}
+
+/// Somebody waits at it.
+fn waits_at(socket: &Rc<Socket>) -> bool {
+    socket.queue().is_some_and(|(waiting, _)| waiting > 0)
 }
 
 impl Master {
@@ -192,16 +209,30 @@ impl Master {
         }
     }
 
-    /// A worker that serves sockets of its slot goes only once nobody waits there. True: it is seen to.
+    /// The sockets of the config in force, and of one that is tried.
+    fn kept_sockets(&self) -> Kept {
+        let staged = self.staged.values().flat_map(|staged| staged.runs.values());
+        let in_force = self.runs.iter().filter(|(id, _)| self.is_in_force(**id)).map(|(_, run)| run);
+        Kept(in_force.chain(staged).flat_map(|run| &run.sockets).map(Rc::as_ptr).collect())
+    }
+
+    /// A worker whose sockets go with it, its own or those of a listener that left the config, goes only once nobody waits there. True: it is
+    /// seen to.
     pub(super) fn drain_first(&mut self, worker: WorkerId) -> bool {
         let Some(process) = self.processes.of(worker) else { return false };
-        if process.exited || process.seats.is_empty() {
+        let left = self.kept_sockets().left_behind(process);
+        if process.exited || (process.seats.is_empty() && left.is_empty()) {
             return false;
         }
         let Some(view) = self.core.worker(worker) else { return false };
         let goes = [Reason::ScaleDown, Reason::Replaced, Reason::Stopped, Reason::Parked, Reason::Removed];
         if view.ready_at.is_none() || !view.stopping.is_some_and(|reason| goes.contains(&reason)) {
             return false;
+        }
+        for listening in left.iter().flat_map(|socket| socket.all()) {
+            if let Err(e) = listening.let_nobody_in() {
+                tracing::debug!("listener {}: cannot keep new connections out: {e}", listening.local_addr());
+            }
         }
         let now = Master::now();
         let until = now + self.config.spec.linger.max(HANDSHAKE);
@@ -214,9 +245,14 @@ impl Master {
 
     /// Lets workers go whose sockets somebody else serves, or will.
     fn let_go_of_the_needless(&mut self, pool: PoolId, sockets: &[(Rc<Socket>, Users)]) {
+        if !self.steering.draining.keys().any(|worker| worker.pool == pool) {
+            return;
+        }
+        let kept = self.kept_sockets();
         let alone = |worker: &WorkerId| {
             let Some(process) = self.processes.of(*worker) else { return false };
-            sockets.iter().any(|(socket, users)| match (&socket.slots, process.seat_of(socket)) {
+            let left = kept.left_behind(process).iter().any(waits_at);
+            left || sockets.iter().any(|(socket, users)| match (&socket.slots, process.seat_of(socket)) {
                 (Some(slots), Some(member)) => !self.is_served(slots, member, users),
                 _ => false,
             })
@@ -240,11 +276,13 @@ impl Master {
         if self.steering.look_at.is_none_or(|at| at > now) {
             return;
         }
+        let kept = self.kept_sockets();
         let done = |worker: &WorkerId, drain: &Drain| {
             let waiting = || {
                 let seats = self.processes.of(*worker).into_iter().flat_map(|process| &process.seats);
                 let queues = seats.filter_map(|(socket, member)| socket.slots.as_ref()?.group.borrow().waiting(*member));
-                queues.into_iter().any(|waiting| waiting > 0)
+                let own = queues.into_iter().any(|waiting| waiting > 0);
+                own || self.processes.of(*worker).is_some_and(|p| kept.left_behind(p).iter().any(waits_at))
             };
             drain.until <= now || (drain.from <= now && !waiting())
         };

@@ -89,7 +89,7 @@ fn a_default_that_bounds_override_is_shown_as_it_is_in_force() {
     for (bounds, workers) in [("scale.min = 3", "3"), ("scale.min = 0", "1"), ("scale.max = 9", "1")] {
         let first = explained(&format!("[pool.a]\ncommand = 'x'\n{bounds}\n"), &[], &[]);
         let shown = first.show_toml();
-        assert!(shown.contains(&format!("\nworkers = {workers}\n")), "{shown}");
+        assert!(shown.contains(&format!("\nworkers = {workers} # live\n")), "{shown}");
         let origin = first.origin("pool.a.workers").expect("a key");
         assert_eq!((origin[0].effective.value.as_str(), origin[0].hidden.len()), (workers, 0));
         let again = load(&sources(&shown, &[], &[])).unwrap_or_else(|diags| panic!("{diags}\n{shown}"));

@@ -340,3 +340,40 @@ fn the_third_signal_to_stop_waits_for_no_hook() {
     assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
     m.assert_nothing_left();
 }
+
+/// A canary runs the hooks of the config that it tries, and an old worker to its end those of its own.
+#[test]
+fn a_worker_has_the_hooks_of_the_config_that_it_was_started_from() {
+    let pool = |name: &str, mark: &str, mask: &str| {
+        let hook = |moment: &str| {
+            format!("{moment} = [\"sh\", \"-c\", \"echo {moment} {mark} $E {{slot}} {{generation}} >> DIR/hooks\"]")
+        };
+        format!(
+            "[pool.{name}]\ncommand = \"sleep 1000\"\nready = \"exec\"\nsettle = \"50ms\"\numask = \"{mask}\"\nenv.E = \"{mark}\"\n\
+             hooks = {{ {}, {}, {} }}\n",
+            hook("post_spawn"),
+            hook("ready"),
+            hook("worker_exit")
+        )
+    };
+    let mut m = setup(&pool("a", "one", "0022")).start().ready();
+    m.rewrite(&format!("{}{}", pool("a", "two", "0077"), pool("b", "new", "0022")));
+    m.ok(&["reload"]);
+    m.ok(&["stop", "b"]);
+    let path = m.setup.path("hooks");
+    let lines = || std::fs::read_to_string(&path).unwrap_or_default();
+    for line in [
+        "post_spawn one one 0 1",
+        "ready one one 0 1",
+        "post_spawn two two 0 2",
+        "ready two two 0 2",
+        "worker_exit one one 0 1",
+        "post_spawn new new 0 1",
+        "ready new new 0 1",
+        "worker_exit new new 0 1",
+    ] {
+        m.log.wait_until(line, || lines().lines().any(|l| l == line).then_some(()));
+    }
+    assert_eq!(lines().lines().count(), 8, "{}", lines());
+    assert_eq!(m.stop(), 0);
+}

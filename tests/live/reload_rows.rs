@@ -253,13 +253,14 @@ fn a_plan_says_what_the_reload_then_does() {
     let before: Vec<_> = ["same", "live", "rolls", "goes"].map(|pool| m.pids(pool)).to_vec();
     assert!(m.ok(&["plan"]).contains("Nothing would change."));
     m.rewrite(&pools("8s", "0077", "[pool.comes]\ncommand = \"sleep 1004\"\nsettle = \"20ms\"\n"));
-    let plan: serde_json::Value = serde_json::from_str(&m.ok(&["plan", "--json"])).unwrap();
+    let plan: serde_json::Value = serde_json::from_str(m.code(11, &["plan", "--json"]).lines().next().unwrap()).unwrap();
     let verdict = |name: &str| {
         let pools = plan["pools"].as_array().or(plan["parameters"]["pools"].as_array()).unwrap();
         pools.iter().find(|p| p["name"] == name).unwrap()["verdict"].as_str().unwrap().to_owned()
     };
     assert_eq!(["same", "live", "rolls", "goes", "comes"].map(verdict), ["same", "live", "rolling", "removed", "added"]);
-    let text = m.ok(&["plan"]);
+    let text = m.code(11, &["plan"]);
+    assert_eq!(m.code(11, &["reload", "--dry-run"]), text, "it is the same");
     assert!(text.contains("pool.live.graceful_timeout, live:") && text.contains("pool.rolls.umask, rolling:"), "{text}");
     assert_eq!(["same", "live", "rolls", "goes"].map(|pool| m.pids(pool)).to_vec(), before, "nothing was done");
     m.ok(&["reload"]);
@@ -271,6 +272,31 @@ fn a_plan_says_what_the_reload_then_does() {
     std::fs::write(m.setup.path("wrong.toml"), "[pool.web]\nworker = 1\n").unwrap();
     let wrong = m.setup.path("wrong.toml").display().to_string();
     assert!(m.code(2, &["plan", &wrong]).contains("workers"), "the nearest key is named");
+    assert_eq!(m.stop(), 0);
+}
+
+/// Scripts go by the exit code.
+#[test]
+fn the_exit_code_of_a_plan_tells_how_much_would_change() {
+    let pools = |time: &str, mask: &str| {
+        format!("[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\ngraceful_timeout = \"{time}\"\numask = \"{mask}\"\n")
+    };
+    let mut m = setup(&pools("9s", "0022")).start().ready();
+    let pids = m.pids("a");
+    for (code, time, mask) in [(0, "9s", "0022"), (10, "8s", "0022"), (11, "9s", "0077"), (11, "8s", "0077")] {
+        m.rewrite(&pools(time, mask));
+        assert_eq!(m.code(code, &["plan", "--pool", "a"]), m.code(code, &["reload", "--dry-run", "--pool", "a"]));
+    }
+    m.rewrite(&pools("9s", "0022"));
+    m.code(11, &["plan", "--restart"]);
+    m.rewrite(&format!("{}[pool.b]\ncommand = \"sleep 1000\"\n", pools("9s", "0022")));
+    m.code(11, &["plan"]);
+    m.setup.replace_master("trace = \"DIR/trace\"");
+    m.rewrite(&pools("9s", "0022"));
+    m.code(12, &["plan"]);
+    m.rewrite("[pool.a]\nworkers = -1\n");
+    m.code(2, &["plan"]);
+    assert_eq!(m.pids("a"), pids, "a plan changes nothing");
     assert_eq!(m.stop(), 0);
 }
 
@@ -366,7 +392,7 @@ fn no_key_of_the_master_is_passed_over_in_silence() {
                 said.contains("the old value holds until the master is started anew") && said.contains(key),
                 "{line}: {said}"
             );
-            assert!(m.ok(&["plan"]).contains(&format!("{key}, master:")));
+            assert!(m.code(12, &["plan"]).contains(&format!("{key}, master:")));
         }
     }
     set(&mut m, "");

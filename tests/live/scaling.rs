@@ -215,7 +215,7 @@ fn the_operators_number_is_the_strongest_layer_of_the_config() {
         "{told}"
     );
     let shown = ask(&["config", "show"]);
-    assert!(shown.contains("workers = 3 # the operator's, in the running master; else 2\n"), "{shown}");
+    assert!(shown.contains("workers = 3 # live; the operator's, in the running master; else 2\n"), "{shown}");
     let json: serde_json::Value = serde_json::from_str(&ask(&["config", "show", "--json"])).unwrap();
     assert_eq!(json["operator"], serde_json::json!({ "web": 3 }));
     m.ok(&["scale", "web", "config"]);

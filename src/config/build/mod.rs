@@ -80,7 +80,12 @@ pub(super) fn master(path: Option<&Path>, tree: &Node, facts: &Facts, around: Ar
 
 /// How long it may take before a worker is told to stop. `None`: nothing comes before.
 fn release(master: &Master, pool: &Pool) -> Option<Duration> {
-    let queue = pool.listeners.iter().any(|listener| listener.reuseport).then_some(master.spec.linger);
+    // Of a listener that all share, when it leaves the config.
+    let linger = Some(master.spec.linger).filter(|linger| !linger.is_zero());
+    let queue = match pool.listeners.iter().any(|listener| listener.reuseport) {
+        true => Some(master.spec.linger),
+        false => linger.filter(|_| !pool.listeners.is_empty()),
+    };
     let hook = Some(pool.hooks.timeout).filter(|_| !pool.hooks.pre_stop.is_empty());
     let parts = [queue, hook];
     parts.iter().any(Option::is_some).then(|| parts.into_iter().flatten().sum())

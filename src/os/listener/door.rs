@@ -32,3 +32,16 @@ pub(super) fn drop_beginners(fd: BorrowedFd<'_>) -> io::Result<()> {
     })
     .map(drop)
 }
+
+/// Lets them in again. There may have been nothing that kept them out.
+pub(super) fn admit(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let unused = 0_i32;
+    let length = libc::socklen_t::try_from(size_of_val(&unused)).unwrap_or(0);
+    // SAFETY: `unused` is valid for reading for its length.
+    match check(unsafe {
+        libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_DETACH_FILTER, (&raw const unused).cast(), length)
+    }) {
+        Err(e) if e.raw_os_error() != Some(libc::ENOENT) => Err(e),
+        _ => Ok(()),
+    }
+}

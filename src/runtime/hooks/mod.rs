@@ -248,7 +248,9 @@ impl Master {
             What::ReloadFailed { reason } | What::ConfigRejected { reason } => return self.reload_hook(false, reason),
             _ => return,
         };
-        let Some(run) = note.pool.and_then(|pool| self.runs.get(&pool)).cloned() else { return };
+        // A worker's hooks are those of the config that it was started from, which may be one that is tried, or one that was.
+        let own = worker.and_then(|id| self.processes.run_of(id));
+        let Some(run) = own.or_else(|| self.runs.get(&note.pool?)).cloned() else { return };
         let pid = worker.and_then(|id| self.processes.pid_of(id));
         let job = Job::of_pool(moment, &run, worker, &Facts { pid, ..facts }, &self.common);
         self.run_job(job);
