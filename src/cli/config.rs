@@ -145,7 +145,7 @@ mod tests {
         let loaded = explain(&Sources { path: Some("/etc/p/pools.toml".into()), text, ..Sources::default() }).expect("valid");
         let ask = |verb: &Verb, json| answer(&Args { verb: verb.clone(), config: None, set: Vec::new(), json }, &loaded);
         let origin = Verb::Origin { key: "pool.a.workers".to_owned(), file: None };
-        assert!(ask(&Verb::Show { file: None }, false).0.contains("[pool.a]\ncommand = \"x\"\nworkers = 2\n"));
+        assert!(ask(&Verb::Show { file: None }, false).0.contains("[pool.a]\ncommand = \"x\" # rolling\nworkers = 2 # live\n"));
         let shown: Value = serde_json::from_str(&ask(&Verb::Show { file: None }, true).0).expect("JSON");
         assert_eq!((shown["pool"]["a"]["workers"].as_u64(), shown["order"][0].as_str()), (Some(2), Some("a")));
         assert!(ask(&origin, false).0.starts_with("pool.a.workers = 2\n  from /etc/p/pools.toml:3:9\n"));
