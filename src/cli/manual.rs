@@ -113,7 +113,9 @@ const ENTRIES: &[Entry] = &[
         &[
             "The master reads the config as `reload` would, compares it with what is in force, and does nothing of it. For each pool: the keys \
              that differ, with the place of either value and the class of the change; how many workers would be replaced, in which order, \
-             with how many canaries; how many processes there would be at most; how long it would take, by the starts seen so far.",
+             with how many canaries; how many processes there would be at most, should each old worker take all of its time to stop; how long it \
+             would take, by the starts seen so far and with old workers that stop at once. The last three are what a copy of the master's own \
+             decisions does with the new config, in a world where every worker gets good.",
             "Only root and the master's own user may have it read another file than its own config.",
         ],
     ),

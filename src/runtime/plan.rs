@@ -1,5 +1,6 @@
 //! Owns the answer to `plan`: what a reload would do, found out without doing any of it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::master::Master;
@@ -7,7 +8,7 @@ use super::reading::Purpose;
 use crate::config::diff::{self, Change, Class, What};
 use crate::config::spec::{Config, Pool};
 use crate::protocol::{ChangeClass, ErrorName, Failure, PlanChange, PlanParameters, PlanReply, PlanValue, PoolPlan, PoolVerdict};
-use crate::supervisor::{Phase, PoolId, PoolView, ReadyKind, WorkerState};
+use crate::supervisor::{Command, Course, Event, Outlook, Phase, PoolId, PoolView, ReadyKind, Supervisor, Time, forecast};
 
 fn class(class: Class) -> ChangeClass {
     match class {
@@ -41,7 +42,7 @@ impl Master {
     }
 
     /// What would become of a config that was read.
-    pub(super) fn plan(&mut self, p: &PlanParameters, read: Result<Config, String>) -> Result<PlanReply, Failure> {
+    pub(super) fn plan(&mut self, p: &PlanParameters, read: Result<Config, String>) -> Result<Draft, Failure> {
         let mut config = read.map_err(|e| Failure::new(ErrorName::BadConfig, e))?;
         self.ids.renumber(&mut config);
         let path = config.path.as_ref().map(|path| path.display().to_string());
@@ -54,12 +55,13 @@ impl Master {
             return Err(Failure::new(ErrorName::Refused, "no config is in force yet"));
         };
         let difference = diff::diff(present, &config);
+        let mut roll = BTreeSet::new();
         let pools: Vec<PoolPlan> = difference
             .pools
             .iter()
             .map(|d| {
                 let restart = p.restart && (only.is_empty() || p.pools.contains(&d.name));
-                self.plan_of(d, &config, restart)
+                self.plan_of(d, &config, restart, &mut roll)
             })
             .collect();
         let by_verdict = pools.iter().map(|pool| match pool.verdict {
@@ -68,8 +70,8 @@ impl Master {
             PoolVerdict::Rolling | PoolVerdict::Added | PoolVerdict::Removed => ChangeClass::Rolling,
         });
         let strongest = by_verdict.chain([class(difference.class())]).max().unwrap_or(ChangeClass::None);
-        let expected = expected(&pools, &config);
-        Ok(PlanReply {
+        let ids = pools.iter().map(|pool| self.ids.named(&pool.name)).collect();
+        let reply = PlanReply {
             instance: self.config.name.clone(),
             revision: self.revision,
             config: path,
@@ -77,11 +79,28 @@ impl Master {
             master: difference.master.iter().map(change).collect(),
             pools,
             warnings,
-            expected_ms: expected,
+            expected_ms: None,
+        };
+        let views = self.core.pools();
+        let starts = views.iter().filter_map(|view| Some((view.spec.id, view.start_takes?))).collect();
+        Ok(Draft {
+            reply,
+            ids,
+            core: serde_json::to_vec(&self.core).unwrap_or_default(),
+            now: Master::now(),
+            command: Command::Reload { restart: p.restart, pools: only },
+            config: Event::Configure {
+                revision: self.last_revision + 1,
+                base: self.revision,
+                master: config.master.spec.clone(),
+                pools: config.pools.iter().map(|pool| pool.spec.clone()).collect(),
+                roll: roll.into_iter().collect(),
+            },
+            starts,
         })
     }
 
-    fn plan_of(&self, d: &diff::PoolDiff, config: &Config, restart: bool) -> PoolPlan {
+    fn plan_of(&self, d: &diff::PoolDiff, config: &Config, restart: bool, roll: &mut BTreeSet<PoolId>) -> PoolPlan {
         let new = config.pools.iter().find(|pool| pool.spec.name == d.name);
         let id = self.names.iter().find(|(_, name)| **name == d.name).map(|(id, _)| *id);
         let view = id.and_then(|id| self.core.pool(id)).filter(|view| view.phase != Phase::Removed);
@@ -105,7 +124,9 @@ impl Master {
             }
             (What::Added, Some(pool), _) => self.plan_added(pool, &mut plan),
             (What::Same | What::Changed, Some(pool), Some(id)) => {
-                self.plan_changed(id, pool, view.as_ref(), d.class(), restart, &mut plan);
+                if self.plan_changed(id, pool, view.as_ref(), d.class(), restart, &mut plan) {
+                    roll.insert(id);
+                }
             }
             (What::Same | What::Changed, Some(pool), None) => self.plan_added(pool, &mut plan),
         }
@@ -114,7 +135,6 @@ impl Master {
 
     fn plan_added(&self, pool: &Pool, plan: &mut PoolPlan) {
         plan.verdict = PoolVerdict::Added;
-        plan.peak = if pool.spec.autostart { pool.spec.workers } else { 0 };
         plan.in_place = true;
         if pool.spec.autostart {
             plan.canaries = canaries(pool, pool.spec.workers);
@@ -124,6 +144,7 @@ impl Master {
         }
     }
 
+    /// True: its workers are outdated by it.
     fn plan_changed(
         &self,
         id: PoolId,
@@ -132,8 +153,8 @@ impl Master {
         strongest: Class,
         restart: bool,
         plan: &mut PoolPlan,
-    ) {
-        let Some(present) = self.runs.get(&id) else { return };
+    ) -> bool {
+        let Some(present) = self.runs.get(&id) else { return false };
         let files = super::environment::prints(pool);
         let changed: Vec<String> = files
             .iter()
@@ -144,34 +165,29 @@ impl Master {
         plan.remarks.extend(changed);
         if !outdated && !restart {
             plan.verdict = if plan.changes.is_empty() { PoolVerdict::Same } else { PoolVerdict::Live };
-            return;
+            return false;
         }
         plan.verdict = PoolVerdict::Rolling;
-        let Some(view) = view else { return };
-        let target = view.operator.unwrap_or(pool.spec.workers);
+        let Some(view) = view else { return outdated };
         match view.phase {
             Phase::Running => {}
             Phase::BackingOff | Phase::Failed if outdated => plan.remarks.push("its canary is its next try".to_owned()),
             Phase::BackingOff | Phase::Failed => {
                 plan.remarks
                     .push("it is failing and unchanged: left out of the verdict, started anew after the commit".to_owned());
-                return;
+                return outdated;
             }
             Phase::Parked if restart => plan.remarks.push("it is parked: it runs again".to_owned()),
             phase => {
                 plan.remarks.push(format!("it is {}: this holds from its next start on", phase.word()));
-                return;
+                return outdated;
             }
         }
-        let mut order: Vec<u32> =
-            self.core.workers(id).iter().filter(|w| is_wanted(w.state) && !w.incoming).map(|w| w.id.slot).collect();
-        order.dedup();
-        plan.replaces = u32::try_from(order.len()).unwrap_or(u32::MAX);
-        plan.order = order;
+        // The operator's number stands unless the config's own is another one.
+        let operator = view.operator.filter(|_| pool.spec.workers == present.config.spec.workers);
+        let target = operator.unwrap_or(pool.spec.workers);
         plan.canaries = canaries(pool, target);
-        let surge = pool.spec.rollout.max_surge.of(target);
-        plan.in_place = surge == 0;
-        plan.peak = target.saturating_add(surge);
+        plan.in_place = pool.spec.rollout.max_surge.of(target) == 0;
         if plan.in_place {
             plan.remarks.push(
                 "two workers cannot run in one slot (max_surge is 0): each old one is stopped before its replacement starts"
@@ -179,12 +195,61 @@ impl Master {
             );
         }
         plan.remarks.extend(weak_canary(pool, plan.canaries));
-        plan.expected_ms = view.start_takes.map(|start| ms(duration(pool, start, target, plan)));
+        outdated
     }
 }
 
-fn is_wanted(state: WorkerState) -> bool {
-    matches!(state, WorkerState::Spawning | WorkerState::Starting | WorkerState::Ready | WorkerState::Good)
+/// A plan without what only the course of the reload tells: that is found out beside the loop.
+pub(super) struct Draft {
+    reply: PlanReply,
+    /// Of the pools, in their order.
+    ids: Vec<PoolId>,
+    /// The core, written down.
+    core: Vec<u8>,
+    now: Time,
+    command: Command,
+    config: Event,
+    /// How long starts have taken.
+    starts: BTreeMap<PoolId, Duration>,
+}
+
+impl Draft {
+    /// What the core would do is asked of a copy of it. Old workers end at once for the time that it takes; for how many processes there are at
+    /// one time, they stay for as long as they may.
+    pub(super) fn complete(self) -> PlanReply {
+        let foreseen = |lasting: bool| {
+            let mut core: Supervisor = serde_json::from_slice(&self.core).ok()?;
+            let course = Course { starts: self.starts.clone(), lasting };
+            forecast(&mut core, self.now, self.command.clone(), self.config.clone(), &course)
+        };
+        let (quick, lasting) = (foreseen(false), foreseen(true));
+        let mut reply = self.reply;
+        let (Some(quick), Some(lasting)) = (quick, lasting) else {
+            reply.warnings.push(
+                "in which order, with how many processes at one time and how long cannot be foreseen now: another reload is under \
+                 way, or the master is ending"
+                    .to_owned(),
+            );
+            return reply;
+        };
+        let (mut longest, mut known) = (None, true);
+        for (id, pool) in self.ids.iter().zip(&mut reply.pools) {
+            let Outlook { order, takes, .. } = quick.get(id).cloned().unwrap_or_default();
+            pool.peak = lasting.get(id).map_or(pool.peak, |outlook| outlook.peak);
+            if pool.verdict == PoolVerdict::Rolling {
+                pool.replaces = u32::try_from(order.len()).unwrap_or(u32::MAX);
+                pool.order = order;
+            }
+            if let Some(takes) = takes {
+                // Of what was never started nobody knows how long it takes.
+                known &= self.starts.contains_key(id);
+                pool.expected_ms = self.starts.contains_key(id).then(|| ms(takes));
+                longest = longest.max(Some(ms(takes)));
+            }
+        }
+        reply.expected_ms = longest.filter(|_| known);
+        reply
+    }
 }
 
 fn canaries(pool: &Pool, target: u32) -> u32 {
@@ -202,31 +267,6 @@ fn weak_canary(pool: &Pool, canaries: u32) -> Option<String> {
             crate::supervisor::human(pool.spec.settle)
         )
     })
-}
-
-/// By what starts have taken so far; the time that old workers take to stop is not in it, but where they stop first it cannot be known.
-fn duration(pool: &Pool, start: Duration, target: u32, plan: &PoolPlan) -> Duration {
-    let rollout = &pool.spec.rollout;
-    let good = start + pool.spec.settle;
-    let at_once = match rollout.max_surge.of(target) {
-        0 => rollout.max_unavailable.of(target).max(1),
-        surge => surge,
-    };
-    let tried = if plan.canaries > 0 { good + rollout.bake } else { Duration::ZERO };
-    let rest = plan.replaces.saturating_sub(plan.canaries);
-    tried + good * rest.div_ceil(at_once) + rollout.bake
-}
-
-/// Canaries one after the other only where `after` says so; the rest of all pools together.
-fn expected(pools: &[PoolPlan], config: &Config) -> Option<u64> {
-    let rolling: Vec<&PoolPlan> = pools.iter().filter(|p| p.verdict == PoolVerdict::Rolling && p.replaces > 0).collect();
-    if rolling.is_empty() || rolling.iter().any(|p| p.expected_ms.is_none()) {
-        return None;
-    }
-    let chained = |p: &&&PoolPlan| config.pools.iter().any(|c| c.spec.name == p.name && !c.spec.after.is_empty());
-    let longest = rolling.iter().filter_map(|p| p.expected_ms).max().unwrap_or(0);
-    let behind: u64 = rolling.iter().filter(chained).filter_map(|p| Some(p.expected_ms? / u64::from(p.replaces.max(1)))).sum();
-    Some(longest + behind)
 }
 
 fn ms(d: Duration) -> u64 {

@@ -12,10 +12,11 @@ use std::thread::Builder;
 
 use super::accounts::Accounts;
 use super::master::Master;
+use super::plan::Draft;
 use super::staging::Wanted;
 use crate::config::spec::Config;
 use crate::os::io::Bell;
-use crate::protocol::{PlanParameters, encode_failure, encode_reply};
+use crate::protocol::{PlanParameters, PlanReply, encode_failure, encode_reply};
 
 /// Reads the config again, for HUP and `reload`, or another file in its place, for `plan`; the error is told in words.
 pub type Reader = Arc<dyn Fn(Option<&Path>) -> Result<Config, String> + Send + Sync>;
@@ -45,7 +46,13 @@ impl Purpose {
     }
 }
 
-type Read = (Purpose, Result<(Config, Accounts), String>);
+/// What has been done beside the loop.
+enum Done {
+    /// A config was read.
+    Read(Purpose, Box<Result<(Config, Accounts), String>>),
+    /// It was foreseen what a config would do, for this client.
+    Foreseen(u64, Box<PlanReply>),
+}
 
 /// What is read, and what is to be.
 pub(super) struct Reading {
@@ -54,8 +61,8 @@ pub(super) struct Reading {
     busy: bool,
     /// Rings once something has been read.
     bell: Arc<Bell>,
-    results: Receiver<Read>,
-    give: Sender<Read>,
+    results: Receiver<Done>,
+    give: Sender<Done>,
 }
 
 impl Reading {
@@ -91,7 +98,7 @@ impl Reading {
             let config = config
                 .unwrap_or_else(|_| Err("the config could not be read: a fault of poolmaster, please report it".to_owned()));
             // Nobody hears it when the master has ended meanwhile.
-            let _ = give.send((purpose, config));
+            let _ = give.send(Done::Read(purpose, Box::new(config)));
             bell.ring();
         };
         // Signals are blocked: the thread keeps the mask of its maker. Where no thread can be had, the loop waits for it.
@@ -100,13 +107,29 @@ impl Reading {
         }
     }
 
-    /// What has been read; the next one is begun.
-    fn next(&mut self) -> Option<Read> {
+    /// Finds out what a plan leaves open.
+    fn foresee(&self, client: u64, draft: Draft) {
+        let (give, bell) = (self.give.clone(), Arc::clone(&self.bell));
+        let cell = Arc::new(std::sync::Mutex::new(Some(draft)));
+        let foresee = move || {
+            let Some(draft) = cell.lock().ok().and_then(|mut cell| cell.take()) else { return };
+            let _ = give.send(Done::Foreseen(client, Box::new(draft.complete())));
+            bell.ring();
+        };
+        if Builder::new().name("poolmaster-plan".to_owned()).spawn(foresee.clone()).is_err() {
+            foresee();
+        }
+    }
+
+    /// What has been done; the next config is begun.
+    fn next(&mut self) -> Option<Done> {
         self.bell.quiet();
-        let read = self.results.try_recv().ok()?;
-        self.busy = false;
-        self.go_on();
-        Some(read)
+        let done = self.results.try_recv().ok()?;
+        if matches!(done, Done::Read(..)) {
+            self.busy = false;
+            self.go_on();
+        }
+        Some(done)
     }
 }
 
@@ -117,20 +140,22 @@ impl AsFd for Reading {
 }
 
 impl Master {
-    /// A config has been read.
+    /// A config has been read, or what one would do is foreseen.
     pub(super) fn take_config(&mut self) {
-        // There is one at a time, so that a ring is never for two.
-        match self.reading.next() {
-            Some((Purpose::Reload(wanted, _), config)) => self.config_was_read(config, &wanted),
-            Some((Purpose::Plan(client, parameters), config)) => {
-                let line =
-                    match self.plan(&parameters, config.map(|(config, _)| config)).and_then(|plan| encode_reply(&plan, false)) {
-                        Ok(line) => line,
-                        Err(failure) => encode_failure(&failure),
-                    };
-                self.clients.answer_plan(client, &line);
+        while let Some(done) = self.reading.next() {
+            match done {
+                Done::Read(Purpose::Reload(wanted, _), config) => self.config_was_read(*config, &wanted),
+                Done::Read(Purpose::Plan(client, parameters), config) => {
+                    match self.plan(&parameters, config.map(|(config, _)| config)) {
+                        Ok(draft) => self.reading.foresee(client, draft),
+                        Err(failure) => self.clients.answer_plan(client, &encode_failure(&failure)),
+                    }
+                }
+                Done::Foreseen(client, plan) => {
+                    let line = encode_reply(&*plan, false).unwrap_or_else(|failure| encode_failure(&failure));
+                    self.clients.answer_plan(client, &line);
+                }
             }
-            None => {}
         }
     }
 }

@@ -10,6 +10,7 @@ mod chance;
 mod commands;
 mod configure;
 mod event;
+mod forecast;
 mod id;
 mod order;
 mod pending;
@@ -34,6 +35,7 @@ pub use action::{Action, Cause, ConfigSource, Level, Next, Note, Outcome, Reason
 pub use event::{
     Command, CommandId, Condition, Event, MasterSignal, Notification, ScaleChange, Sender, SpawnError, SpawnFault, Target,
 };
+pub use forecast::{Course, Outlook, forecast};
 pub use id::{PoolId, WorkerId};
 pub use spec::{
     Backoff, Budget, ExitWhen, KillMode, MasterSpec, OnBootFailure, OnHup, OnRollFailure, PoolSpec, ReadyKind, Remove, Restart,

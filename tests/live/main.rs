@@ -61,6 +61,7 @@ mod parity_birth;
 mod parity_exits;
 mod parity_signals;
 mod parity_workers;
+mod plan_corpus;
 mod readiness;
 mod reload_bad;
 mod reload_events;

@@ -17,7 +17,7 @@ use crate::storm::OPERATOR;
 /// A core and what it did since the last look.
 pub(crate) struct Scene {
     pub(crate) core: Supervisor,
-    now: Time,
+    pub(crate) now: Time,
     done: Vec<(Time, String)>,
     pub(crate) notes: Vec<What>,
     /// All signals, and whom they were for.

@@ -335,6 +335,11 @@ impl Pool {
         count(|p| &mut p.stopping, worker.is_stopping());
     }
 
+    /// How this worker is known to be ready.
+    pub(super) fn ready_kind(&self, id: WorkerId) -> Option<super::ReadyKind> {
+        self.worker(id).map(|worker| worker.spec.ready)
+    }
+
     fn worker(&self, id: WorkerId) -> Option<&Worker> {
         self.workers.get(&(id.slot, id.generation))
     }

@@ -4,6 +4,7 @@ mod backoff;
 mod boot;
 mod config;
 mod ending;
+mod forecast;
 mod health;
 mod jobs;
 mod readiness;
