@@ -161,6 +161,7 @@ fn pool(workers: u32) -> PoolSpec {
         timeout_from: TimeoutFrom::FirstBeat,
         abort_grace: Duration::from_secs(5),
         release: None,
+        farewell: None,
         stop: vec![StopStep { signal: 15, wait: Duration::from_secs(30) }],
         quick_signal: 15,
         quick_timeout: Duration::from_secs(5),

@@ -98,6 +98,9 @@ pub struct PoolSpec {
     /// What is done for a worker before it is told to stop (its queue is served, `pre_stop` is run) may take this long; `None`: nothing is.
     #[serde(default)]
     pub release: Option<Duration>,
+    /// The same for who waits at a listener that leaves the config, when a worker is replaced or its pool removed.
+    #[serde(default)]
+    pub farewell: Option<Duration>,
     /// The stop signal and the waits after each further one; KILL always ends it. Never empty.
     pub stop: Vec<StopStep>,
     /// Sent on a quick stop.

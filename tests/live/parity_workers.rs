@@ -60,7 +60,7 @@ fn row_01_each_pool_keeps_its_number_alive_whatever_kills_them() {
     std::fs::write(m.setup.path("enough"), "").unwrap();
     m.log.wait_for("exited with code 0", 1);
     m.wait_count("jobs", 2);
-    assert_eq!(children(m.pid()).len(), 5, "and not one too many");
+    m.log.wait_until("five, and not one too many", || (children(m.pid()).len() == 5).then_some(()));
     assert!(get(port, "/").unwrap().contains("web"));
 }
 

@@ -194,13 +194,19 @@ fn fault_what_left_the_environment_files_survives() {
 
 #[test]
 fn fault_a_thousand_reloads_leak_something() {
-    let mut m = setup(&format!(
-        "[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nsettle = \"0s\"\nlisten = \"127.0.0.1:{}\"\n",
-        free_port()
-    ))
-    .master("log = { level = \"warn\" }")
-    .start()
-    .answering();
+    let (port, other) = (free_port(), free_port());
+    // Half of them change something: a variable, now and then an option, a listener, another pool.
+    let pools = |n: u32| {
+        let more = if n % 20 == 7 { format!("listen.more = \"127.0.0.1:{other}\"\n") } else { String::new() };
+        let pool = if n % 20 == 13 { "[pool.b]\ncommand = \"sleep 1001\"\nready = \"exec\"\nsettle = \"0s\"\n" } else { "" };
+        format!(
+            "[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nsettle = \"0s\"\nenv.N = \"{}\"\n\
+             listen.main = {{ address = \"127.0.0.1:{port}\", backlog = {} }}\n{more}{pool}",
+            n % 7,
+            100 + n % 3
+        )
+    };
+    let mut m = setup(&pools(0)).master("log = { level = \"warn\" }").start().answering();
     m.wait_count("a", 1);
     let pid = m.pid();
     let open = || {
@@ -218,16 +224,18 @@ fn fault_a_thousand_reloads_leak_something() {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
     };
     let mut client = m.client();
-    let mut reload = |restart: bool| {
+    let mut reload = |m: &mut Master, n: u32| {
+        let restart = n.is_multiple_of(4);
+        m.rewrite(&pools(n / 2));
         client.send(format!("{{\"method\":\"reload\",\"parameters\":{{\"restart\":{restart}}}}}\n").as_bytes());
         let reply = client.reply().unwrap();
         assert_eq!(reply["parameters"]["code"], 0, "{reply}");
     };
     // Warm up: buffers, the allocator's own.
-    (0..100).for_each(|n| reload(n % 2 == 0));
+    (0..100).for_each(|n| reload(&mut m, n));
     // The loop, the log, the one that tidies up.
     let (before, threads, rss) = (open(), 3, figure("VmRSS:"));
-    (0..1000).for_each(|n| reload(n % 2 == 0));
+    (0..1000).for_each(|n| reload(&mut m, n));
     assert_eq!(open(), before);
     // The one that has read the last config may be on its way out.
     m.log.wait_until("as many threads", || (figure("Threads:") == threads).then_some(()));

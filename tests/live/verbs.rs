@@ -76,7 +76,7 @@ fn restart_has_new_workers_good_before_old_ones_go() {
             (nth(&format!("web:{slot} ready after"), 1), nth(&format!("web:{slot} stopping with SIGTERM: replaced"), 0));
         assert!(ready < stopped, "slot {slot}: {log:?}");
     }
-    assert!(nth("web:0 stopping", 0) < nth("web:1 started", 1), "one by one: {log:?}");
+    assert!(nth("web:0 ready after", 1) < nth("web:1 started", 1), "one by one: {log:?}");
     assert_eq!(m.pids("other"), other);
 
     m.ok(&["restart", "web:1", "other"]);

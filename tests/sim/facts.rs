@@ -12,12 +12,20 @@ use crate::shadow::{Asked, Ending, Life, PoolLife, Proposal, Proposed, Range, Sh
 /// A worker lives by another spec from now on.
 fn take_over(life: &mut Life, now: Time, spec: &PoolSpec) {
     life.was_good |= life.good(now);
+    let stays = life.staying();
     let old = std::mem::replace(&mut life.spec, spec.clone());
+    if !stays {
+        // Whether it was good was decided when it had to go.
+        life.spec.settle = old.settle;
+    }
     if life.stop.is_some() || life.leaving.is_some() {
         // One that is stopping goes on as it began.
         life.spec.stop = old.stop;
     }
-    if old.settle != spec.settle && !life.was_good {
+    if life.aborted.is_some() {
+        life.spec.abort_grace = old.abort_grace;
+    }
+    if stays && old.settle != spec.settle && !life.was_good {
         life.measured_anew = Some(now);
     }
     if old.start_timeout != spec.start_timeout && life.ready.is_none() {

@@ -130,7 +130,8 @@ pub(crate) fn one_probe_at_a_time(shadow: &Shadow, pool: &PoolLife, now: Time, w
 
 /// A pool is started only once those that it is `after` have been ready.
 pub(crate) fn started_after_others(shadow: &Shadow, core: &Supervisor, pool: &PoolLife, w: WorkerId, now: Time) -> Verdict {
-    if pool.spawned > 0 {
+    // One that runs with nobody wanted was started when its turn had come.
+    if pool.spawned > 0 || pool.phase == Phase::Running {
         return Ok(());
     }
     let spec = shadow.proposal(w.pool).filter(|_| !pool.in_config).map_or(&pool.spec, |p| &p.spec);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use poolmaster::supervisor::{
     ABRT, Action, Cause, Command, Event, ExitStatus, KILL, KillMode, MasterSignal, Note, Notification, Outcome, Phase, PoolId,
-    ReadyKind, ReloadStage, ScaleChange, Scope, SpawnFault, Supervisor, Time, What, WorkerId,
+    ReadyKind, Reason, ReloadStage, ScaleChange, Scope, SpawnFault, Supervisor, Time, What, WorkerId,
 };
 
 use crate::invariants::{self as holds, Verdict, must};
@@ -88,8 +88,7 @@ impl Shadow {
                 }
                 Action::Commit { revision, .. } => {
                     self.committed(now, *revision)?;
-                    // By its times somebody may have had enough.
-                    self.adopt_readiness(now, core, event);
+                    self.adopt_shown(now, core, event);
                     touched.extend(self.pools.keys().copied());
                 }
                 Action::Discard { revision } => {
@@ -264,9 +263,11 @@ impl Shadow {
         let life = self.workers.get(&w).ok_or_else(|| format!("a release of {w}, which is gone"))?;
         let fresh = life.leaving.is_none() && life.stop.is_none() && life.aborted.is_none() && life.killed.is_none();
         must(fresh && life.exec.is_some(), || format!("{w} is released in the middle of its stop: {life:?}"))?;
-        let within = life.spec.release.ok_or_else(|| format!("{w} is released, and nothing comes before its stop signal"))?;
         let shown = core.workers(w.pool).into_iter().find(|v| v.id == w).and_then(|v| v.stopping);
         let reason = shown.ok_or_else(|| format!("{w} is released, and no reason is shown"))?;
+        let farewell = life.spec.farewell.filter(|_| matches!(reason, Reason::Replaced | Reason::Removed));
+        let within = life.spec.release.or(farewell);
+        let within = within.ok_or_else(|| format!("{w} is released, and nothing comes before its stop signal"))?;
         let mut next = life.clone();
         next.was_good |= life.good(now);
         next.leaving = Some(Range { lo: now + within, hi: now + within + Duration::from_secs(3) });
@@ -396,6 +397,19 @@ impl Shadow {
                     life.ready = shown.and_then(|v| v.ready_at);
                 }
                 _ => {}
+            }
+        }
+    }
+
+    /// By the times of a config that came in force just now somebody may have had enough, in this very tick or in the next one.
+    fn adopt_shown(&mut self, now: Time, core: &Supervisor, event: &Event) {
+        if !matches!(event, Event::Tick) {
+            return;
+        }
+        for life in self.workers.values_mut().filter(|life| life.ready.is_none() && life.staying() && life.exec.is_some()) {
+            if life.ready_kind == ReadyKind::NotifyOrAccepting && life.start_due.lo <= now {
+                let shown = core.workers(life.id.pool).into_iter().find(|v| v.id == life.id);
+                life.ready = shown.and_then(|v| v.ready_at);
             }
         }
     }

@@ -68,6 +68,8 @@ pub(super) fn config(path: Option<PathBuf>, trees: &Trees, facts: &Facts, around
     let mut pools: Vec<Pool> = pools.into_iter().map(|(built, _)| built.pool).collect();
     for pool in &mut pools {
         pool.spec.release = release(&master, pool);
+        // Of a listener that all share, when it leaves the config.
+        pool.spec.farewell = Some(master.spec.linger).filter(|linger| !linger.is_zero() && !pool.listeners.is_empty());
         pool.spec.prepares = !pool.hooks.pre_start.is_empty() || !pool.hooks.pre_spawn.is_empty();
     }
     Config { path, master, pools, warnings: Vec::new(), not_yet: Vec::new(), shown: String::new(), settings: Default::default() }
@@ -80,12 +82,7 @@ pub(super) fn master(path: Option<&Path>, tree: &Node, facts: &Facts, around: Ar
 
 /// How long it may take before a worker is told to stop. `None`: nothing comes before.
 fn release(master: &Master, pool: &Pool) -> Option<Duration> {
-    // Of a listener that all share, when it leaves the config.
-    let linger = Some(master.spec.linger).filter(|linger| !linger.is_zero());
-    let queue = match pool.listeners.iter().any(|listener| listener.reuseport) {
-        true => Some(master.spec.linger),
-        false => linger.filter(|_| !pool.listeners.is_empty()),
-    };
+    let queue = pool.listeners.iter().any(|listener| listener.reuseport).then_some(master.spec.linger);
     let hook = Some(pool.hooks.timeout).filter(|_| !pool.hooks.pre_stop.is_empty());
     let parts = [queue, hook];
     parts.iter().any(Option::is_some).then(|| parts.into_iter().flatten().sum())

@@ -69,6 +69,7 @@ pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, fa
         abort_grace: r.duration("abort_grace"),
         // Once all pools and their listeners are known.
         release: None,
+        farewell: None,
         prepares: false,
         quick_signal: r.signal("quick_signal").or(stop.first().map(|step| step.signal)).unwrap_or(15),
         stop,

@@ -124,7 +124,8 @@ impl Pool {
         loop {
             let target = self.target();
             let surge = self.spec.rollout.max_surge.of(target);
-            let may_miss = self.spec.rollout.max_unavailable.of(target).max(1);
+            // Without room beside the old ones at least one has to go first.
+            let may_miss = self.spec.rollout.max_unavailable.of(target).max(u32::from(surge == 0));
             let roll = self.roll.as_mut()?;
             let Some(id) = roll.queue.front().copied() else {
                 if roll.in_flight.is_empty() {
@@ -142,12 +143,15 @@ impl Pool {
             if slot.is_some_and(|s| s.retry_at.is_some()) {
                 return None;
             }
-            let in_flight = u32::try_from(roll.in_flight.len()).unwrap_or(u32::MAX);
-            if surge > 0 {
-                return (in_flight < surge).then_some(Step::Beside(id.slot));
+            let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            let is_beside = |number: &&u32| self.slots.get(number).is_some_and(|slot| slot.incoming.is_some());
+            let beside = count(roll.in_flight.iter().filter(is_beside).count());
+            if beside < surge {
+                return Some(Step::Beside(id.slot));
             }
-            let missing = u32::try_from(self.active.len()).unwrap_or(u32::MAX).saturating_sub(self.slots_ready + self.finished);
-            return (in_flight.max(missing) < may_miss).then_some(Step::StopFirst(id));
+            let stopped_first = count(roll.in_flight.len()) - beside;
+            let missing = count(self.active.len()).saturating_sub(self.slots_ready + self.finished);
+            return (stopped_first.max(missing) < may_miss).then_some(Step::StopFirst(id));
         }
     }
 

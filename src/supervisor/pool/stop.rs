@@ -27,7 +27,9 @@ impl Pool {
         match worker.state {
             WorkerState::Spawning | WorkerState::Starting | WorkerState::Ready | WorkerState::Good => {
                 // One whose program does not run yet has nothing to be released from.
-                let release = worker.spec.release.filter(|_| worker.state != WorkerState::Spawning);
+                let may_leave = matches!(reason, Reason::Replaced | Reason::Removed);
+                let release = worker.spec.release.or(worker.spec.farewell.filter(|_| may_leave));
+                let release = release.filter(|_| worker.state != WorkerState::Spawning);
                 let (now, settle, steps) = (cx.now, worker.spec.settle, worker.spec.stop.iter().copied().collect());
                 self.edit(cx, id, |w| {
                     w.stop_steps = steps;

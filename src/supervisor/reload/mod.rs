@@ -281,8 +281,9 @@ impl Supervisor {
         let Some(id) = reload.order.iter().find(turn).copied() else { return false };
         let revision = reload.revision;
         let Some((spec, edition)) = reload.plan.get(&id).map(|p| (p.spec.clone(), p.edition)) else { return false };
-        let runs = self.pools.get(&id).is_some_and(|p| p.phase != Phase::Removed);
-        // A new pool that would have to wait is not started, and so not tried.
+        let there = self.pools.get(&id).is_some_and(|p| p.phase != Phase::Removed);
+        let runs = self.pools.get(&id).is_some_and(|p| matches!(p.phase, Phase::Running | Phase::BackingOff));
+        // One that is new, or comes back, and would have to wait is not started, and so not tried.
         let good = |id: &PoolId| reload.plan.get(id).is_some_and(|p| p.trial == Trying::Good);
         let ready = |id: &PoolId| good(id) || self.pools.get(id).is_some_and(|p| p.is_ready());
         // Orders given since may have left it without workers, and then it is not tried either.
@@ -302,7 +303,7 @@ impl Supervisor {
                 self.pools.insert(id, Pool::new(spec.clone(), revision, edition, floor));
             }
             self.on_pool(now, id, out, |p, cx| {
-                if !runs {
+                if !there {
                     p.wait_for_canary(revision);
                 }
                 p.try_out(cx, spec, edition, revision);

@@ -133,3 +133,17 @@ fn canaries_are_watched_for_the_bake_time_before_the_commit_and_the_others_after
     s.to(5.0).expect("5 commit 2, TERM a0.1, spawn a1.2").exit("a0.1", 0).boots("a1.2").to(6.0).expect("6 TERM a1.1");
     s.exit("a1.1", 0).to(8.9).expect("").to(9.0).expect("9 done 1").idle();
 }
+
+/// A pool that a reload brings back waits for those before it as at any start: its canary is no way around that.
+#[test]
+fn a_parked_pool_is_not_tried_before_those_that_it_is_after_are_ready() {
+    let mut pools = vec![pool(0, 1), pool(1, 1)];
+    pools[1].after = vec![pools[0].id];
+    let mut s = Scene::of(pools.clone());
+    s.settled().signal(poolmaster::supervisor::MasterSignal::Winch).expect("1 TERM a0.1, TERM b0.1");
+    s.exit("a0.1", 0).exit("b0.1", 0).ask(Command::Reload { restart: true, pools: Vec::new() }).expect("1 read-config");
+    // The first one's canary comes first; that of the second one with it good.
+    s.configure(master(), pools).expect("1 spawn a0.2");
+    s.boots("a0.2").to(2.0).expect("2 spawn b0.2");
+    s.boots("b0.2").to(3.0).expect("3 commit 2, done 1");
+}

@@ -42,6 +42,19 @@ fn without_surge_the_old_one_stops_first() {
 }
 
 #[test]
+fn with_both_some_are_replaced_beside_the_old_ones_and_some_in_their_place() {
+    let mut a = pool(0, 4);
+    a.rollout.max_surge = Share::Count(1);
+    a.rollout.max_unavailable = Share::Count(1);
+    let mut s = Scene::of(vec![a]);
+    s.settled().ask(restart(None)).expect("1 spawn a0.2, TERM a1.1");
+    assert_eq!(s.core.pools()[0].ready, 3, "one is missing, and no more");
+    s.exit("a1.1", 0).bring_up().to(2.0).expect("1 spawn a1.2; 2 TERM a0.1, spawn a2.2, TERM a3.1");
+    s.exit("a0.1", 0).exit("a3.1", 0).bring_up().to(3.0).expect("2 spawn a3.2; 3 TERM a2.1");
+    s.exit("a2.1", 0).expect("3 done 1").idle();
+}
+
+#[test]
 fn one_slot_can_be_replaced_alone() {
     let mut s = Scene::of(vec![pool(0, 3)]);
     s.settled().ask(restart(Some(1))).expect("1 spawn a1.2");
