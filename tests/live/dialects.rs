@@ -87,7 +87,7 @@ fn s6_readiness_is_a_line_on_a_descriptor() {
     };
     let s = with_programs(&format!(
         "[pool.a]\ncommand = {bare}\nprotocols = [\"s6\"]\n[pool.b]\ncommand = {high}\nready = \"fd:9\"\nlisten = \"127.0.0.1:0\"\n\
-         [pool.c]\ncommand = {never}\nready = \"fd:9\"\nstart_timeout = \"1s\"\nrestart.budget.failures = 1\n"
+         [pool.c]\ncommand = {never}\nready = \"fd:9\"\nstart_timeout = \"8s\"\nrestart.budget.failures = 1\n"
     ));
     gate(&s.path("gate"));
     let m = s.start();

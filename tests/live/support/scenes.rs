@@ -4,9 +4,9 @@ use std::ffi::CString;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Lines, Master};
+use super::{Lines, Master, PATIENCE};
 
 /// A verb's exit code, and all that it said.
 pub fn told(out: &Output) -> (i32, String) {
@@ -69,7 +69,20 @@ pub fn gate(path: &Path) {
 
 /// Lets one worker pass; returns once it stood there.
 pub fn open_gate(path: &Path) {
-    std::fs::write(path, "\n").unwrap();
+    use std::os::unix::fs::OpenOptionsExt;
+    let until = Instant::now() + PATIENCE;
+    // One whom nobody comes to any more would be waited for without an end.
+    let mut gate = loop {
+        match std::fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path) {
+            Ok(gate) => break gate,
+            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => {
+                assert!(Instant::now() < until, "nobody stands at {}", path.display());
+                std::thread::yield_now();
+            }
+            Err(e) => panic!("{}: {e}", path.display()),
+        }
+    };
+    std::io::Write::write_all(&mut gate, b"\n").unwrap();
 }
 
 /// A Python 3 interpreter, started without wrappers.
