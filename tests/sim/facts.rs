@@ -309,6 +309,8 @@ impl Shadow {
         };
         // A job that ended well is no death at all; one that ended badly and is not restarted may count.
         if finished && success {
+            // Of one of which nothing was seen it is left open whether it was good.
+            pool.maybe_good |= matches!(before.ready_kind, ReadyKind::Accepting | ReadyKind::NotifyOrAccepting);
             return false;
         }
         // A verdict, or its own word, ends the time in which it could get good.

@@ -245,8 +245,8 @@ pub(crate) fn stopped_for_a_reason(shadow: &Shadow, core: &Supervisor, life: &Li
     let in_place = tried.is_some_and(|p| p.spec.rollout.max_surge.of(pool.target.max(1)) == 0);
     let holds = match reason {
         Reason::ScaleDown => {
-            // A slot that waits for the canary that takes its worker's place is as good as filled.
-            let missing = if in_place { tried.map_or(0, |p| p.spec.rollout.max_unavailable.of(pool.target).max(1)) } else { 0 };
+            // A slot that waits for its canary is as good as filled: in its worker's place, or where there was none.
+            let missing = tried.map_or(0, |p| p.spec.rollout.max_unavailable.of(pool.target).max(1));
             shadow.staying(pool.spec.id) + missing >= pool.target
         }
         Reason::Replaced => {

@@ -164,7 +164,6 @@ pub(crate) fn random_pool(rng: &mut Rng, id: u32, after: &[PoolId]) -> PoolSpec 
     spec.rollout.failures = rng.pick(&[1, 3, 3]);
     spec.rollout.max_old_generations = rng.pick(&[1, 2, 2, 5]);
     spec.prepares = rng.permille(150);
-    spec.farewell = rng.pick(&[None, None, Some(secs(2))]);
     spec.release = rng.pick(&[None, None, None, Some(ms(250)), Some(secs(2)), Some(secs(30))]);
     spec
 }

@@ -268,7 +268,6 @@ impl File {
                 p.settle = other.settle;
                 p.timeout = other.timeout;
                 p.release = other.release;
-                p.farewell = other.farewell;
                 p.prepares = other.prepares;
                 p.stop = other.stop;
                 p.quick_signal = other.quick_signal;

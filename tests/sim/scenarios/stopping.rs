@@ -106,6 +106,19 @@ fn the_rest_of_a_group_has_its_time_when_the_leader_ends_before_it_is_told() {
 }
 
 #[test]
+fn only_who_is_replaced_or_removed_is_released_for_a_listener_that_leaves() {
+    let mut a = pool(0, 2);
+    a.farewell = Some(secs(2));
+    let mut s = Scene::of(vec![a]);
+    s.settled().scale_to(0, 1).expect("1 TERM a0.1");
+    s.exit("a0.1", 0).ask(Command::Restart { targets: vec![Target { pool: A, slot: None }] }).expect("1 spawn a1.2");
+    s.boots("a1.2").to(2.0).expect("2 release a1.1");
+    s.fact(release_of("a1.1")).expect("2 TERM a1.1");
+    s.exit("a1.1", 0).expect("2 done 2").idle();
+    s.ask(stop()).expect("2 TERM a1.2");
+}
+
+#[test]
 fn one_that_is_not_started_yet_has_nothing_to_be_released_from() {
     let mut a = pool(0, 1);
     a.release = Some(secs(30));
