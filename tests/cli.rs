@@ -464,7 +464,7 @@ fn an_ordinary_user_is_found_in_the_own_place() {
         xdg_runtime_dir: dir.path().to_str(),
         uid: 4_000_000,
         here: None,
-        socket_of_config: &|_| Err("not asked".to_owned()),
+        places_of_config: &|_| Err("not asked".to_owned()),
         patience: Duration::from_secs(1),
     });
     assert_eq!(found.unwrap().path(), dir.path().join("poolmaster/mine.sock"));

@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Context, Exit, check, output};
-use crate::client::{Search, locate};
+use crate::client::{Places, Search, locate};
 use crate::config::{Loaded, Origin, explain, schema};
-use crate::protocol::{Call, InfoReply, Request, StatusParameters, StatusReply};
+use crate::protocol::{Call, Request, StatusParameters, StatusReply};
 
 /// Show what is in force (show), why (origin), what could be (schema)
 #[derive(clap::Args, Clone, Debug)]
@@ -85,7 +85,7 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
     let (text, errors, exit) = match check::sources(args.file(), &args.set, ctx) {
         Ok(sources) => match explain(&sources) {
             Ok(mut loaded) => {
-                loaded.operators = operators(&loaded).unwrap_or_default();
+                loaded.operators = operators(&loaded, ctx).unwrap_or_default();
                 answer(args, &loaded)
             }
             Err(diags) => {
@@ -105,17 +105,23 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The numbers that operators have set in the master that runs this config. `None`: none runs, or it does not tell us.
-fn operators(loaded: &Loaded) -> Option<BTreeMap<String, u32>> {
-    let search = Search { socket: Some(&loaded.config.master.socket), patience: PATIENCE, ..Search::default() };
-    let mut connection = locate(&search).ok()?;
-    let mut ask = |request| connection.ask(&Call::new(request), Some(PATIENCE)).ok();
-    let info: InfoReply = ask(Request::Info)?.parameters().ok()?;
-    let real = |path: &Path| path.canonicalize().ok();
-    // One of the same name may run another file.
-    if info.config.and_then(|path| real(Path::new(&path)))? != loaded.config.path.as_deref().and_then(real)? {
-        return None;
-    }
-    let status: StatusReply = ask(Request::Status(StatusParameters::default()))?.parameters().ok()?;
+fn operators(loaded: &Loaded, ctx: &Context) -> Option<BTreeMap<String, u32>> {
+    let master = &loaded.config.master;
+    let places = Places { socket: master.socket.clone(), runtime_dir: master.runtime_dir.clone() };
+    let search = Search {
+        config: loaded.config.path.as_deref(),
+        env_runtime_dir: ctx.var("POOLMASTER_RUNTIME_DIR").map(Path::new),
+        xdg_runtime_dir: ctx.var("XDG_RUNTIME_DIR"),
+        uid: nix::unistd::geteuid().as_raw(),
+        here: Some(&ctx.cwd),
+        places_of_config: &|_| Ok(places.clone()),
+        patience: PATIENCE,
+        ..Search::default()
+    };
+    // A text without a file has no master.
+    search.config?;
+    let call = Call::new(Request::Status(StatusParameters::default()));
+    let status: StatusReply = locate(&search).ok()?.ask(&call, Some(PATIENCE)).ok()?.parameters().ok()?;
     Some(status.pools.into_iter().filter_map(|pool| Some((pool.name, pool.operator?))).collect())
 }
 

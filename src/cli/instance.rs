@@ -1,24 +1,27 @@
-//! Owns the question which control socket a config's master has: the same layers as `run` reads, so that both agree.
+//! Owns the question where a config's master is found: the same layers as `run` reads, so that both agree.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Context;
+use crate::client::Places;
 use crate::config::{self, Sources};
 
-/// The control socket of the master that runs this config.
-pub(super) fn socket_of(config: &Path, ctx: &Context) -> Result<PathBuf, String> {
+/// Where the master that runs this config is found.
+pub(super) fn places_of(config: &Path, ctx: &Context) -> Result<Places, String> {
     let sources = Sources { path: Some(ctx.cwd.join(config)), env: ctx.env.clone(), facts: ctx.facts(), ..Sources::default() };
-    config::socket(&sources).map_err(|diagnostics| diagnostics.to_string().trim_end().to_owned())
+    let (socket, runtime_dir) = config::places(&sources).map_err(|diagnostics| diagnostics.to_string().trim_end().to_owned())?;
+    Ok(Places { socket, runtime_dir })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
+    use std::path::PathBuf;
 
     fn at(path: &Path, env: &[(&str, &str)]) -> Result<PathBuf, String> {
         let env = env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        socket_of(path, &Context { env, cwd: PathBuf::from("/"), ..Context::default() })
+        places_of(path, &Context { env, cwd: PathBuf::from("/"), ..Context::default() }).map(|places| places.socket)
     }
 
     #[test]

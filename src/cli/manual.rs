@@ -338,7 +338,7 @@ impl Entry {
                     SOCKET,
                     (
                         "NAME.pid, NAME.lock",
-                        "There too: the master's process id, and the lock that keeps a second master of this name away.",
+                        "There too: the master's process id, and the lock that keeps a second master of this name away and says where its control socket is.",
                     ),
                     ("NAME.d/POOL/", "There too: the pool's own directory, `{runtime}` in a command."),
                 ])

@@ -146,7 +146,7 @@ impl<'a> Session<'a> {
             xdg_runtime_dir: self.ctx.var("XDG_RUNTIME_DIR"),
             uid: nix::unistd::geteuid().as_raw(),
             here: Some(&self.ctx.cwd),
-            socket_of_config: &|config| instance::socket_of(config, self.ctx),
+            places_of_config: &|config| instance::places_of(config, self.ctx),
             patience: self.reach.timeout.unwrap_or(ANSWER),
         })
     }

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::dial::{Dialled, dial};
-use super::places::{first_of_second, runtime_dirs, sockets_in};
+use super::places::{Places, first_of_second, runtime_dirs, sockets_in};
 use super::{ClientError, Connection};
 use crate::protocol::{Call, InfoReply, Request};
 
 /// Where to look. What stands in a flag beats what stands in the environment: `-c b.toml shutdown` must not reach the
 /// master that an old `POOLMASTER_SOCKET` names.
+#[derive(Clone, Copy)]
 pub struct Search<'a> {
     /// `--socket`.
     pub socket: Option<&'a Path>,
@@ -28,8 +29,8 @@ pub struct Search<'a> {
     pub uid: u32,
     /// The working directory: of several masters, that of its `pools.toml` is meant.
     pub here: Option<&'a Path>,
-    /// Tells a config's control socket, or what is wrong with the config.
-    pub socket_of_config: &'a dyn Fn(&Path) -> Result<PathBuf, String>,
+    /// Tells where a config's master is found, or what is wrong with the config.
+    pub places_of_config: &'a dyn Fn(&Path) -> Result<Places, String>,
     /// How long to wait for a master that takes no connection.
     pub patience: Duration,
 }
@@ -46,11 +47,14 @@ impl Default for Search<'_> {
             xdg_runtime_dir: None,
             uid: 0,
             here: None,
-            socket_of_config: &|_| Err("no config is named".to_owned()),
+            places_of_config: &|_| Err("no config is named".to_owned()),
             patience: Duration::ZERO,
         }
     }
 }
+
+/// How long another master than the one that is meant may take to say what it runs.
+const OTHERS: Duration = Duration::from_secs(1);
 
 /// Finds the master and connects.
 pub fn locate(search: &Search<'_>) -> Result<Connection, ClientError> {
@@ -58,12 +62,7 @@ pub fn locate(search: &Search<'_>) -> Result<Connection, ClientError> {
         return named(path, "--socket", search.patience);
     }
     if let Some(config) = search.config {
-        let shown = config.display();
-        let path = (search.socket_of_config)(config)
-            .map_err(|why| ClientError::BadConfig(format!("cannot tell the control socket from {shown}: {why}")))?;
-        let mut connection = named(&path, &format!("the socket of {shown}"), search.patience)?;
-        confirm(&mut connection, config, search)?;
-        return Ok(connection);
+        return of_config(config, search);
     }
     if let Some(dir) = search.runtime_dir {
         return only_one(&[dir.to_owned()], search);
@@ -75,6 +74,53 @@ pub fn locate(search: &Search<'_>) -> Result<Connection, ClientError> {
         Some(dir) => only_one(&[dir.to_owned()], search),
         None => only_one(&runtime_dirs(search.uid, search.xdg_runtime_dir), search),
     }
+}
+
+/// The master that runs this config: on the socket that the config says, else on that of an earlier edition of it. A file whose
+/// `master.name` was edited is still that of the master that has not read it again.
+fn of_config(config: &Path, search: &Search<'_>) -> Result<Connection, ClientError> {
+    let shown = config.display();
+    let places = (search.places_of_config)(config)
+        .map_err(|why| ClientError::BadConfig(format!("cannot tell the control socket from {shown}: {why}")));
+    let direct = match &places {
+        Ok(Places { socket, .. }) => {
+            named(socket, &format!("the socket of {shown}"), search.patience).and_then(|mut connection| {
+                confirm(&mut connection, config, search)?;
+                Ok(connection)
+            })
+        }
+        Err(why) => Err(why.clone()),
+    };
+    let error = match direct {
+        Err(error @ (ClientError::NoMaster(_) | ClientError::BadConfig(_))) => error,
+        other => return other,
+    };
+    let mut dirs: Vec<PathBuf> = search.runtime_dir.into_iter().map(Path::to_owned).collect();
+    dirs.extend(places.ok().map(|places| places.runtime_dir));
+    dirs.extend(search.env_runtime_dir.map(Path::to_owned));
+    dirs.extend(runtime_dirs(search.uid, search.xdg_runtime_dir));
+    let mut sockets: Vec<PathBuf> = dirs.iter().flat_map(|dir| sockets_in(dir, search.uid).unwrap_or_default()).collect();
+    sockets.sort();
+    sockets.dedup();
+    let second = |path: &PathBuf| first_of_second(path).is_some_and(|first| sockets.contains(&first));
+    let hasty = Search { patience: search.patience.min(OTHERS), ..*search };
+    let mut found: Vec<Connection> = Vec::new();
+    for socket in sockets.iter().filter(|path| !second(path)) {
+        // Others than the one that is meant may hang, or be of another version: that is not this order's business.
+        if let Dialled::Alive(stream) = dial(socket, hasty.patience) {
+            let mut connection = Connection::new(stream, socket);
+            if confirm(&mut connection, config, &hasty).is_ok() {
+                found.push(connection);
+            }
+        }
+    }
+    if found.len() > 1 {
+        return Err(ClientError::NoMaster(format!(
+            "several masters run {shown}; name one with --socket:{}",
+            listed(found.iter().map(Connection::path))
+        )));
+    }
+    found.pop().ok_or(error)
 }
 
 /// Two configs of one folder have the same name, if they do not say otherwise: the master of one is not that of the other.
@@ -149,12 +195,9 @@ fn only_one(dirs: &[PathBuf], search: &Search<'_>) -> Result<Connection, ClientE
 
     if alive.len() + hung.len() > 1 {
         if let Some(config) = search.here.map(|here| here.join("pools.toml")).filter(|config| config.exists())
-            && let Ok(socket) = (search.socket_of_config)(&config)
-            && let Some(at) = alive.iter().position(|c| c.path() == socket)
+            && let Some(at) = alive.iter_mut().position(|c| confirm(c, &config, search).is_ok())
         {
-            let mut connection = alive.swap_remove(at);
-            confirm(&mut connection, &config, search)?;
-            return Ok(connection);
+            return Ok(alive.swap_remove(at));
         }
         let list = alive.iter().map(Connection::path).chain(hung.iter().map(PathBuf::as_path));
         return Err(ClientError::NoMaster(format!(

@@ -11,4 +11,5 @@ mod places;
 pub use connection::Connection;
 pub use error::ClientError;
 pub use locate::{Search, locate};
+pub use places::Places;
 pub use places::{own_runtime_dir, runtime_dirs};

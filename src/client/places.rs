@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::os::lockfile::InstanceLock;
+
 /// Root's runtime directory.
 const SYSTEM: &str = "/run/poolmaster";
 
@@ -30,7 +32,17 @@ pub fn runtime_dirs(uid: u32, xdg_runtime_dir: Option<&str>) -> Vec<PathBuf> {
     dirs
 }
 
-/// The control sockets in a runtime directory, by name, or why there is nothing to be seen in it.
+/// Where the master of a config puts what it is found by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Its control socket.
+    pub socket: PathBuf,
+    /// Its runtime directory.
+    pub runtime_dir: PathBuf,
+}
+
+/// The control sockets in a runtime directory, by name, and those elsewhere that a lock file in it tells of; or why there is nothing to
+/// be seen in it.
 pub(super) fn sockets_in(dir: &Path, uid: u32) -> Result<Vec<PathBuf>, String> {
     let about = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::NotFound => "not there".to_owned(),
@@ -45,14 +57,20 @@ pub(super) fn sockets_in(dir: &Path, uid: u32) -> Result<Vec<PathBuf>, String> {
     {
         return Err("ignored: not a directory of this user alone".to_owned());
     }
-    let mut sockets = fs::read_dir(dir)
-        .map_err(about)?
-        .filter_map(Result::ok)
-        .filter(|e| e.file_type().is_ok_and(|t| t.is_socket()))
-        .map(|e| e.path())
-        .filter(|p| p.extension().is_some_and(|x| x == "sock"))
-        .collect::<Vec<_>>();
+    let ends_in = |path: &Path, end: &str| path.extension().is_some_and(|x| x == end);
+    let (mut sockets, mut elsewhere) = (Vec::new(), Vec::new());
+    for file in fs::read_dir(dir).map_err(about)?.filter_map(Result::ok) {
+        let path = file.path();
+        match file.file_type() {
+            Ok(kind) if kind.is_socket() && ends_in(&path, "sock") => sockets.push(path),
+            Ok(kind) if kind.is_file() && ends_in(&path, "lock") => elsewhere.extend(InstanceLock::told(&path)),
+            _ => {}
+        }
+    }
+    // What a master that is gone wrote is no stale file.
+    sockets.extend(elsewhere.into_iter().filter(|socket| socket.exists()));
     sockets.sort();
+    sockets.dedup();
     Ok(sockets)
 }
 
@@ -86,7 +104,15 @@ mod tests {
         fs::create_dir(dir.path().join("dir.sock")).unwrap();
         let found = sockets_in(dir.path(), nix::unistd::geteuid().as_raw()).unwrap();
         assert_eq!(found, [dir.path().join("a.sock"), dir.path().join("b.sock")]);
-        drop(listeners);
+        // Those that a lock file tells of, once each.
+        let told = [("x", "other"), ("a", "a.sock"), ("y", "other"), ("z", "gone")].map(|(name, socket)| {
+            let lock = InstanceLock::take(&dir.path().join(format!("{name}.lock"))).unwrap();
+            lock.tell(&dir.path().join(socket)).unwrap();
+            lock
+        });
+        let found = sockets_in(dir.path(), nix::unistd::geteuid().as_raw()).unwrap();
+        assert_eq!(found, ["a.sock", "b.sock", "other"].map(|name| dir.path().join(name)));
+        drop((listeners, told));
     }
 
     #[test]

@@ -152,9 +152,9 @@ pub fn judge(sources: &Sources) -> (Option<Loaded>, Diagnostics) {
     (Some(loaded), diags)
 }
 
-/// The control socket of the master that runs this config. Errors in the pools do not matter: a client has to reach a running master
-/// also while its file is being edited.
-pub fn socket(sources: &Sources) -> Result<PathBuf, Diagnostics> {
+/// The control socket and the runtime directory of the master that runs this config. Errors in the pools do not matter: a client has to
+/// reach a running master also while its file is being edited.
+pub fn places(sources: &Sources) -> Result<(PathBuf, PathBuf), Diagnostics> {
     let mut diags = Diagnostics::default();
     let env: BTreeMap<String, String> = sources.env.iter().cloned().collect();
     let around = Around { env: &env, cwd: &sources.facts.cwd };
@@ -162,7 +162,8 @@ pub fn socket(sources: &Sources) -> Result<PathBuf, Diagnostics> {
     if !complete {
         return Err(diags);
     }
-    Ok(build::master(path.as_deref(), &merge::merge(&layers.of_master()), &sources.facts, around).socket)
+    let master = build::master(path.as_deref(), &merge::merge(&layers.of_master()), &sources.facts, around);
+    Ok((master.socket, master.runtime_dir))
 }
 
 /// All layers, and whether nothing of the text is missing.

@@ -1,9 +1,12 @@
 //! Owns "only one of us": locks on files, which end with the process whatever happens to it, and the pid file. Refuses to judge by a
 //! process id alone: numbers come round again.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -78,12 +81,13 @@ fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// The pid in a file that [`write_pid`] wrote. `None`: something else is in it.
+/// The pid in the first line of a file that [`write_pid`] wrote. `None`: something else is in it.
 fn read_pid(file: &mut File) -> io::Result<Option<i32>> {
-    let mut text = String::new();
+    let mut text = Vec::new();
     file.rewind()?;
-    Read::by_ref(file).take(32).read_to_string(&mut text)?;
-    Ok(text.trim().parse().ok().filter(|pid| *pid > 0))
+    Read::by_ref(file).take(32).read_to_end(&mut text)?;
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(str::from_utf8(line).ok().and_then(|line| line.trim().parse().ok()).filter(|pid| *pid > 0))
 }
 
 fn write_pid(file: &mut File) -> io::Result<()> {
@@ -120,6 +124,27 @@ impl InstanceLock {
                 return Ok(InstanceLock { file, path: path.to_owned() });
             }
         }
+    }
+
+    /// Writes where the holder is reached as the second line of the file, for whoever looks for it.
+    pub fn tell(&self, socket: &Path) -> Result<(), LockError> {
+        let mut text = format!("{}\n", self_pid()).into_bytes();
+        text.extend_from_slice(socket.as_os_str().as_bytes());
+        text.push(b'\n');
+        // One write, over what was: nobody reads half a path.
+        let written = self.file.write_all_at(&text, 0).and_then(|()| self.file.set_len(text.len() as u64));
+        written.map_err(failed("write the lock file", &self.path))
+    }
+
+    /// Where the holder of the lock file `path` said that it is reached. `None`: it said nothing, or the file is none of these.
+    pub fn told(path: &Path) -> Option<PathBuf> {
+        let entry = Entry::at(path, Last::Keep).ok()?;
+        let file = entry.open(OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0).ok()?;
+        let mut text = Vec::new();
+        file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        file.take(4200).read_to_end(&mut text).ok()?;
+        let socket = text.split(|byte| *byte == b'\n').nth(1).filter(|line| line.starts_with(b"/"))?;
+        Some(PathBuf::from(OsStr::from_bytes(socket)))
     }
 
     /// The file at the path is still the one that is locked: else others do not see the lock.

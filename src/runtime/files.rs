@@ -108,7 +108,11 @@ impl Files {
             other => FilesError::Lock(other),
         })?;
         let (mut pid, mut pools) = (None, None);
-        match under_lock(master, uid, &mut pid, &mut pools) {
+        let made = under_lock(master, uid, &mut pid, &mut pools).and_then(|made| {
+            lock.tell(&master.socket).map_err(FilesError::Lock)?;
+            Ok(made)
+        });
+        match made {
             Ok((control, pools, after_a_crash)) => Ok(Files {
                 after_a_crash,
                 control,
@@ -159,7 +163,9 @@ impl Files {
         }
         if !lock.is_there() {
             // Another master may have come in between, and then everything with this name is its own.
-            self.lock = Some(InstanceLock::take(&path).map_err(FilesError::Lock)?);
+            let lock = InstanceLock::take(&path).map_err(FilesError::Lock)?;
+            lock.tell(&self.socket).map_err(FilesError::Lock)?;
+            self.lock = Some(lock);
             words.push(format!("the lock {} was removed by somebody: made anew", path.display()));
         }
         if let Some(path) = self.pid.as_ref().filter(|pid| !pid.is_there()).map(|pid| pid.path().to_owned()) {

@@ -79,6 +79,7 @@ impl Files {
             let at = self.former.iter().position(|lock| lock.path() == path)?;
             Some(self.former.remove(at))
         });
+        let renamed = taken.is_some();
         if let Some(lock) = taken {
             // The folder of the workers goes by the old name to the end: nobody else may take it for a dead master's.
             self.former.extend(self.lock.replace(lock));
@@ -92,6 +93,10 @@ impl Files {
             self.socket = control.path().to_owned();
             std::mem::replace(&mut self.control, control)
         });
+        let told = self.lock.iter().chain(&self.former).filter(|_| renamed || before.is_some());
+        for lock in told {
+            left.extend(lock.tell(&self.socket).err().map(|e| format!("{e}: a client with -c may not find this master")));
+        }
         if let Some(Err(e)) = before.as_ref().map(ControlListener::unlink) {
             left.push(format!("cannot remove the control socket of the earlier name: {e}"));
         }

@@ -426,7 +426,12 @@ fn a_master_takes_another_name_and_is_found_by_it() {
     let other = setup(pools).master(&format!("socket = \"{}\"", m.setup.path("x.sock").display())).start().ready();
     std::fs::write(other.setup.path("note"), "").unwrap();
     called(&m, "u", &format!("socket = \"{}\"", m.setup.path("x.sock").display()));
-    let (code, said) = told(&m.cli(&["reload"]));
+    // The other one has the socket that the file says: it is told nothing.
+    let by_config = |m: &Master, args: &[&str]| {
+        let asked = std::process::Command::new(POOLMASTER).args(args).arg("-c").arg(&m.config).output().unwrap();
+        (asked.status.code().unwrap(), String::from_utf8_lossy(&[asked.stdout, asked.stderr].concat()).into_owned())
+    };
+    let (code, said) = by_config(&m, &["reload"]);
     assert_eq!(code, 3, "{said}");
     assert!(said.contains("x.sock"), "{said}");
     assert!(!run.join("u.lock").exists() && !run.join("u.pid").exists(), "nothing is left");
@@ -434,15 +439,23 @@ fn a_master_takes_another_name_and_is_found_by_it() {
 
     // It takes it: by each of the ways in which one finds a master, with the same workers.
     called(&m, "u", "");
-    let said = m.ok(&["reload"]);
+    let (code, said) = by_config(&m, &["reload"]);
+    assert_eq!(code, 0, "{said}");
     assert!(!said.contains("started anew"), "{said}");
     assert_eq!(title(&m), "poolmaster: master [u]");
     assert!(!run.join("t.sock").exists() && !run.join("t.pid").exists(), "the earlier name is free of files that lead nowhere");
     assert_eq!(std::fs::read_to_string(run.join("u.pid")).unwrap().trim(), m.pid().to_string());
     m.socket = run.join("u.sock");
     assert_eq!(m.request(r#"{"method":"info"}"#)["parameters"]["instance"], "u");
-    let asked = std::process::Command::new(POOLMASTER).args(["status", "-c"]).arg(&m.config).output().unwrap();
-    assert!(String::from_utf8_lossy(&asked.stdout).contains("u: running"), "{asked:?}");
+    let (code, said) = by_config(&m, &["status"]);
+    assert!(code == 0 && said.contains("u: running"), "{said}");
+    // A file that is being edited leads to its master as well, which says what is wrong with it.
+    std::fs::write(&m.config, format!("{text}\n[pool.")).unwrap();
+    let dir = run.display().to_string();
+    let (code, said) = by_config(&m, &["status", "--runtime-dir", &dir]);
+    assert!(code == 0 && said.contains("u: running"), "{said}");
+    let (code, said) = by_config(&m, &["reload", "--runtime-dir", &dir]);
+    assert!(code == 2 && said.contains("pools.toml:"), "{said}");
     assert_eq!(m.pids("a"), worker);
     // The folder of its workers goes by the earlier name: nobody else takes it.
     assert!(run.join("t.d").exists());
@@ -459,6 +472,12 @@ fn a_master_takes_another_name_and_is_found_by_it() {
     let mut connected = std::os::unix::net::UnixStream::connect(&m.socket).unwrap();
     m.ok(&["reload"]);
     m.socket = run.join("s");
+    called(&m, "t", &format!("pidfile = \"{0}/p\"\nsocket = \"{0}/another\"", run.display()));
+    m.ok(&["scale", "a", "3"]);
+    let (code, said) = by_config(&m, &["config", "origin", "pool.a.workers"]);
+    assert!(code == 0 && said.starts_with("pool.a.workers = 3"), "{said}");
+    m.ok(&["scale", "a", "2"]);
+    called(&m, "t", &format!("pidfile = \"{0}/p\"\nsocket = \"{0}/s\"", run.display()));
     assert_eq!(std::fs::read_to_string(run.join("p")).unwrap().trim(), m.pid().to_string());
     std::io::Write::write_all(&mut connected, b"{\"method\":\"info\"}\n").unwrap();
     let mut answer = String::new();

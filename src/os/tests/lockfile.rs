@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
 use super::support::{Killed, ended, outcome, plan, soon};
 use crate::os::io::pipe_cloexec;
@@ -24,6 +25,29 @@ fn there_is_one_holder_and_it_is_named() {
     drop(again);
     assert!(path.exists());
     soon(|| InstanceLock::take(&path));
+}
+
+#[test]
+fn a_lock_file_tells_where_its_holder_is_reached() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("shop.lock");
+    let lock = InstanceLock::take(&path).unwrap();
+    assert_eq!(InstanceLock::told(&path), None);
+    for socket in ["/a/much/longer/path/than/the/next/one.sock", "/s"] {
+        lock.tell(Path::new(socket)).unwrap();
+        assert_eq!(InstanceLock::told(&path), Some(PathBuf::from(socket)));
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n{socket}\n", self_pid()));
+    }
+    let refused = InstanceLock::take(&path).unwrap_err();
+    assert!(matches!(refused, LockError::Held { pid: Some(pid), .. } if pid == self_pid()), "{refused}");
+    symlink(&path, temp.path().join("link.lock")).unwrap();
+    fs::create_dir(temp.path().join("dir.lock")).unwrap();
+    for (name, text) in [("a.lock", "7\nrelative\n"), ("b.lock", ""), ("c.lock", "7\n"), ("d.lock", "no number")] {
+        fs::write(temp.path().join(name), text).unwrap();
+    }
+    for none in ["link.lock", "dir.lock", "a.lock", "b.lock", "c.lock", "d.lock", "none.lock"] {
+        assert_eq!(InstanceLock::told(&temp.path().join(none)), None, "{none}");
+    }
 }
 
 #[test]
