@@ -12,16 +12,13 @@ use super::pools::PoolRun;
 use super::processes::Process;
 use super::reap::group_gone;
 use super::staging::Wanted;
-use super::throttle::Repeated;
 use super::token::Token;
 use crate::os::accepting::is_accepting;
 use crate::os::epoll::Interest;
 use crate::os::notify::NotifySocket;
 use crate::os::signals::{kill, kill_group};
 use crate::os::spawn;
-use crate::supervisor::{
-    Action, Cause, Event, ExitStatus, KILL, Level, Note, PoolId, Scope, SpawnError, SpawnFault, What, WorkerId,
-};
+use crate::supervisor::{Action, Cause, Event, KILL, PoolId, Scope, SpawnError, SpawnFault, WorkerId};
 
 /// Forks and looks in one turn; more of them wait for the next, after what has happened meanwhile.
 const EXPENSIVE: u32 = 16;
@@ -40,14 +37,13 @@ impl Master {
                 expensive += 1;
             }
             match self.actions.pop_front() {
-                Some(Action::Note(note)) => self.tell_later(note),
+                Some(Action::Note(note)) => self.hear(note),
                 Some(action) => self.carry_out(action),
                 None => break,
             }
         }
-        // Who is told to be ready gets connections by then.
         self.steer();
-        self.tell_notes();
+        self.publish();
         spawn::settle();
         if self.actions.is_empty() {
             self.processes.forget_departed();
@@ -97,7 +93,7 @@ impl Master {
             Action::PoolGone { pool } if self.is_back(pool) => {}
             Action::PoolGone { pool } => self.forget_pool(pool),
             Action::Reply { id, outcome } => self.reply(id, &outcome),
-            Action::Note(note) => self.tell_later(note),
+            Action::Note(note) => self.hear(note),
             Action::Exit { code, reason } => self.exit = Some((code, reason)),
         }
     }
@@ -293,26 +289,6 @@ impl Master {
         }
     }
 
-    /// Logs at once what the core has said so far, for a line that has to come after it.
-    pub(super) fn tell_notes_now(&mut self) {
-        self.tell_notes();
-        let actions = std::mem::take(&mut self.actions);
-        for action in actions {
-            match action {
-                Action::Note(note) => {
-                    if let Some(worker) = note.worker {
-                        self.steering.changed(worker.pool);
-                    }
-                    self.note(&note);
-                    self.hook_on(&note);
-                    self.report_on(&note);
-                    self.serve_note(&note);
-                }
-                deed => self.actions.push_back(deed),
-            }
-        }
-    }
-
     fn let_go(&mut self, process: Process) {
         self.end_looks_at(process.id);
         self.forget_release(process.id);
@@ -321,131 +297,5 @@ impl Master {
             let _ = self.epoll.remove(exec);
         }
         self.notify_sockets.retire(process.notify, &self.epoll);
-    }
-
-    /// Logs what the core has to say. After the deeds: a worker that is missing comes first, and the thread that writes does not take a
-    /// processor from its start.
-    pub(super) fn tell_notes(&mut self) {
-        let mut told = false;
-        while let Some(note) = self.notes.pop_front() {
-            // What a signal did is told by its effects; that it came, and changed nothing, is nothing new the hundredth time.
-            let tells = match &note.what {
-                What::Signal { signal, .. } => self.tells(Repeated::MasterSignal(signal.name())),
-                _ => true,
-            };
-            if tells {
-                self.note(&note);
-            }
-            self.hook_on(&note);
-            self.report_on(&note);
-            self.serve_note(&note);
-            told = true;
-        }
-        if told {
-            self.service.update(&self.core);
-        }
-    }
-
-    /// Whoever started this daemon waits for its pools, or, when none of them starts by itself, for nothing more than a config in force.
-    fn report_on(&mut self, note: &Note) {
-        let but = match &note.what {
-            What::AllReady { others, .. } => others.iter().map(|(name, phase)| format!("{name} is {}", phase.word())).collect(),
-            What::Configured { .. } if self.core.pools().iter().all(|pool| !pool.spec.autostart) => Vec::new(),
-            _ => return,
-        };
-        if let Some(report) = self.report.take() {
-            report.ready(&but.join(", "));
-        }
-    }
-
-    fn tell_later(&mut self, note: Note) {
-        if let Some(worker) = note.worker {
-            self.steering.changed(worker.pool);
-        }
-        self.notes.push_back(note);
-    }
-
-    /// A log line of the core's.
-    /// What is the likeliest reason for an end, where there is one.
-    fn hint(&mut self, note: &Note) -> String {
-        let (What::Exited { status, asked: None, early, .. }, Some(worker)) = (&note.what, note.worker) else {
-            return String::new();
-        };
-        let wanted_our_port = self.wanted_our_port.remove(&worker);
-        let Some(run) = self.runs.get(&worker.pool) else { return String::new() };
-        let launch = &run.config.launch;
-        match (status, launch.argv.as_slice()) {
-            _ if !early => String::new(),
-            (_, _) if wanted_our_port => {
-                let address = run.sockets.first().map(|socket| socket.listening.local_addr().to_string()).unwrap_or_default();
-                format!(
-                    "; the master holds {address} for this pool: have the program take that over (as descriptor 3, by LISTEN_FDS or {{fd}}), \
-                     or take `listen` away and let it bind its own"
-                )
-            }
-            (ExitStatus::Code(0), [only]) if !launch.protocols.stdin && reads_stdin(only) => {
-                "; it reads its stdin, which is /dev/null: give it a script, or a file".to_owned()
-            }
-            (ExitStatus::Code(0), _) => {
-                "; does it go into the background (daemonize)? it has to stay in the foreground".to_owned()
-            }
-            _ => String::new(),
-        }
-    }
-
-    fn note(&mut self, note: &Note) {
-        let hint = self.hint(note);
-        let pid = note.worker.and_then(|w| self.processes.pid_of(w));
-        let pool = note.pool.map(|p| self.name_of(p));
-        let pool = pool.as_deref();
-        let what = format!("{}{hint}", note.what);
-        macro_rules! log {
-            ($level:ident) => {
-                match (pool, note.worker, pid) {
-                    (Some(pool), Some(w), Some(pid)) => {
-                        tracing::$level!(pool, slot = w.slot, generation = w.generation, pid, "{what}");
-                    }
-                    (Some(pool), Some(w), None) => tracing::$level!(pool, slot = w.slot, generation = w.generation, "{what}"),
-                    (Some(pool), None, _) => tracing::$level!(pool, "{what}"),
-                    (None, _, _) => tracing::$level!("{what}"),
-                }
-            };
-        }
-        match note.level {
-            Level::Debug => log!(debug),
-            Level::Info => log!(info),
-            Level::Warn => log!(warn),
-            Level::Error => log!(error),
-        }
-    }
-}
-
-/// Programs that without an argument do what they read.
-fn reads_stdin(program: &str) -> bool {
-    const KNOWN: [&str; 17] =
-        ["sh", "bash", "dash", "zsh", "ksh", "ash", "cat", "node", "ruby", "irb", "perl", "php", "lua", "psql", "tee", "bc", "R"];
-    let name = program.rsplit('/').next().unwrap_or(program);
-    KNOWN.contains(&name)
-        || name.strip_prefix("python").is_some_and(|version| version.chars().all(|c| c.is_ascii_digit() || c == '.'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::reads_stdin;
-
-    #[test]
-    fn interpreters_are_known_by_name() {
-        for (program, want) in [
-            ("sh", true),
-            ("/usr/bin/python3", true),
-            ("python3.11", true),
-            ("python", true),
-            ("pythonw", false),
-            ("./server", false),
-            ("nginx", false),
-            ("/opt/cat", true),
-        ] {
-            assert_eq!(reads_stdin(program), want, "{program}");
-        }
     }
 }

@@ -68,7 +68,7 @@ fn panic_words(panic: &(dyn std::any::Any + Send)) -> String {
 /// The core cannot be trusted any more: each worker gets its stop signal, then KILL, by the plainest means.
 fn end_in_disorder(master: &mut Master, why: &str) -> u8 {
     // What led here comes first.
-    let _ = catch_unwind(AssertUnwindSafe(|| master.tell_notes()));
+    let _ = catch_unwind(AssertUnwindSafe(|| master.publish()));
     tracing::error!("{why}; this is a fault of poolmaster: please report it; stopping all workers, exit code {INTERNAL}");
     let stopped = catch_unwind(AssertUnwindSafe(|| stop_plainly(master)));
     if stopped.is_err() {

@@ -30,6 +30,7 @@ mod plan;
 mod pools;
 mod processes;
 mod progress;
+mod publish;
 mod reading;
 mod reap;
 mod relay;

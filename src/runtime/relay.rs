@@ -100,7 +100,7 @@ impl Master {
             return;
         }
         // That it was started, perhaps in this very turn, comes first.
-        self.tell_notes_now();
+        self.publish_ahead();
         let Some(process) = self.processes.get(number) else { return };
         let lines: Vec<String> = process.tail.lines().collect();
         tracing::warn!(

@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use super::master::Master;
 use crate::os::process::self_pid;
 use crate::os::service::ServiceManager;
 use crate::supervisor::{Note, Phase, PoolView, Supervisor, Time, What, count};
@@ -151,11 +150,4 @@ fn words(pools: &[PoolView<'_>]) -> String {
         out = format!("{out}; {}", bad.join(", "));
     }
     out
-}
-
-impl Master {
-    /// Hands a line of the core's on to the service manager's reporter.
-    pub(super) fn serve_note(&mut self, note: &Note) {
-        self.service.hear(note, self.config.spec.graceful_timeout);
-    }
 }

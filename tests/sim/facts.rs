@@ -11,7 +11,8 @@ use crate::shadow::{Asked, Ending, Life, PoolLife, Proposal, Proposed, Range, Sh
 
 /// A worker lives by another spec from now on.
 fn take_over(life: &mut Life, now: Time, spec: &PoolSpec) {
-    life.was_good |= life.good(now);
+    let was_good = life.was_good;
+    life.was_good = life.good(now);
     let stays = life.staying();
     let old = std::mem::replace(&mut life.spec, spec.clone());
     if !stays {
@@ -25,7 +26,7 @@ fn take_over(life: &mut Life, now: Time, spec: &PoolSpec) {
     if life.aborted.is_some() {
         life.spec.abort_grace = old.abort_grace;
     }
-    if stays && old.settle != spec.settle && !life.was_good {
+    if stays && !was_good && (life.was_good || old.settle != spec.settle) {
         life.measured_anew = Some(now);
     }
     if old.start_timeout != spec.start_timeout && life.ready.is_none() {

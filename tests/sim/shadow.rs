@@ -142,8 +142,8 @@ impl Life {
 
     /// It counts for those who wait for ready workers: shown to serve, or good by then.
     pub(crate) fn counts(&self, by: Time) -> bool {
-        // Another `settle` shows at the next look at the clock.
-        let good = self.was_good || self.good(by) && self.measured_anew.is_none_or(|at| at <= by);
+        // What changed meanwhile shows at the next look at the clock.
+        let good = self.good(by) && self.measured_anew.is_none_or(|at| at <= by);
         self.staying() && self.ready.is_some() && (self.spec.ready.proves() || good)
     }
 
