@@ -535,6 +535,8 @@ pub enum Next {
     Replaced,
     /// None: the policy says so.
     Nothing,
+    /// None: the pool has become smaller meanwhile.
+    Unwanted,
     /// None: its end has failed the pool.
     PoolFailed,
     /// None: the old worker that it was to replace stays.

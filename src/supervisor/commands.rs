@@ -132,16 +132,17 @@ impl Supervisor {
         let edition = self.fresh_edition();
         for (pool, slots) in &pools {
             self.on_pool(now, *pool, out, |p, cx| {
-                if p.phase == Phase::BackingOff {
-                    p.retry(cx);
-                }
                 match slots {
                     Some(slots) => p.roll_slots(cx, slots),
                     None => p.roll_all(cx, edition),
                 }
+                // Only now: the probe is one of the new workers already.
+                if p.phase == Phase::BackingOff {
+                    p.retry(cx);
+                }
             });
         }
-        self.await_goal(now, id, Goal::Rolled { pools: pools.into_keys().collect() }, timeout, out);
+        self.await_goal(now, id, Goal::Rolled { pools: pools.into_keys().collect(), since: now }, timeout, out);
     }
 
     fn kill(&mut self, now: Time, id: CommandId, target: Target, signal: i32, timeout: Option<Duration>, out: &mut Vec<Action>) {

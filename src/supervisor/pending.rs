@@ -29,7 +29,7 @@ pub(super) enum Goal {
     /// All wanted workers of these are ready.
     Started { pools: Vec<PoolId> },
     /// All workers of these that were to be replaced are, and the old ones are gone.
-    Rolled { pools: Vec<PoolId> },
+    Rolled { pools: Vec<PoolId>, since: Time },
     /// The pool is in this condition.
     Condition { pool: PoolId, until: Condition },
     /// A worker started since then is good, or died.
@@ -48,7 +48,7 @@ impl Goal {
     fn is_about(&self, id: PoolId) -> bool {
         match self {
             Goal::Scaled { pool } | Goal::Condition { pool, .. } | Goal::Retried { pool, .. } => *pool == id,
-            Goal::Stopped { pools } | Goal::Started { pools } | Goal::Rolled { pools } => pools.contains(&id),
+            Goal::Stopped { pools } | Goal::Started { pools } | Goal::Rolled { pools, .. } => pools.contains(&id),
             Goal::Drained { pools, .. } => pools.contains(&id),
             Goal::Ended => true,
             Goal::Reload | Goal::Signalled { .. } => false,
@@ -178,7 +178,7 @@ impl Supervisor {
                 down.then(|| Outcome::Done(format!("{}: stopped", names().join(", "))))
             }
             Goal::Started { pools } => self.each(pools, |p| self.started(p)),
-            Goal::Rolled { pools } => self.each(pools, rolled),
+            Goal::Rolled { pools, since } => self.each(pools, |p| rolled(p, *since)),
             Goal::Reload => None,
             Goal::Drained { pools, outcome } => {
                 let through = pools.iter().filter_map(|id| self.pools.get(id)).all(drained);
@@ -264,14 +264,14 @@ fn drained(p: &Pool) -> bool {
     p.phase != Phase::Removed && !p.is_draining()
 }
 
-fn rolled(p: &Pool) -> Option<Outcome> {
+fn rolled(p: &Pool, since: Time) -> Option<Outcome> {
     match p.phase {
         Phase::Running | Phase::BackingOff => {
             if let Some(why) = &p.roll_halted {
                 return Some(Outcome::Failed(why.clone()));
             }
             if p.phase == Phase::BackingOff {
-                return Some(Outcome::Failed(state_words(p)));
+                return probed(p, since);
             }
             let old_gone = !p.has_leaving(|r| matches!(r, Reason::Replaced | Reason::Superseded | Reason::ScaleDown));
             (!p.is_rolling() && old_gone && p.all_ready())
@@ -288,16 +288,18 @@ fn retried(p: &Pool, since: Time) -> Option<Outcome> {
         Phase::Running => {
             p.all_ready().then(|| Outcome::Done(format!("{}: {} ready", p.spec.name, count(p.ready_count(), "worker"))))
         }
-        Phase::BackingOff => {
-            // The probe of this retry has died when there is none left and its successor waits for later.
-            let trying = p.worker_views().iter().any(|w| !matches!(w.state, WorkerState::Lingering) && w.started >= since);
-            (!trying && !p.probe_is_due(since)).then(|| Outcome::Failed(format!("{}: {}", p.spec.name, state_words(p))))
-        }
+        Phase::BackingOff => probed(p, since).map(|_| Outcome::Failed(format!("{}: {}", p.spec.name, state_words(p)))),
         Phase::Failed => Some(Outcome::Failed(format!("{}: {}", p.spec.name, state_words(p)))),
         Phase::Waiting | Phase::Stopped | Phase::Parked | Phase::Completed | Phase::Removed => {
             Some(Outcome::Done(format!("{}: {}", p.spec.name, p.phase.word())))
         }
     }
+}
+
+/// The probe that an order started has died when there is none left and its successor waits for later.
+fn probed(p: &Pool, since: Time) -> Option<Outcome> {
+    let trying = p.worker_views().iter().any(|w| !matches!(w.state, WorkerState::Lingering) && w.started >= since);
+    (!trying && !p.probe_is_due(since)).then(|| Outcome::Failed(state_words(p)))
 }
 
 fn state_words(p: &Pool) -> String {

@@ -38,6 +38,8 @@ pub struct Supervisor {
     pub(super) touched: BTreeSet<PoolId>,
     /// The highest generation of each pool that left the config: should its name come back, its workers are not mistaken for the old ones.
     pub(super) retired: BTreeMap<PoolId, u32>,
+    /// Pools that gave up what they tried for a newer config: nothing is started in them before it is known what that makes of them.
+    pub(super) superseded: BTreeSet<PoolId>,
     /// A reload that is committed and not through, while a newer one is tried.
     pub(super) behind: Option<Reload>,
     /// Orders for another config that have not begun; the first one is being read, if any is.
@@ -76,6 +78,7 @@ impl Supervisor {
             linger_armed: None,
             touched: BTreeSet::new(),
             retired: BTreeMap::new(),
+            superseded: BTreeSet::new(),
             behind: None,
             wishes: VecDeque::new(),
             reading: false,
@@ -241,18 +244,26 @@ impl Supervisor {
 
     /// What an event means beyond the pool it was about: pools that waited for it, orders that are fulfilled, the end of it all.
     fn follow_up(&mut self, now: Time, out: &mut Vec<Action>) {
-        let mut changed = BTreeSet::new();
+        let (mut changed, mut before) = (BTreeSet::new(), BTreeSet::new());
         loop {
             while let Some(id) = self.touched.pop_first() {
                 changed.insert(id);
                 self.on_pool(now, id, out, |p, cx| p.tell_count(cx));
                 self.touched.remove(&id);
-                self.start_those_after(now, id, out);
+                before.insert(id);
                 self.follow_failure(now, id, out);
                 self.drop_if_gone(now, id, out);
                 self.reload_saw(now, id, out);
             }
-            if !self.reload_advance(now, out) {
+            if self.reload_advance(now, out) {
+                continue;
+            }
+            // Nothing is started that what is committed by now has taken away.
+            if let Some(id) = self.superseded.pop_first() {
+                self.on_pool(now, id, out, |p, cx| p.fill(cx));
+            } else if let Some(id) = before.pop_first() {
+                self.start_those_after(now, id, out);
+            } else {
                 break;
             }
         }

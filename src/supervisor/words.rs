@@ -33,6 +33,7 @@ impl fmt::Display for Next {
             Next::AwaitProbe => f.write_str("the pool is backing off, one probe at a time"),
             Next::Replaced => f.write_str("its replacement is already running"),
             Next::Nothing => f.write_str("not restarted (restart.policy)"),
+            Next::Unwanted => f.write_str("not restarted, the pool has become smaller meanwhile"),
             Next::PoolFailed => f.write_str("not restarted, the pool failed"),
             Next::CanaryFailed => f.write_str("the reload is undone"),
             Next::RollHalted => f.write_str("the old worker stays"),

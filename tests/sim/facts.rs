@@ -12,14 +12,14 @@ use crate::shadow::{Asked, Ending, Life, PoolLife, Proposal, Proposed, Range, Sh
 /// A worker lives by another spec from now on.
 fn take_over(life: &mut Life, now: Time, spec: &PoolSpec) {
     let was_good = life.was_good;
-    life.was_good = life.good(now);
     let stays = life.staying();
+    life.was_good |= stays && life.good(now);
     let old = std::mem::replace(&mut life.spec, spec.clone());
     if !stays {
         // Whether it was good was decided when it had to go.
         life.spec.settle = old.settle;
     }
-    if life.stop.is_some() || life.leaving.is_some() {
+    if life.stop.is_some() || life.leaving.is_some() || life.announced.is_some() {
         // One that is stopping goes on as it began.
         life.spec.stop = old.stop;
     }
@@ -67,7 +67,7 @@ impl Shadow {
                     SpawnFault::Resources => {}
                     SpawnFault::Setup | SpawnFault::Exec => {
                         let again = self.pools.get(&worker.pool).is_some_and(|p| p.spec.restart.policy != RestartPolicy::Never);
-                        let replaced = self.replaced(*worker);
+                        let replaced = self.replaced(*worker) || self.dropped(&life);
                         self.early_death(now, &life, again && !replaced && !life.meddled);
                     }
                 }
@@ -78,8 +78,7 @@ impl Shadow {
                 life.looking = false;
                 if *accepting
                     && life.exec.is_some()
-                    && life.lingering.is_none()
-                    && life.leaving.is_none()
+                    && life.staying()
                     && matches!(life.ready_kind, ReadyKind::Accepting | ReadyKind::NotifyOrAccepting)
                 {
                     life.ready.get_or_insert(now);
@@ -189,19 +188,21 @@ impl Shadow {
                     p.roll_asked |=
                         p.edition != edition || lives.iter().any(|id| self.workers.get(id).is_some_and(|l| l.edition != edition));
                     p.forgive();
+                    p.was_never |= p.spec.restart.policy == RestartPolicy::Never;
                     p.spec = spec.clone();
                     std::mem::replace(&mut p.edition, edition)
                 }
                 // New, or back in the config: it starts from nothing.
                 None => {
-                    let spawned = self.pools.get(&id).map_or(0, |p| p.spawned);
-                    self.pools.insert(id, PoolLife { spawned, ..PoolLife::new(spec.clone(), edition) });
+                    let (spawned, ordered_early) = self.pools.get(&id).map_or((0, false), |p| (p.spawned, p.ordered_early));
+                    self.pools.insert(id, PoolLife { spawned, ordered_early, ..PoolLife::new(spec.clone(), edition) });
                     edition
                 }
             };
             for id in lives {
                 let Some(life) = self.workers.get_mut(&id) else { continue };
-                life.canary = false;
+                // Those that were undone before stay what they were.
+                life.canary &= !life.staying();
                 if life.edition == edition || live && life.edition == before {
                     take_over(life, now, &spec);
                 }
@@ -229,7 +230,7 @@ impl Shadow {
         match message {
             Notification::Ready => {
                 // Of one that has to go it comes too late.
-                if life.leaving.is_none() && matches!(life.ready_kind, ReadyKind::Notify | ReadyKind::NotifyOrAccepting) {
+                if life.staying() && matches!(life.ready_kind, ReadyKind::Notify | ReadyKind::NotifyOrAccepting) {
                     life.ready.get_or_insert(now);
                 }
             }
@@ -311,7 +312,8 @@ impl Shadow {
         // A job that ended well is no death at all; one that ended badly and is not restarted may count.
         if finished && success {
             // Of one of which nothing was seen it is left open whether it was good.
-            pool.maybe_good |= matches!(before.ready_kind, ReadyKind::Accepting | ReadyKind::NotifyOrAccepting);
+            pool.maybe_good |=
+                before.ready.is_some() || matches!(before.ready_kind, ReadyKind::Accepting | ReadyKind::NotifyOrAccepting);
             return false;
         }
         // A verdict, or its own word, ends the time in which it could get good.
@@ -324,11 +326,11 @@ impl Shadow {
             && matches!(before.ready_kind, ReadyKind::Accepting | ReadyKind::NotifyOrAccepting)
             && !before.incoming;
         let on_the_edge = before.good(now) && !before.good(judged) && !recycled;
-        let replaced = self.replaced(worker);
+        let (replaced, dropped) = (self.replaced(worker), self.dropped(&before));
         let Some(pool) = self.pools.get_mut(&worker.pool) else { return false };
         if (!before.good(now) || on_the_edge) && !recycled {
             pool.maybe_good |= on_the_edge || unseen;
-            let sure = !on_the_edge && !unseen && !replaced && !finished && !before.said_stopping && !before.meddled;
+            let sure = !on_the_edge && !unseen && !dropped && !replaced && !finished && !before.said_stopping && !before.meddled;
             self.early_death(now, &before, sure);
         } else {
             pool.maybe_good = true;
@@ -345,6 +347,11 @@ impl Shadow {
     /// Its replacement is running beside it: whether its death counts is left open.
     fn replaced(&self, w: WorkerId) -> bool {
         self.of_pool(w.pool).any(|l| l.id.slot == w.slot && l.id.generation > w.generation && l.staying())
+    }
+
+    /// It was going already when its pool became smaller: its slot may have been taken from it.
+    fn dropped(&self, life: &Life) -> bool {
+        life.reason.is_some() && self.pools.get(&life.id.pool).is_some_and(|p| life.forked <= p.shrunk)
     }
 
     /// The worker left because it was told to: its slot may start afresh.
@@ -376,7 +383,8 @@ impl Shadow {
         while p.early.front().is_some_and(|t| now.since(*t).as_secs_f64() >= within.as_secs_f64() * 0.99) {
             p.early.pop_front();
         }
-        while p.early_maybe.front().is_some_and(|t| now.since(*t) > within) {
+        // A reload may make the time longer, and what it reaches back to counts again.
+        while p.early_maybe.front().is_some_and(|t| now.since(*t) > within.max(Duration::from_secs(60))) {
             p.early_maybe.pop_front();
         }
     }
@@ -443,7 +451,11 @@ impl Shadow {
 
     /// Signals are clamped: never below `max(1, min)`, never beyond `max`, and a step down never adds.
     fn scale_signals(&mut self, pool: PoolId, by: i64) {
-        let Some(p) = self.pools.get_mut(&pool).filter(|p| p.in_config) else { return };
+        let Some(p) = self.pools.get_mut(&pool) else { return };
+        if !p.in_config {
+            p.ordered_early = true;
+            return;
+        }
         p.forgive();
         let now = i64::from(p.target);
         let floor = i64::from(p.spec.min.max(1));
@@ -472,6 +484,7 @@ impl Shadow {
             Command::Scale { pool, .. } | Command::Retry { pool } => {
                 if let Some(p) = self.pools.get_mut(pool) {
                     p.forgive();
+                    p.ordered_early |= !p.in_config;
                     if let (Command::Scale { change, .. }, Some(Ok(n))) = (command, verdict) {
                         p.operator = (*change != ScaleChange::Config).then_some(n);
                         p.target = n;

@@ -50,7 +50,10 @@ pub(crate) fn only_running_pools_spawn(pool: &PoolLife, phase: Phase, w: WorkerI
 pub(crate) fn bounded_population(shadow: &Shadow, pool: &PoolLife, rolling: bool, spawned: &[WorkerId]) -> Verdict {
     let own = pool.spec.rollout.max_surge.of(pool.target);
     let tried = shadow.proposal(pool.spec.id).map(|p| p.spec.rollout.max_surge.of(pool.target.max(1)));
-    let surge = if rolling || pool.roll_asked { own } else { 0 }.max(tried.unwrap_or(0));
+    // Canaries that were begun when it was larger stay.
+    let beside = |l: &&Life| l.canary && l.staying() && l.forked <= pool.shrunk;
+    let begun = shadow.of_pool(pool.spec.id).filter(beside).count() as u32;
+    let surge = if rolling || pool.roll_asked { own } else { 0 }.max(tried.unwrap_or(0)).max(begun);
     let staying = shadow.staying(pool.spec.id);
     // A pool that does not run has its canaries only.
     let wanted = tried.map_or(pool.target, |_| pool.target.max(1));
@@ -134,7 +137,8 @@ pub(crate) fn started_after_others(shadow: &Shadow, core: &Supervisor, pool: &Po
     if pool.spawned > 0 || pool.phase == Phase::Running {
         return Ok(());
     }
-    let spec = shadow.proposal(w.pool).filter(|_| !pool.in_config).map_or(&pool.spec, |p| &p.spec);
+    // One that comes or comes back for a config that is tried goes by that.
+    let spec = shadow.proposal(w.pool).filter(|_| !pool.in_config || pool.phase == Phase::Parked).map_or(&pool.spec, |p| &p.spec);
     for other in spec.after.iter().filter_map(|id| shadow.pools.get(id)) {
         let phase = core.pools().iter().find(|v| v.spec.id == other.spec.id).map(|v| v.phase);
         let coming = matches!(phase, Some(Phase::Running | Phase::Waiting)) && other.in_config && other.target > 0;
@@ -176,10 +180,13 @@ pub(crate) fn not_killed_before_its_deadline(shadow: &Shadow, life: &Life, now: 
     let drained = last && shadow.stop_due(life).is_some_and(|d| d.lo <= now);
     let aborted = life.aborted.is_some_and(|t| t + spec.abort_grace <= now);
     let ending = shadow.ending.is_some_and(|e| e.level == 3 || e.since + shadow.master.graceful_timeout <= now);
+    let hasty =
+        shadow.ending.is_some_and(|e| e.level == 2 && life.aborted.is_some() && e.level_since + spec.quick_timeout <= now);
+    let hurried = life.hurried_by.is_some_and(|t| t <= now);
     let unborn = life.exec.is_none() && life.lingering.is_none();
     let rest = life.lingering.is_some();
     let announced = life.announced.is_some_and(|t| t + spec.stop.iter().map(|s| s.wait).sum() <= now);
-    must(drained || announced || aborted || ending || unborn || rest || life.meddled, || {
+    must(drained || announced || aborted || ending || hasty || hurried || unborn || rest || life.meddled, || {
         format!("{} is killed at {now}, its stop being {:?}, abort {:?}", life.id, life.stop, life.aborted)
     })
 }
@@ -246,7 +253,8 @@ pub(crate) fn stopped_for_a_reason(shadow: &Shadow, core: &Supervisor, life: &Li
     let holds = match reason {
         Reason::ScaleDown => {
             // A slot that waits for its canary is as good as filled: in its worker's place, or where there was none.
-            let missing = tried.map_or(0, |p| p.spec.rollout.max_unavailable.of(pool.target).max(1));
+            let before = pool.target.max(pool.target_before);
+            let missing = tried.map_or(0, |p| p.spec.rollout.max_unavailable.of(before).max(1).max(p.spec.canaries(before)));
             shadow.staying(pool.spec.id) + missing >= pool.target
         }
         Reason::Replaced => {
@@ -281,9 +289,10 @@ pub(crate) fn stopped_for_a_reason(shadow: &Shadow, core: &Supervisor, life: &Li
 }
 
 /// A pool is stopped only when those that are `after` it are down.
-pub(crate) fn stopped_before_others(shadow: &Shadow, life: &Life) -> Verdict {
-    // Canaries are nobody's to be waited for: they go with the reload that the end undoes.
-    if shadow.ending.is_none_or(|e| e.level != 1) || life.reason != Some(Reason::Shutdown) || life.canary {
+pub(crate) fn stopped_before_others(shadow: &Shadow, life: &Life, now: Time) -> Verdict {
+    // Canaries are nobody's to be waited for: they go with the reload that the end undoes. All patience ends for all at once.
+    let patient = shadow.ending.is_some_and(|e| e.level == 1 && now < e.since + shadow.master.graceful_timeout);
+    if !patient || life.reason != Some(Reason::Shutdown) || life.canary {
         return Ok(());
     }
     for other in shadow.pools.values().filter(|p| p.in_config && p.spec.after.contains(&life.id.pool)) {
@@ -319,7 +328,7 @@ pub(crate) fn breaker_as_designed(pool: &PoolLife, before: Phase, phase: Phase, 
     if phase == Phase::Failed && before != Phase::Failed {
         let boot = !pool.ever_good;
         let gave_up = before == Phase::BackingOff && pool.spec.restart.give_up_after > 0;
-        let never = pool.spec.restart.policy == RestartPolicy::Never;
+        let never = pool.was_never || pool.spec.restart.policy == RestartPolicy::Never;
         // It waits for one that has failed.
         let in_vain = before == Phase::Waiting || pool.spec.after.iter().any(|_| !automatic);
         must(boot || gave_up || never || in_vain, || format!("pool {name} failed although workers of it were good"))?;
@@ -388,9 +397,10 @@ pub(crate) fn reply_is_true(shadow: &Shadow, core: &Supervisor, asked: &Asked, o
             must(!runs || shadow.ready(*pool, now) >= p.target || finite(p), || say("not all wanted workers are ready"))?;
         }
         Command::Wait { pool, until } => {
+            let completed = core.pools().iter().any(|v| v.spec.id == *pool && v.phase == Phase::Completed);
             let (ready, target) = (shadow.ready(*pool, now), shadow.pools.get(pool).map_or(0, |p| p.target));
             match until {
-                Condition::Ready => must(ready >= target || shadow.pools.get(pool).is_some_and(finite), || {
+                Condition::Ready => must(ready >= target || completed || shadow.pools.get(pool).is_some_and(finite), || {
                     say("not all wanted workers are ready")
                 })?,
                 Condition::Stopped => must(shadow.live(*pool) == 0, || say("it still has workers"))?,

@@ -92,14 +92,18 @@ impl Shadow {
                     touched.extend(self.pools.keys().copied());
                 }
                 Action::Discard { revision } => {
-                    must(self.staged.remove(revision).is_some(), || {
-                        format!("config {revision} is taken back, and is not there")
-                    })?;
+                    let proposed = self.staged.remove(revision);
+                    let proposed = proposed.ok_or_else(|| format!("config {revision} is taken back, and is not there"))?;
+                    // A slot that was kept for a canary does not wait any more.
+                    for pool in proposed.pools.keys() {
+                        self.pools.get_mut(pool).into_iter().for_each(|p| p.slots.clear());
+                    }
                     touched.extend(self.pools.keys().copied());
                 }
                 Action::ReopenLogs => {}
                 Action::PoolGone { pool } => {
                     let left = self.of_pool(*pool).count();
+                    self.pools.get_mut(pool).into_iter().for_each(|p| p.last_spawn = None);
                     must(left == 0, || format!("pool {} is gone with {left} workers", pool.0))?;
                     must(self.pools.get(pool).is_some_and(|p| !p.in_config), || {
                         format!("pool {} is gone, but in the config", pool.0)
@@ -226,6 +230,7 @@ impl Shadow {
             stop: None,
             reason: None,
             said_stopping: false,
+            hurried_by: None,
             announced: None,
             aborted: None,
             killed: None,
@@ -276,7 +281,7 @@ impl Shadow {
         if !next.meddled {
             holds::stopped_for_a_reason(self, core, &next, reason, now)?;
         }
-        holds::stopped_before_others(self, &next)
+        holds::stopped_before_others(self, &next, now)
     }
 
     fn take_signal(&mut self, now: Time, core: &Supervisor, w: WorkerId, (signal, scope, cause): (i32, Scope, Cause)) -> Verdict {
@@ -328,7 +333,7 @@ impl Shadow {
                 let slot = self.workers.insert(w, next).is_some();
                 debug_assert!(slot);
                 holds::stopped_for_a_reason(self, core, &judged, reason, now)?;
-                return holds::stopped_before_others(self, &judged);
+                return holds::stopped_before_others(self, &judged, now);
             }
         }
         self.workers.insert(w, next);
@@ -346,6 +351,11 @@ impl Shadow {
                 Some(before) => {
                     let due = now + spec.quick_timeout;
                     Stop { due: Range { lo: before.due.lo.min(due), hi: due }, ..quick_stop() }
+                }
+                // It may be one of those that are hurried, or of those that are not.
+                None if (self.ending.is_none_or(|e| e.level < 2) || life.canary) && signal == spec.stop[0].signal => {
+                    let (quick, step) = (now + spec.quick_timeout, now + spec.stop[0].wait);
+                    Stop { step: 0, due: Range { lo: quick.min(step), hi: quick.max(step) }, quick: false, hurried: true }
                 }
                 None => quick_stop(),
             }),
@@ -370,6 +380,7 @@ impl Shadow {
             self.hurried.insert(pool);
             let edition = self.pools.get(&pool).map(|p| p.edition);
             for life in self.workers.values_mut().filter(|l| l.id.pool == pool && Some(l.edition) != edition) {
+                life.hurried_by = Some(now + life.spec.quick_timeout);
                 if let Some(stop) = &mut life.stop {
                     stop.due.lo = stop.due.lo.min(now + life.spec.quick_timeout);
                     stop.hurried = true;
@@ -474,6 +485,11 @@ impl Shadow {
             if !matches!(phase, Phase::Running | Phase::BackingOff) {
                 pool.forgive();
             }
+            let runs = matches!(phase, Phase::Running | Phase::BackingOff | Phase::Waiting);
+            if pool.target < pool.target_before || !runs {
+                pool.shrunk = now;
+            }
+            pool.target_before = pool.target;
             pool.phase = phase;
             pool.was_ready |= self.ready(*id, now) >= pool.spec.min_ready.max(1).min(pool.target);
             pool.ever_good |=
@@ -517,7 +533,7 @@ fn adopt_what_is_open(event: &Event, id: &PoolId, pool: &mut PoolLife, shown: Op
             p == id
         }
         Event::Signal { signal: MasterSignal::Ttin, .. } => true,
-        _ => false,
+        _ => pool.in_config && std::mem::take(&mut pool.ordered_early),
     };
     if open {
         pool.target = target;

@@ -89,6 +89,8 @@ pub(crate) struct Life {
     pub(crate) stop: Option<Stop>,
     pub(crate) reason: Option<Reason>,
     pub(crate) said_stopping: bool,
+    /// It may be of the generations that were too many: killed from then on.
+    pub(crate) hurried_by: Option<Time>,
     /// When it said so of its own accord.
     pub(crate) announced: Option<Time>,
     pub(crate) aborted: Option<Time>,
@@ -171,6 +173,9 @@ impl Life {
         if self.reason.is_some() {
             return None;
         }
+        if self.measured_anew == Some(now) {
+            return None;
+        }
         match (self.exec, self.ready) {
             (None, _) => Some(WorkerState::Spawning),
             (Some(_), None) => Some(WorkerState::Starting),
@@ -197,8 +202,15 @@ pub(crate) struct PoolLife {
     /// What its new workers are; those of another one are to be replaced.
     pub(crate) edition: u32,
     pub(crate) in_config: bool,
+    /// Its jobs that ended badly were not tried again, at some time.
+    pub(crate) was_never: bool,
     pub(crate) target: u32,
+    /// What it was, and when it last became smaller: a slot may have been taken from a worker that was going anyway.
+    pub(crate) target_before: u32,
+    pub(crate) shrunk: Time,
     pub(crate) operator: Option<u32>,
+    /// An order changed its number while its config was tried: what the commit makes of that is the core's to say.
+    pub(crate) ordered_early: bool,
     pub(crate) phase: Phase,
     pub(crate) op_stopped: bool,
     pub(crate) parked: bool,
@@ -225,11 +237,15 @@ impl PoolLife {
         PoolLife {
             edition,
             target: spec.workers,
+            target_before: spec.workers,
+            shrunk: Time(0),
             operator: None,
+            ordered_early: false,
             phase: if spec.autostart { Phase::Running } else { Phase::Stopped },
             op_stopped: !spec.autostart,
             spec,
             in_config: true,
+            was_never: false,
             parked: false,
             roll_asked: false,
             early: VecDeque::new(),

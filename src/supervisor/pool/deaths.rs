@@ -42,8 +42,9 @@ impl Pool {
             | WorkerState::Killed => {
                 let lingers = stragglers && worker.spec.kill_mode != KillMode::Process;
                 if self.has_recycled(id, status) {
+                    // It is gone, and nobody to be told anything.
                     if worker.state == WorkerState::Ready {
-                        self.becomes_good(cx, id);
+                        self.count_good(cx, id);
                     } else {
                         self.edit(cx, id, |w| w.was_good = true);
                     }
@@ -147,8 +148,10 @@ impl Pool {
             self.incoming_died(cx, id)
         } else if was_current {
             self.current_died(cx, id, &death, &facts)
-        } else {
+        } else if self.active.contains(&id.slot) {
             Next::Replaced
+        } else {
+            Next::Unwanted
         };
         self.tell_end(cx, at, id, death, &facts, next);
         self.settle_jobs(cx);
@@ -163,7 +166,7 @@ impl Pool {
             return Next::Replaced;
         }
         if !self.active.contains(&id.slot) {
-            return Next::Nothing;
+            return Next::Unwanted;
         }
         if facts.early
             && let Some(code) = self.boot_error(death, cx.now)
@@ -182,6 +185,8 @@ impl Pool {
                 slot.finished = Some(well);
             }
             self.index(id.slot);
+            // Nobody comes in its place: the roll goes on without it.
+            self.roll_forget(id.slot);
             return Next::Nothing;
         }
         self.restarts += 1;
@@ -275,7 +280,12 @@ impl Pool {
                     Next::Restart => Some(std::time::Duration::ZERO),
                     Next::RestartIn(d) => Some(d),
                     Next::AwaitProbe => self.probe_at.map(|at| at - cx.now),
-                    Next::Replaced | Next::Nothing | Next::PoolFailed | Next::RollHalted | Next::CanaryFailed => None,
+                    Next::Replaced
+                    | Next::Nothing
+                    | Next::Unwanted
+                    | Next::PoolFailed
+                    | Next::RollHalted
+                    | Next::CanaryFailed => None,
                 };
                 let level = if asked.is_some_and(Reason::was_asked) { Level::Info } else { Level::Error };
                 cx.note(level, Some(id.pool), Some(id), What::SpawnFailed { error, retry_in });

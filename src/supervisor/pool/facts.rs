@@ -223,15 +223,18 @@ impl Pool {
         if let Some(after) = self.worker(id).filter(|w| w.spec.ready == ReadyKind::Exec).map(|w| now - w.started) {
             cx.note(Level::Info, Some(id.pool), Some(id), What::Ready { after });
         }
-        self.edit(cx, id, |w| {
-            w.enter(WorkerState::Good, now, None);
-            w.was_good = true;
-        });
+        self.edit(cx, id, |w| w.enter(WorkerState::Good, now, None));
+        self.count_good(cx, id);
+        self.fill(cx);
+    }
+
+    /// What a good worker means for its pool.
+    pub(super) fn count_good(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
+        self.edit(cx, id, |w| w.was_good = true);
         if !self.canary_good(cx, id) {
             self.ever_good = true;
             self.close_breaker(cx, true);
             self.roll_good(cx, id);
         }
-        self.fill(cx);
     }
 }

@@ -56,7 +56,7 @@ impl Pool {
             self.why = None;
             self.resize(cx, Reason::Stopped);
         } else {
-            let why = format!("{} of its {active} jobs ended badly and restart.policy forbids another try", self.finished_badly);
+            let why = format!("{} of its {active} jobs ended badly, and restart.policy forbade another try", self.finished_badly);
             self.fail(cx, 1, why);
         }
     }

@@ -251,7 +251,7 @@ impl Pool {
         }
     }
 
-    /// The slot is no longer wanted: the roll has nothing to do there.
+    /// The slot is no longer wanted, or stays empty: the roll has nothing to do there.
     pub(super) fn roll_forget(&mut self, number: u32) {
         if let Some(roll) = self.roll.as_mut() {
             roll.in_flight.remove(&number);

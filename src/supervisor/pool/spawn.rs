@@ -24,7 +24,7 @@ enum Held {
 
 impl Pool {
     /// Starts what may be started now and arms the time of the next attempt.
-    pub(super) fn fill(&mut self, cx: &mut Cx<'_>) {
+    pub(in super::super) fn fill(&mut self, cx: &mut Cx<'_>) {
         let held = loop {
             match self.next_start(cx) {
                 Ok(start) => self.spawn(cx, start),

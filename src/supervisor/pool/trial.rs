@@ -237,7 +237,7 @@ impl Pool {
         self.trial.is_some()
     }
 
-    /// The config is not taken: the canaries go, and what they took the place of comes back.
+    /// The config is not taken: the canaries go, and what they took the place of comes back, with the next [`Pool::fill`].
     pub(in super::super) fn end_trial(&mut self, cx: &mut Cx<'_>, reason: Reason) {
         let Some(trial) = self.drop_trial() else { return };
         for (number, canary) in trial {
@@ -248,9 +248,15 @@ impl Pool {
             self.index(number);
             self.stop_worker(cx, WorkerId { pool: self.spec.id, slot: number, generation }, reason);
         }
+        // Old workers that stood beside canaries in a pool that does not run go for that reason.
+        let reason = match self.phase {
+            Phase::Failed => Reason::PoolFailed,
+            Phase::Parked => Reason::Parked,
+            Phase::Stopped => Reason::Stopped,
+            Phase::Running | Phase::BackingOff | Phase::Waiting | Phase::Completed | Phase::Removed => reason,
+        };
         self.resize(cx, reason);
         self.settle_jobs(cx);
-        self.fill(cx);
     }
 
     /// Ends the pool's part without a word to its canaries.

@@ -27,6 +27,11 @@ impl Supervisor {
             canaries.extend(self.pools.get(&id).map(Pool::canary_ids).unwrap_or_default());
             let known = self.order.contains(&id);
             self.on_pool(now, id, out, |p, cx| if known { p.end_trial(cx, reason) } else { p.halt(cx, Phase::Removed, reason) });
+            if reason == Reason::Superseded {
+                self.superseded.insert(id);
+            } else {
+                self.on_pool(now, id, out, |p, cx| p.fill(cx));
+            }
         }
         canaries
     }

@@ -1,6 +1,6 @@
 //! The transaction: canaries, commit, and the ways back.
 
-use poolmaster::supervisor::{Command, OnRollFailure, Phase, PoolSpec, SpawnFault, What};
+use poolmaster::supervisor::{Command, OnRollFailure, Phase, PoolSpec, Reason, Share, SpawnFault, What};
 
 use crate::scene::Scene;
 use crate::specs::{QUIT, master, ms, pool, secs};
@@ -146,4 +146,43 @@ fn a_parked_pool_is_not_tried_before_those_that_it_is_after_are_ready() {
     s.configure(master(), pools).expect("1 spawn a0.2");
     s.boots("a0.2").to(2.0).expect("2 spawn b0.2");
     s.boots("b0.2").to(3.0).expect("3 commit 2, done 1");
+}
+
+#[test]
+fn nothing_is_started_between_a_canary_and_the_newer_config_that_takes_its_pool_away() {
+    let (mut pools, mut s) = two();
+    pools[0].rollout.max_surge = Share::Count(0);
+    pools[0].rollout.max_unavailable = Share::Count(1);
+    s.reload().changed(master(), pools.clone(), &[0]).expect("1 read-config, TERM a0.1").exit("a0.1", 0).expect("1 spawn a0.2");
+    s.reload().changed(master(), vec![pools[1].clone()], &[]);
+    s.expect("1 read-config, TERM a0.2, discard 2, rolled-back 1, commit 3, TERM a1.1");
+    // Where it stays as it was, its slot is filled again, by a worker of what is in force.
+    let (pools, mut s) = two();
+    let mut first = pools.clone();
+    first[0].rollout.max_surge = Share::Count(0);
+    first[0].rollout.max_unavailable = Share::Count(1);
+    s.reload().changed(master(), first, &[0]).expect("1 read-config, TERM a0.1").exit("a0.1", 0).expect("1 spawn a0.2");
+    s.reload().changed(master(), pools, &[]);
+    s.expect("1 read-config, TERM a0.2, discard 2, rolled-back 1, commit 3, done 2").exit("a0.2", 0).expect("1 spawn a0.3");
+}
+
+#[test]
+fn a_pool_that_fails_while_it_is_tried_keeps_what_its_canary_stands_beside_and_says_why_that_goes() {
+    let (pools, mut s) = two();
+    let mut first = pools.clone();
+    first[0].restart.budget.failures = 1;
+    first[0].restart.give_up_after = 1;
+    s.reload().changed(master(), first.clone(), &[]).skip();
+    s.scale_to(0, 3).expect("1 spawn a2.1").up("a2.1").exit("a2.1", 1).skip();
+    // The probe.
+    s.to(3.0).expect("1.5 spawn a2.2").up("a2.2");
+    s.reload()
+        .changed(master(), first, &[0])
+        .expect("3 read-config, spawn a0.2")
+        .up("a0.2")
+        .exit("a2.2", 1)
+        .expect("3 TERM a1.1");
+    s.exit("a0.2", 1).expect("3 TERM a0.1, discard 3, rolled-back 3");
+    assert!(s.noted(|w| matches!(w, What::Stopping { reason: Reason::PoolFailed, .. })));
+    assert!(!s.noted(|w| matches!(w, What::Stopping { reason: Reason::Undone, .. })));
 }

@@ -1,6 +1,6 @@
 //! Replacing workers: new ones good before old ones stop, and where it ends when they do not get good.
 
-use poolmaster::supervisor::{Command, MasterSignal, Notification, PoolId, Share, Target, What};
+use poolmaster::supervisor::{Command, MasterSignal, Notification, PoolId, ReadyKind, RestartPolicy, Share, Target, What};
 
 use crate::scene::Scene;
 use crate::specs::{master, pool};
@@ -126,4 +126,41 @@ fn the_restart_signal_and_hup_roll_too() {
         .expect("1 spawn a0.2");
     s.boots("a0.2").to(2.0).exit("a0.1", 0).skip();
     s.signal(MasterSignal::Hup).configure(master(), vec![pool(0, 1)]).expect("2 read-config, spawn a0.3");
+}
+
+#[test]
+fn a_slot_that_stays_empty_does_not_hold_up_the_roll() {
+    let mut a = pool(0, 2);
+    a.restart.policy = RestartPolicy::Never;
+    a.rollout.max_surge = Share::Count(0);
+    a.rollout.max_unavailable = Share::Count(1);
+    let mut s = Scene::of(vec![a]);
+    s.settled().ask(restart(None)).expect("1 TERM a0.1").exit("a0.1", 0).expect("1 spawn a0.2");
+    s.up("a0.2").exit("a0.2", 1).expect("1 TERM a1.1").exit("a1.1", 0).expect("1 spawn a1.2");
+    s.boots("a1.2").to(2.0).expect("2 done 1").idle();
+    assert!(s.noted(|w| *w == What::RollDone));
+}
+
+#[test]
+fn a_restart_of_a_pool_that_backs_off_begins_with_a_new_worker_and_does_not_replace_that_again() {
+    let mut a = pool(0, 2);
+    a.restart.budget.failures = 1;
+    let mut s = Scene::of(vec![a]);
+    s.settled().scale_to(0, 3).up("a2.1").exit("a2.1", 1).skip();
+    s.ask(restart(None)).expect("1 spawn a2.2").bring_up().to(60.0).expect("2 spawn a0.2");
+    s.bring_up().to(61.0).expect("61 TERM a0.1, spawn a1.2").exit("a0.1", 0).bring_up();
+    s.to(90.0).expect("62 TERM a1.1").exit("a1.1", 0).expect("90 done 2");
+}
+
+#[test]
+fn a_worker_that_ends_well_just_before_it_is_good_is_not_told_to_stop_any_more() {
+    let mut a = pool(0, 1);
+    a.ready = ReadyKind::Notify;
+    a.restart.budget.failures = 1;
+    a.rollout.max_surge = Share::Count(0);
+    a.rollout.max_unavailable = Share::Count(1);
+    let mut s = Scene::of(vec![a]);
+    s.settled().scale_to(0, 2).up("a1.1").exit("a1.1", 1).to(1.5).skip();
+    s.boots("a1.2").ask(restart(Some(1))).expect("");
+    s.exit("a1.2", 0).to(2.0).expect("1.6 spawn a1.3");
 }

@@ -1,9 +1,9 @@
 //! The wanted count: by order, by signal, within its bounds.
 
-use poolmaster::supervisor::{Command, MasterSignal, MasterSpec, PoolId, PoolSpec, Remove, ScaleChange, What};
+use poolmaster::supervisor::{Command, MasterSignal, MasterSpec, Next, PoolId, PoolSpec, ReadyKind, Remove, ScaleChange, What};
 
 use crate::scene::Scene;
-use crate::specs::{master, pool};
+use crate::specs::{master, pool, secs};
 
 const A: PoolId = PoolId(0);
 
@@ -154,4 +154,15 @@ fn winch_parks_and_start_ttin_and_hup_unpark() {
     // One canary first, as ever.
     s.configure(master(), vec![pool(0, 2)]).expect("50 spawn a0.2");
     s.boots("a0.2").to(60.0).expect("51 commit 2, spawn a1.2, spawn a2.2");
+}
+
+#[test]
+fn of_a_worker_whose_slot_is_gone_nobody_says_that_it_was_replaced() {
+    let mut a = pool(0, 2);
+    a.ready = ReadyKind::Notify;
+    a.start_timeout = secs(2);
+    let mut s = Scene::of(vec![a]);
+    s.boots("a0.1").up("a1.1").to(2.5).expect("0 spawn a0.1, spawn a1.1; 2 TERM a1.1");
+    s.scale_to(0, 1).exit("a1.1", 1).expect("").idle();
+    assert!(s.noted(|w| matches!(w, What::Exited { next: Next::Unwanted, .. })));
 }
