@@ -79,6 +79,71 @@ fn nothing_is_lost_at_a_unix_listener() {
     nothing_is_lost(&Goal::Path(path.clone()), &format!("unix:{}", path.display()), 50, Manner::Each, Duration::from_millis(5));
 }
 
+/// One pool of a config whose listeners change.
+fn holder(name: &str, listen: &str, edition: u32) -> String {
+    format!(
+        "[pool.{name}]\ncommand = \"POOLMASTER worker\"\nready = \"notify\"\nsettle = \"20ms\"\nworkers = 2\n\
+         listen = {{ {listen} }}\nenv.EDITION = \"{edition}\"\nlog.stderr = \"null\"\n"
+    )
+}
+
+/// Listeners that are added, removed, moved, changed, swapped and shared, pools that come, go and take another name: at the two addresses that
+/// somebody always has, nobody notices.
+#[test]
+fn nothing_is_lost_while_listeners_and_pools_come_and_go_and_change_hands() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, path) = (free_port(), dir.path().join("u.sock"));
+    let others = [free_port(), free_port()];
+    let (tcp, unix) = (format!("\"127.0.0.1:{port}\""), format!("\"unix:{}\"", path.display()));
+    let other = |n: u32| format!("\"127.0.0.1:{}\"", others[n as usize % 2]);
+    let text = |n: u32| match n % 10 {
+        0 => holder("a", &format!("main = {tcp}"), 0) + &holder("b", &format!("main = {unix}"), 0),
+        // Swapped.
+        1 => holder("a", &format!("main = {unix}"), 0) + &holder("b", &format!("main = {tcp}"), 0),
+        // One more listener, and one more pool.
+        2 => {
+            let b = format!("main = {tcp}, more = {}", other(n));
+            holder("a", &format!("main = {unix}"), 0) + &holder("b", &b, 0) + &holder("c", &format!("main = {}", other(n + 1)), 0)
+        }
+        // Options alone.
+        3 => {
+            let b = format!("main = {{ address = {tcp}, backlog = 300 }}, more = {}", other(n - 1));
+            holder("a", &format!("main = {unix}"), 0) + &holder("b", &b, 0) + &holder("c", &format!("main = {}", other(n)), 0)
+        }
+        // The extra ones change places.
+        4 => {
+            let b = format!("main = {tcp}, more = {}", other(n + 1));
+            holder("a", &format!("main = {unix}"), 0) + &holder("b", &b, 0) + &holder("c", &format!("main = {}", other(n)), 0)
+        }
+        // A pool goes, another one takes another name.
+        5 => holder("a", &format!("main = {unix}"), 0) + &holder("d", &format!("main = {tcp}"), 0),
+        // All of it in one pool.
+        6 => holder("d", &format!("main = {tcp}, second = {unix}"), n),
+        // Shared.
+        7 => holder("d", &format!("main = {tcp}, second = {unix}"), n - 1) + &holder("e", "main = { share = \"d.main\" }", 0),
+        // The one that shared has it alone.
+        8 => holder("d", &format!("main = {unix}"), n) + &holder("e", &format!("main = {tcp}"), 0),
+        _ => holder("a", &format!("main = {tcp}"), n) + &holder("b", &format!("main = {unix}"), n),
+    };
+    let mut m = setup(&text(0)).start().ready();
+    let goals = [Goal::Port(port), Goal::Path(path.clone())];
+    let pace = Duration::from_millis(3);
+    let loads: Vec<Load> =
+        goals.iter().flat_map(|goal| [Manner::Each, Manner::Keepalive].map(|manner| Load::on(goal, 10, manner, pace))).collect();
+    for n in 1..=50 {
+        m.rewrite(&text(n));
+        m.ok(&["reload"]);
+        loads.iter().for_each(|load| load.wait_more(10));
+    }
+    for load in loads {
+        let toll = load.end();
+        assert!(toll.failures.is_empty(), "{} of {}: {:?}", toll.failures.len(), toll.answered, toll.failures);
+        assert!(toll.answered > 500 && toll.retried == 0, "{toll:?}");
+    }
+    assert_eq!(m.stop(), 0);
+    m.assert_nothing_left();
+}
+
 /// Whoever cleans up after a login, a folder of temporary files or a disk takes away what the master made: what it is told next makes that anew, and
 /// no client notices.
 #[test]

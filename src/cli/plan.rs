@@ -6,7 +6,9 @@ use super::exit::Exit;
 use super::words::{Tone, count, printable, time, wrapped};
 use super::{Answer, Session};
 use crate::client::ClientError;
-use crate::protocol::{ChangeClass, PlanChange, PlanParameters, PlanReply, PlanValue, PoolPlan, PoolVerdict, Request};
+use crate::protocol::{
+    ChangeClass, ListenerVerdict, PlanChange, PlanListener, PlanParameters, PlanReply, PlanValue, PoolPlan, PoolVerdict, Request,
+};
 
 /// Show what a reload would do, without doing any of it
 #[derive(Debug, clap::Args)]
@@ -100,7 +102,8 @@ fn of_pool(pool: &PoolPlan, colours: bool) -> String {
     };
     let mut out = format!("{}: {}\n", printable(&pool.name), tone.paint(word, colours));
     pool.changes.iter().for_each(|change| out.push_str(&changed(change, colours)));
-    for line in steps(pool).into_iter().chain(pool.remarks.iter().cloned()) {
+    let (listeners, remarks) = (pool.listeners.iter().map(listener), pool.remarks.iter().cloned());
+    for line in listeners.chain(renamed(pool)).chain(steps(pool)).chain(remarks) {
         out.push_str(&wrapped(&printable(&line), 4));
     }
     out
@@ -113,6 +116,28 @@ fn changed(change: &PlanChange, colours: bool) -> String {
     };
     let line = format!("{}, {word}: {} becomes {}", change.key, value(&change.old), value(&change.new));
     wrapped(&printable(&line), 4).replacen(&format!(", {word}:"), &format!(", {}:", tone.paint(word, colours)), 1)
+}
+
+/// What becomes of a listener.
+fn listener(l: &PlanListener) -> String {
+    let other = l.other.as_deref().unwrap_or("another one");
+    let what = match l.verdict {
+        ListenerVerdict::Opened => "is opened".to_owned(),
+        ListenerVerdict::Moved => format!("is opened before {other} is closed"),
+        ListenerVerdict::TakenOver => format!("is the socket that {other} has: it stays open, with who waits there"),
+        ListenerVerdict::Changed => "gets other options, the socket stays open".to_owned(),
+        ListenerVerdict::Closed => "is closed once nobody waits there".to_owned(),
+        ListenerVerdict::GivenTo => format!("stays open, for {other}"),
+    };
+    format!("listener {}: {} {what}", l.name, l.address)
+}
+
+/// A pool under another name is another pool.
+fn renamed(pool: &PoolPlan) -> Option<String> {
+    let from = pool.renamed_from.as_deref()?;
+    Some(format!(
+        "looks like {from} under another name: its workers are new ones, and a number that `scale` gave {from} goes with it"
+    ))
 }
 
 fn class(class: ChangeClass) -> (&'static str, Tone) {
@@ -181,6 +206,8 @@ mod tests {
             name: "web".to_owned(),
             verdict,
             changes: Vec::new(),
+            listeners: Vec::new(),
+            renamed_from: None,
             replaces: 2,
             canaries: 1,
             in_place: false,
@@ -227,5 +254,34 @@ mod tests {
         );
         let same = PlanReply { master: Vec::new(), pools: vec![pool(PoolVerdict::Same)], ..plan };
         assert!(render(&same, false).ends_with("Nothing would change.\n"));
+        let listener = |name: &str, verdict, other: Option<&str>| PlanListener {
+            name: name.to_owned(),
+            address: "tcp://0.0.0.0:81".to_owned(),
+            verdict,
+            other: other.map(str::to_owned),
+        };
+        let mut web = pool(PoolVerdict::Added);
+        web.renamed_from = Some("www".to_owned());
+        web.listeners = vec![
+            listener("a", ListenerVerdict::Opened, None),
+            listener("b", ListenerVerdict::Moved, Some("unix:/s")),
+            listener("c", ListenerVerdict::TakenOver, Some("www.c")),
+            listener("d", ListenerVerdict::Changed, None),
+            listener("e", ListenerVerdict::Closed, None),
+            listener("f", ListenerVerdict::GivenTo, Some("www.f")),
+        ];
+        assert_eq!(
+            of_pool(&web, false),
+            "web: new\n    listener a: tcp://0.0.0.0:81 is opened\n    \
+             listener b: tcp://0.0.0.0:81 is opened before unix:/s is closed\n    \
+             listener c: tcp://0.0.0.0:81 is the socket that www.c has: it stays open,\n    with who waits there\n    \
+             listener d: tcp://0.0.0.0:81 gets other options, the socket stays open\n    \
+             listener e: tcp://0.0.0.0:81 is closed once nobody waits there\n    \
+             listener f: tcp://0.0.0.0:81 stays open, for www.f\n    \
+             looks like www under another name: its workers are new ones, and a number\n    \
+             that `scale` gave www goes with it\n    \
+             starts 1 worker first; it must get good before the config is put in force\n    \
+             about 2.5s, by the starts seen so far\n"
+        );
     }
 }

@@ -6,6 +6,8 @@ use std::path::Path;
 
 pub use super::class::Class;
 use super::kind::Typed;
+use super::moves;
+pub use super::moves::{Fate, ListenerDiff};
 use super::node::Place;
 pub use super::settings::Settings;
 use super::settings::{self, Given};
@@ -30,6 +32,10 @@ pub struct PoolDiff {
     pub what: What,
     /// Its keys that differ; of a pool that comes or goes, none.
     pub changes: Vec<Change>,
+    /// What becomes of its listeners; those that stay as they are, are left out.
+    pub listeners: Vec<ListenerDiff>,
+    /// It comes, and looks like this one, which goes: the same program with the same listeners.
+    pub renamed_from: Option<String>,
 }
 
 /// What becomes of a pool.
@@ -109,8 +115,10 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
     let mut pools: Vec<PoolDiff> = Vec::new();
     for pool in &new.pools {
         let name = pool.spec.name.clone();
+        let listeners = moves::listeners(old, new, &name);
         let Some(before) = find(old, &name).map(|at| &old.pools[at]) else {
-            pools.push(PoolDiff { name, what: What::Added, changes: Vec::new() });
+            let renamed_from = moves::renamed_from(old, new, pool).map(str::to_owned);
+            pools.push(PoolDiff { name, what: What::Added, changes: Vec::new(), listeners, renamed_from });
             continue;
         };
         let mut changes = changes(old.settings.of_pool(&name), new.settings.of_pool(&name));
@@ -120,10 +128,13 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
             idle.for_each(|change| change.class = Class::None);
         }
         let what = if changes.is_empty() { What::Same } else { What::Changed };
-        pools.push(PoolDiff { name, what, changes });
+        pools.push(PoolDiff { name, what, changes, listeners, renamed_from: None });
     }
     let gone = old.pools.iter().map(|pool| pool.spec.name.clone()).filter(|name| find(new, name).is_none());
-    pools.extend(gone.map(|name| PoolDiff { name, what: What::Removed, changes: Vec::new() }));
+    pools.extend(gone.map(|name| {
+        let listeners = moves::listeners(old, new, &name);
+        PoolDiff { name, what: What::Removed, changes: Vec::new(), listeners, renamed_from: None }
+    }));
     Diff { master, pools }
 }
 

@@ -25,6 +25,7 @@ pub mod keys;
 mod kind;
 mod later;
 mod merge;
+mod moves;
 mod near;
 pub mod node;
 pub mod schema;

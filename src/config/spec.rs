@@ -379,3 +379,15 @@ pub enum Address {
     /// The socket of this name that the master was started with.
     Inherit(String),
 }
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Address::Tcp { addr, .. } => write!(f, "tcp://{addr}"),
+            Address::Udp { addr, .. } => write!(f, "udp://{addr}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Abstract(name) => write!(f, "unix:@{name}"),
+            Address::Inherit(name) => write!(f, "inherit:{name}"),
+        }
+    }
+}

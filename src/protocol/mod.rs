@@ -28,7 +28,7 @@ pub use parameters::{
     ReloadParameters, RestartParameters, RetryParameters, RollbackParameters, ScaleParameters, ShutdownParameters,
     StatusParameters, WaitParameters,
 };
-pub use plan::{ChangeClass, PlanChange, PlanReply, PlanValue, PoolPlan, PoolVerdict};
+pub use plan::{ChangeClass, ListenerVerdict, PlanChange, PlanListener, PlanReply, PlanValue, PoolPlan, PoolVerdict};
 pub use progress::{PoolProgress, ProgressReply, ReloadFailure, ReloadStage};
 pub use reply::{BadReply, OutcomeReply, Reply, encode_failure, encode_outcome, encode_reply};
 pub use request::{Call, METHODS, Request};

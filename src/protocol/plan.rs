@@ -83,6 +83,38 @@ pub enum PoolVerdict {
     Removed,
 }
 
+/// What would become of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListenerVerdict {
+    /// A socket is opened for it.
+    Opened,
+    /// It listens elsewhere: a socket is opened there before the one where it was is closed.
+    Moved,
+    /// It gets the open socket of another listener.
+    TakenOver,
+    /// The socket stays; options of it change.
+    Changed,
+    /// Its socket is closed once nobody waits there.
+    Closed,
+    /// Another listener has its socket.
+    GivenTo,
+}
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanListener {
+    /// Its name within its pool.
+    pub name: String,
+    /// Where it would listen; of one that goes, where it does.
+    pub address: String,
+    /// What would become of it.
+    pub verdict: ListenerVerdict,
+    /// Where it was before, or the other listener as POOL.LISTENER.
+    #[serde(default)]
+    pub other: Option<String>,
+}
+
 /// One pool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PoolPlan {
@@ -93,6 +125,12 @@ pub struct PoolPlan {
     /// The keys that change.
     #[serde(default)]
     pub changes: Vec<PlanChange>,
+    /// What would become of its listeners; those that stay as they are, are left out.
+    #[serde(default)]
+    pub listeners: Vec<PlanListener>,
+    /// It comes, and looks like this pool, which goes: the same program with the same listeners.
+    #[serde(default)]
+    pub renamed_from: Option<String>,
     /// Workers that would be replaced (of a pool that goes: stopped).
     pub replaces: u32,
     /// Workers that would be started by its first step, and have to get good before anything is committed.

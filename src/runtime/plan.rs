@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use super::master::Master;
 use super::reading::Purpose;
-use crate::config::diff::{self, Change, Class, What};
+use crate::config::diff::{self, Change, Class, Fate, What};
 use crate::config::spec::{Config, Pool};
-use crate::protocol::{ChangeClass, ErrorName, Failure, PlanChange, PlanParameters, PlanReply, PlanValue, PoolPlan, PoolVerdict};
+use crate::protocol::{
+    ChangeClass, ErrorName, Failure, ListenerVerdict, PlanChange, PlanListener, PlanParameters, PlanReply, PlanValue, PoolPlan,
+    PoolVerdict,
+};
 use crate::supervisor::{Command, Course, Event, Outlook, Phase, PoolId, PoolView, ReadyKind, Supervisor, Time, forecast};
 
 fn class(class: Class) -> ChangeClass {
@@ -28,6 +31,18 @@ fn change(change: &Change) -> PlanChange {
         old: change.old.as_ref().map(value),
         new: change.new.as_ref().map(value),
     }
+}
+
+fn listener(diff: &diff::ListenerDiff) -> PlanListener {
+    let (verdict, other) = match &diff.what {
+        Fate::Opened => (ListenerVerdict::Opened, None),
+        Fate::Moved { from } => (ListenerVerdict::Moved, Some(from.clone())),
+        Fate::TakenOver { from } => (ListenerVerdict::TakenOver, Some(from.clone())),
+        Fate::Changed => (ListenerVerdict::Changed, None),
+        Fate::Closed => (ListenerVerdict::Closed, None),
+        Fate::GivenTo { to } => (ListenerVerdict::GivenTo, Some(to.clone())),
+    };
+    PlanListener { name: diff.name.clone(), address: diff.address.clone(), verdict, other }
 }
 
 impl Master {
@@ -108,6 +123,8 @@ impl Master {
             name: d.name.clone(),
             verdict: PoolVerdict::Same,
             changes: d.changes.iter().map(change).collect(),
+            listeners: d.listeners.iter().map(listener).collect(),
+            renamed_from: d.renamed_from.clone(),
             replaces: 0,
             canaries: 0,
             in_place: false,
@@ -120,7 +137,6 @@ impl Master {
             (What::Removed, ..) | (_, None, _) => {
                 plan.verdict = PoolVerdict::Removed;
                 plan.replaces = plan.peak;
-                plan.remarks.push("its listeners close when its last worker is gone, unless another pool has them".to_owned());
             }
             (What::Added, Some(pool), _) => self.plan_added(pool, &mut plan),
             (What::Same | What::Changed, Some(pool), Some(id)) => {

@@ -31,8 +31,22 @@ fn text(pools: &[Text]) -> String {
     pools.iter().map(one).collect()
 }
 
+/// A pid that is given out now: those that are given out later come after it, round the end of the numbers as well.
+fn mark() -> u32 {
+    let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+    child.wait().unwrap();
+    child.id()
+}
+
 /// What happened to each pool according to the log from this line on: slots that were started, in their order, and the most processes at once.
-fn happened(log: &[String], live: &BTreeMap<String, Vec<u32>>) -> BTreeMap<String, (Vec<u32>, u32)> {
+/// Of two that were forked together, either may run its program first: their order is that of the pids since the mark.
+fn happened(log: &[String], live: &BTreeMap<String, Vec<u32>>, mark: u32) -> BTreeMap<String, (Vec<u32>, u32)> {
+    let most: u32 = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap().trim().parse().unwrap();
+    let since = |line: &str| {
+        let pid = line.rsplit_once("(pid ").and_then(|(_, rest)| rest.split(')').next()).and_then(|pid| pid.parse::<u32>().ok());
+        pid.map(|pid| (pid + most - mark) % most)
+    };
+    let mut ages: BTreeMap<(String, u32), u32> = BTreeMap::new();
     let mut now: BTreeMap<String, u32> = live.iter().map(|(pool, slots)| (pool.clone(), slots.len() as u32)).collect();
     let mut out: BTreeMap<String, (Vec<u32>, u32)> = now.iter().map(|(pool, n)| (pool.clone(), (Vec::new(), *n))).collect();
     for line in log {
@@ -47,11 +61,13 @@ fn happened(log: &[String], live: &BTreeMap<String, Vec<u32>>) -> BTreeMap<Strin
                 *count += 1;
                 entry.1 = entry.1.max(*count);
                 entry.0.push(slot);
+                ages.insert((pool.to_owned(), slot), since(line).unwrap_or_else(|| panic!("no pid: {line}")));
             }
             "exited" | "killed" => *count -= 1,
             _ => {}
         }
     }
+    out.iter_mut().for_each(|(pool, (slots, _))| slots.sort_by_key(|slot| ages.get(&(pool.clone(), *slot)).copied()));
     out
 }
 
@@ -74,7 +90,7 @@ fn a_corpus_of_edits_is_done_as_the_plan_says() {
         let before = slots(m);
         let said = told(&m.cli(&["plan", "--json"])).1;
         let plan: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap_or_else(|e| panic!("{what}: {e}: {said}"));
-        let mark = m.log.all().len();
+        let (from, mark) = (m.log.all().len(), mark());
         m.ok(&["reload"]);
         // Those that leave are gone as well.
         m.log.wait_until("all is calm", || {
@@ -82,7 +98,7 @@ fn a_corpus_of_edits_is_done_as_the_plan_says() {
             let pools = status["parameters"]["pools"].as_array().unwrap().clone();
             pools.iter().all(|p| p["live"] == p["ready"] && p["ready"] == p["target"]).then_some(())
         });
-        let facts = happened(&m.log.all()[mark..], &before);
+        let facts = happened(&m.log.all()[from..], &before, mark);
         for pool in plan["pools"].as_array().unwrap() {
             let name = pool["name"].as_str().unwrap();
             let (started, peak) = facts.get(name).cloned().unwrap_or_default();
