@@ -154,6 +154,8 @@ impl World<'_> {
                 let accepting = self.ready.get(worker).is_none_or(|at| *at <= self.now);
                 self.later(Duration::ZERO, Event::Looked { worker: *worker, accepting });
             }
+            // A hook or a queue may take all the time that it has.
+            Action::Release { .. } if self.course.lasting => {}
             Action::Release { worker } => self.later(Duration::ZERO, Event::Released { worker: *worker }),
             Action::Signal { worker, signal, cause, .. } => {
                 self.later(Duration::ZERO, Event::Signalled { worker: *worker, signal: *signal });

@@ -8,13 +8,14 @@
 //! | `kernel` | processes, groups, signals, notices |
 //! | `shadow`, `facts`, `judge`, `invariants` | the observer and its promises |
 //! | `world` | the driver: one run |
-//! | `runs`, `isolation` | the tests over many seeds |
+//! | `runs`, `isolation`, `foresight` | the tests over many seeds |
 //! | `scene`, `scenarios` | exact tables, one per rule |
 //! | `pure` | properties of the small pure pieces |
 #![allow(clippy::disallowed_methods, reason = "seeds and steps come from the environment")]
 
 mod coverage;
 mod facts;
+mod foresight;
 mod invariants;
 mod isolation;
 mod judge;

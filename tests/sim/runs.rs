@@ -286,3 +286,17 @@ fn a_core_that_is_taken_over_makes_the_same_decisions() {
         }
     }
 }
+
+/// A master that has come to rest after a storm. `None`: it has ended, or has no rest.
+pub(crate) fn after_a_storm(seed: u64, steps: u64) -> Option<World> {
+    let (master, pools) = pools(seed);
+    let mut world = World::new(setting(seed), pools);
+    let verdict = world.boot(master).and_then(|()| world.run(steps)).and_then(|()| {
+        world.calm();
+        converge(&mut world)
+    });
+    if let Err(what) = verdict {
+        report(&world, seed, steps, &what);
+    }
+    (world.shadow.exited.is_none() && world.shadow.ending.is_none()).then_some(world)
+}

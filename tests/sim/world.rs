@@ -1,7 +1,7 @@
 //! Owns one run: the driver between the core, the simulated kernel, the clock and the storm. It keeps the driver's side of
 //! the contract (`supervisor/event.rs`) and holds the core against the observer after each event.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use poolmaster::supervisor::{Action, Command, Event, MasterSpec, Phase, PoolId, PoolSpec, Supervisor, Time};
@@ -56,6 +56,10 @@ pub(crate) struct World {
     /// Of the snapshots alone: they change nothing else.
     pen: Rng,
     out: Vec<Action>,
+    /// What is read next, whatever the file says.
+    answer: Option<Event>,
+    /// Most processes of each pool since somebody wanted to know.
+    pub(crate) peaks: BTreeMap<PoolId, u32>,
 }
 
 impl World {
@@ -82,6 +86,8 @@ impl World {
             pen: Rng::keyed(seed, 0x9e9),
             setting,
             out: Vec::new(),
+            answer: None,
+            peaks: BTreeMap::new(),
         }
     }
 
@@ -172,7 +178,10 @@ impl World {
                 facts.into_iter().try_for_each(|fact| self.deliver(fact))
             }
             Item::ConfigRead { reading, base } => {
-                let answer = self.file.read(&reading, base, self.shadow.revision);
+                let answer = match self.answer.take() {
+                    Some(answer) => answer,
+                    None => self.file.read(&reading, base, self.shadow.revision),
+                };
                 for p in &self.file.pools {
                     if !self.streams.iter().any(|s| s.id == p.id.0) {
                         let mut stream = Stream::new(self.setting.seed, p.id.0);
@@ -222,7 +231,26 @@ impl World {
         }
         self.tail.push_back(traced);
         self.out = out;
+        for (id, peak) in &mut self.peaks {
+            let live = self.core.pool(*id).map_or(0, |pool| pool.live);
+            *peak = live.max(*peak);
+        }
         verdict
+    }
+
+    /// What the file says now, if it can be used, as the answer to the next order to read it.
+    pub(crate) fn next_answer(&mut self, restart: bool) -> Option<Event> {
+        let reading = Reading { from: poolmaster::supervisor::ConfigSource::File, pools: Vec::new(), restart };
+        let answer = self.file.read(&reading, None, self.shadow.revision);
+        self.answer = matches!(answer, Event::Configure { .. }).then(|| answer.clone());
+        self.answer.clone()
+    }
+
+    /// From now on everything is kept that happens, and how many processes there are.
+    pub(crate) fn watch(&mut self, pools: impl Iterator<Item = PoolId>) {
+        self.setting.keep_trace = true;
+        self.trace.clear();
+        self.peaks = pools.map(|id| (id, self.core.pool(id).map_or(0, |pool| pool.live))).collect();
     }
 
     /// Executes one action; its answer goes on the agenda, never back into the core at once.
@@ -372,7 +400,7 @@ impl World {
 }
 
 /// The core, written down and read again. What follows from what is written is made anew the same.
-fn taken_over(core: &Supervisor, whole: bool) -> Result<Supervisor, String> {
+pub(crate) fn taken_over(core: &Supervisor, whole: bool) -> Result<Supervisor, String> {
     let text = serde_json::to_string(core).map_err(|e| format!("the core cannot be written down: {e}"))?;
     let read: Supervisor = serde_json::from_str(&text).map_err(|e| format!("what was written cannot be read: {e}\n{text}"))?;
     if !whole {
