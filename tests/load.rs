@@ -144,6 +144,31 @@ fn nothing_is_lost_while_listeners_and_pools_come_and_go_and_change_hands() {
     m.assert_nothing_left();
 }
 
+/// The queue of the one socket for all is served before its last worker stops, and so are those of the slots.
+#[test]
+fn nothing_is_lost_while_the_kind_of_a_listener_changes() {
+    let port = free_port();
+    let text = |n: u32| {
+        let reuseport = n.is_multiple_of(2);
+        holder("web", &format!("main = {{ address = \"127.0.0.1:{port}\", reuseport = {reuseport} }}"), 0)
+    };
+    let mut m = setup(&text(0)).start().ready();
+    let goal = Goal::Port(port);
+    let loads = [Manner::Each, Manner::Keepalive].map(|manner| Load::on(&goal, 20, manner, Duration::ZERO));
+    for n in 1..=30 {
+        m.rewrite(&text(n));
+        m.ok(&["reload"]);
+        loads.iter().for_each(|load| load.wait_more(50));
+    }
+    for load in loads {
+        let toll = load.end();
+        assert!(toll.failures.is_empty(), "{} of {}: {:?}", toll.failures.len(), toll.answered, toll.failures);
+        assert!(toll.answered > 1500 && toll.retried == 0, "{toll:?}");
+    }
+    assert_eq!(m.stop(), 0);
+    m.assert_nothing_left();
+}
+
 /// Whoever cleans up after a login, a folder of temporary files or a disk takes away what the master made: what it is told next makes that anew, and
 /// no client notices.
 #[test]

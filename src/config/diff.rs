@@ -297,8 +297,7 @@ fn fixed_of_listener(listener: &Listener) -> impl PartialEq + use<> {
         mode: _,
         owner: _,
         group: _,
-        options,
+        options: _,
     } = listener.clone();
-    let super::spec::SocketOptions { freebind, device, defer_accept: _, fastopen: _, keepalive: _, mark: _ } = options;
-    (name, address, shared, reuseport, freebind, device)
+    (name, address, shared, reuseport)
 }

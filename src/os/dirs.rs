@@ -65,16 +65,27 @@ fn make(path: &Path) -> Result<(File, bool), DirError> {
     Ok((dir, made))
 }
 
-/// Lets everybody see what is in a directory, if it is this user's.
-pub fn let_look(path: &Path, uid: u32) -> io::Result<()> {
+/// Lets everybody see what is in a directory, if it is this user's. Gives the mode that it had, where that was another.
+pub fn let_look(path: &Path, uid: u32) -> io::Result<Option<u32>> {
     let dir = Entry::at(path, Last::Follow)?.open(OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)?;
     let metadata = dir.metadata()?;
     let (mode, wanted) = (metadata.mode() & 0o7777, metadata.mode() & 0o7777 | 0o055);
     if metadata.uid() != uid || mode == wanted {
+        return Ok(None);
+    }
+    // SAFETY: sets the mode of an open directory.
+    check(unsafe { libc::fchmod(dir.as_raw_fd(), wanted) })?;
+    Ok(Some(mode))
+}
+
+/// Gives a directory that is this user's this mode.
+pub fn set_mode(path: &Path, uid: u32, mode: u32) -> io::Result<()> {
+    let dir = Entry::at(path, Last::Follow)?.open(OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)?;
+    if dir.metadata()?.uid() != uid {
         return Ok(());
     }
     // SAFETY: sets the mode of an open directory.
-    check(unsafe { libc::fchmod(dir.as_raw_fd(), wanted) }).map(drop)
+    check(unsafe { libc::fchmod(dir.as_raw_fd(), mode) }).map(drop)
 }
 
 /// Removes a directory with all that is in it, if it is still that one. False: it is another, or gone.

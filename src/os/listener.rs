@@ -13,10 +13,10 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, So
 use super::entry::{Entry, Last};
 use super::io::set_nonblocking;
 use super::lockfile::{InstanceLock, LockError};
-use super::procfs;
 use super::socket_file::{
     self, Access, Failed, FileId, LONGEST, Occupied, check_free, keep_spare, listen_at, set_access, unlink_all,
 };
+use super::{process, procfs};
 
 mod address;
 mod door;
@@ -71,6 +71,8 @@ pub struct Listening {
     inherited: bool,
     /// What was asked for last: workers that share the socket may have set it otherwise, each for itself and its like.
     nonblocking: Cell<bool>,
+    /// The same of its file.
+    access: Cell<Access>,
 }
 
 #[derive(Debug)]
@@ -156,7 +158,8 @@ impl Listening {
             // The kernel knows it by the name that it was renamed from.
             unix => unix.clone(),
         };
-        Ok(Listening { fd, address, inode, file, inherited: false, nonblocking: Cell::new(spec.nonblocking) })
+        let (nonblocking, access) = (Cell::new(spec.nonblocking), Cell::new(spec.access()));
+        Ok(Listening { fd, address, inode, file, inherited: false, nonblocking, access })
     }
 
     /// Takes a socket that somebody else has made and bound where the spec says. What the spec asks for is set; a Unix socket's file is
@@ -171,8 +174,8 @@ impl Listening {
             return Err(ListenError::option(spec, key, &e));
         }
         let inode = queue::inode(fd.as_fd()).map_err(failed("look at it"))?;
-        let nonblocking = Cell::new(spec.nonblocking);
-        Ok(Listening { fd, address: spec.address.clone(), inode, file: None, inherited: true, nonblocking })
+        let (nonblocking, access) = (Cell::new(spec.nonblocking), Cell::new(spec.access()));
+        Ok(Listening { fd, address: spec.address.clone(), inode, file: None, inherited: true, nonblocking, access })
     }
 
     /// Where it listens, with the real port.
@@ -217,7 +220,8 @@ impl Listening {
         refused.extend(options::set(self.fd.as_fd(), spec, &self.address, self.inherited));
         // The path may lead to somebody else's by now.
         if let Some(file) = &self.file {
-            refused.extend(set_access(&file.path, file.id, spec.access()).err());
+            let access = spec.access().after(self.access.replace(spec.access()), process::umask());
+            refused.extend(set_access(&file.path, file.id, access).err());
         }
         refused
     }

@@ -191,6 +191,13 @@ pub fn exists(pid: i32) -> bool {
     }
 }
 
+/// What is taken from the mode of new files. To ask for it without a moment of another one, there is /proc alone.
+pub fn umask() -> u32 {
+    let status = procfs::read("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    line.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o022)
+}
+
 /// Sets the mask of file modes of this process; gives the one before.
 pub fn set_umask(mask: u32) -> u32 {
     // SAFETY: always succeeds.

@@ -126,6 +126,16 @@ pub(crate) struct Access {
 }
 
 impl Access {
+    /// What was asked for before and is not any more, goes back to what a new file would have, by this umask.
+    pub(crate) fn after(self, before: Access, umask: u32) -> Access {
+        let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        Access {
+            mode: self.mode.or(before.mode.map(|_| 0o777 & !umask)),
+            owner: self.owner.or(before.owner.map(|_| uid)),
+            group: self.group.or(before.group.map(|_| gid)),
+        }
+    }
+
     /// For the file at the entry, if it is still that one; nothing to do where it is another, or gone. An error comes with the name of what could
     /// not be set.
     pub(crate) fn set(self, entry: &Entry, id: FileId) -> Result<bool, (&'static str, io::Error)> {

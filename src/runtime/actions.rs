@@ -121,9 +121,7 @@ impl Master {
     /// Makes anew what others have removed: the next moment in which it would be missed may be the one in which it is needed.
     fn restore_files(&mut self) {
         let (words, lost) = self.files.restore(self.config.socket_mode);
-        if !self.socket_uids.is_empty() {
-            self.files.let_look();
-        }
+        self.files.let_look(!self.socket_uids.is_empty());
         if let Some(lost) = lost {
             let _ = self.epoll.remove(lost.as_fd());
             if let Err(e) = self.epoll.add(self.files.control.as_fd(), Token::Control.into(), Interest::Read) {

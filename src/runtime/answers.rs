@@ -198,12 +198,12 @@ impl Master {
                     queue: queue.map(|(length, _)| length),
                     queue_limit: queue.map(|(_, limit)| limit),
                     holders: u32::try_from(self.processes.all().filter(holds).count()).unwrap_or(u32::MAX),
-                    sharing: match (&config.shared, &socket.slots) {
+                    sharing: match (&config.shared, socket.slots().filter(|_| config.reuseport)) {
                         (Some(owner), _) => format!("with {owner}"),
                         (None, Some(_)) => "reuseport".to_owned(),
                         (None, None) => "shared".to_owned(),
                     },
-                    slots: socket.slots.as_ref().map(slot_sockets).unwrap_or_default(),
+                    slots: socket.slots().filter(|_| config.reuseport).map(slot_sockets).unwrap_or_default(),
                     inherited: socket.inherited.clone(),
                     why: lost_words_of(socket).or_else(|| {
                         let shut = socket.all().iter().any(|listening| !listening.state_listening());

@@ -53,6 +53,8 @@ pub(super) struct Files {
     memory: Option<Made>,
     /// That it takes none was told.
     told_spare: Cell<bool>,
+    /// A folder that others were let look into, and the mode that it had.
+    closed: Option<(PathBuf, u32)>,
     /// What is in the root directories of pools that have their own.
     jailed: Vec<Made>,
     /// Those of each pool, and for whom they were made.
@@ -121,6 +123,7 @@ impl Files {
                 pools,
                 memory: in_memory(master, uid),
                 told_spare: Cell::new(false),
+                closed: None,
                 jailed: Vec::new(),
                 of_pools: BTreeMap::new(),
                 uid,
@@ -267,10 +270,14 @@ impl Files {
         Ok(sockets)
     }
 
-    /// Lets users find the control socket who may use it. What cannot be helped shows to whoever looks for it.
-    pub(super) fn let_look(&self) {
-        if let Some(dir) = self.socket.parent() {
-            let _ = dirs::let_look(dir, self.uid);
+    /// Lets users find the control socket who may use it, or nobody any more. What cannot be helped shows to whoever looks for it.
+    pub(super) fn let_look(&mut self, others: bool) {
+        let Some(dir) = self.socket.parent().map(Path::to_owned) else { return };
+        if others {
+            let before = dirs::let_look(&dir, self.uid).ok().flatten();
+            self.closed = before.map(|mode| (dir, mode)).or(self.closed.take());
+        } else if let Some((dir, mode)) = self.closed.take() {
+            let _ = dirs::set_mode(&dir, self.uid, mode);
         }
     }
 

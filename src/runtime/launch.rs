@@ -86,7 +86,8 @@ pub(super) fn launch(
     // Only what was made this moment tells how many are left: a notify socket may have been kept from fuller times.
     let made = [stdout.read.as_ref(), stderr.read.as_ref(), ready.as_ref().map(|(read, _)| read)].map(|fd| fd.map(AsFd::as_fd));
     common.keep_reserve(made.into_iter().flatten())?;
-    let given = run.sockets.iter().map(|socket| socket.give((id.pool, id.slot), &held(socket)));
+    let own = run.config.listeners.iter().map(|listener| listener.reuseport).chain(std::iter::repeat(false));
+    let given = run.sockets.iter().zip(own).map(|(socket, own)| socket.give(own, (id.pool, id.slot), &held(socket)));
     let given = given.collect::<Result<Vec<_>, _>>().map_err(no_socket)?;
     let mut fds: Vec<BorrowedFd<'_>> = given.iter().map(|(_, listening)| listening.as_fd()).collect();
     let stdin = fds.first().filter(|_| launch.protocols.stdin).map_or(Source::Null, |fd| Source::Fd(*fd));

@@ -81,7 +81,7 @@ impl Master {
             .collect();
         let by_verdict = pools.iter().map(|pool| match pool.verdict {
             PoolVerdict::Same => ChangeClass::None,
-            PoolVerdict::Live => ChangeClass::Live,
+            PoolVerdict::Live => pool.changes.iter().map(|change| change.class).max().unwrap_or(ChangeClass::None),
             PoolVerdict::Rolling | PoolVerdict::Added | PoolVerdict::Removed => ChangeClass::Rolling,
         });
         let strongest = by_verdict.chain([class(difference.class())]).max().unwrap_or(ChangeClass::None);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::attributes::Postponed;
 use super::output::Capture;
 use super::pools::PoolRun;
-use super::sockets::Socket;
+use super::sockets::{FIRST, Socket};
 use crate::os::notify::NotifySocket;
 use crate::os::spawn::ExecPipe;
 use crate::supervisor::WorkerId;
@@ -78,9 +78,16 @@ impl Process {
 }
 
 impl Process {
-    /// The member of this listener that it has.
+    /// The member of this listener that it has. One that was started before there were several has the first.
     pub(super) fn seat_of(&self, socket: &Rc<Socket>) -> Option<u32> {
-        self.seats.iter().find(|(other, _)| Rc::ptr_eq(other, socket)).map(|(_, member)| *member)
+        let own = self.seats.iter().find(|(other, _)| Rc::ptr_eq(other, socket)).map(|(_, member)| *member);
+        let has = || socket.slots().is_some() && self.run.sockets.iter().any(|other| Rc::ptr_eq(other, socket));
+        own.or_else(|| has().then_some(FIRST))
+    }
+
+    /// The listeners of which it has a member, and which one that is.
+    pub(super) fn seats(&self) -> impl Iterator<Item = (&Rc<Socket>, u32)> {
+        self.run.sockets.iter().filter_map(|socket| Some((socket, self.seat_of(socket)?)))
     }
 }
 

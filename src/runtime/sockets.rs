@@ -1,6 +1,6 @@
 //! Owns the open listeners. They belong to the master: they outlive workers and reloads, and close when nobody uses them any more.
 
-use std::cell::RefCell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -21,8 +21,8 @@ pub(super) struct Socket {
     pub(super) inherited: Option<String>,
     /// The one that all workers have, or that of slot 0.
     pub(super) listening: Rc<Listening>,
-    /// Each worker has its own (`reuseport`).
-    pub(super) slots: Option<Slots>,
+    /// Workers may have their own (`reuseport`). Once there, it stays: with its first member alone it is as good as one for all.
+    slots: OnceCell<Slots>,
 }
 
 /// The sockets of slots that share a port. A slot keeps its socket when its worker dies; beside a living worker, its replacement gets a fresh one.
@@ -33,11 +33,20 @@ pub(super) struct Slots {
     spec: RefCell<ListenSpec>,
     /// For which slot of which pool each member of the group was opened.
     owners: RefCell<BTreeMap<u32, (PoolId, u32)>>,
+    /// The config in force has it so.
+    wanted: Cell<bool>,
 }
 
 impl Slots {
     fn new(group: PortGroup, spec: ListenSpec) -> Slots {
-        Slots { group: RefCell::new(group), spec: RefCell::new(spec), owners: RefCell::default() }
+        Slots { group: RefCell::new(group), spec: RefCell::new(spec), owners: RefCell::default(), wanted: Cell::new(true) }
+    }
+
+    /// Of one that is for all workers again nobody else is to have the port.
+    pub(super) fn tidy(&self) {
+        if !self.wanted.get() {
+            self.group.borrow_mut().keep_alone();
+        }
     }
 
     /// Whose this member is. `None`: the first one, before anybody had it.
@@ -67,12 +76,18 @@ impl Slots {
             }
         };
         self.owners.borrow_mut().insert(member, (pool, slot));
-        // The worker before may have shut it down, which is nobody else's loss here.
+        drop((group, spec));
+        self.open_again(member, slot);
+        Ok((member, listening))
+    }
+
+    /// The worker before may have shut it down, which is nobody else's loss here.
+    fn open_again(&self, member: u32, slot: u32) {
+        let mut group = self.group.borrow_mut();
         group.notice(|other| other == member);
-        if let Err(e) = group.revive(member, spec.backlog) {
+        if let Err(e) = group.revive(member, self.spec.borrow().backlog) {
             tracing::warn!(slot, "listener {}: cannot open the queue of the slot anew: {e}", group.local_addr());
         }
-        Ok((member, listening))
     }
 
     /// The member was closed.
@@ -108,6 +123,11 @@ pub(super) fn address_of(address: &Address) -> Option<ListenAddress> {
         Address::Abstract(name) => ListenAddress::Abstract(name.clone()),
         Address::Inherit(_) => return None,
     })
+}
+
+/// The kernel chooses the port.
+fn is_any_port(address: &Address) -> bool {
+    matches!(address, Address::Tcp { addr, .. } | Address::Udp { addr, .. } if addr.port() == 0)
 }
 
 /// The owner of its file, as a number.
@@ -159,17 +179,6 @@ pub enum OpenError {
         /// Why not, and what to do.
         why: String,
     },
-    /// It is open as the other kind.
-    #[error(
-        "cannot change reuseport of {address}: the open socket {} others; start the master anew, or choose another address",
-        if *.reuseport { "lets in no" } else { "shares its port with" }
-    )]
-    Kind {
-        /// Where it listens.
-        address: String,
-        /// What is wanted.
-        reuseport: bool,
-    },
 }
 
 impl OpenError {
@@ -184,6 +193,8 @@ impl OpenError {
 pub(super) struct Opened {
     pub(super) socket: Rc<Socket>,
     spec: ListenSpec,
+    /// Workers have their own.
+    reuseport: bool,
     /// Whose it is, where its lost file was made anew.
     anew: Option<String>,
 }
@@ -204,18 +215,23 @@ pub(super) fn open(
     if let Some(lost) = open.iter().find(serving).filter(|_| found.is_none()).cloned() {
         let spec = spec_of(config, lost.listening.local_addr().clone(), accounts)?;
         let listening = Rc::new(lost.listening.open_anew(&spec).map_err(Box::new)?);
-        let socket =
-            Rc::new(Socket { address: config.address.clone(), origin: origin.clone(), inherited: None, listening, slots: None });
+        let socket = Rc::new(Socket {
+            address: config.address.clone(),
+            origin: origin.clone(),
+            inherited: None,
+            listening,
+            slots: OnceCell::new(),
+        });
         open.push(Rc::clone(&socket));
-        return Ok(Opened { socket, spec, anew: Some(origin) });
+        return Ok(Opened { socket, spec, reuseport: false, anew: Some(origin) });
     }
     if let Some(same) = found {
         let spec = spec_of(config, same.listening.local_addr().clone(), accounts)?;
         // One that is handed over is one socket, whatever is wanted.
-        if same.slots.is_some() != config.reuseport && same.inherited.is_none() {
-            return Err(OpenError::Kind { address: spec.address.to_string(), reuseport: config.reuseport });
+        if config.reuseport && same.inherited.is_none() {
+            same.split(&spec).map_err(Box::new)?;
         }
-        return Ok(Opened { socket: Rc::clone(same), spec, anew: None });
+        return Ok(Opened { socket: Rc::clone(same), spec, reuseport: config.reuseport, anew: None });
     }
     let inherited = match (&config.address, &wanted) {
         (Address::Inherit(name), _) => {
@@ -235,23 +251,23 @@ pub(super) fn open(
                     config.name
                 );
             }
-            (Rc::new(Listening::adopt(inherited.fd, &spec).map_err(Box::new)?), None, spec, Some(inherited.name))
+            (Rc::new(Listening::adopt(inherited.fd, &spec).map_err(Box::new)?), OnceCell::new(), spec, Some(inherited.name))
         }
         (None, Some(wanted)) if config.reuseport => {
             let spec = spec_of(config, wanted, accounts)?;
             let group = PortGroup::found(&spec, FIRST).map_err(Box::new)?;
             let first = group.get(FIRST).map(Rc::clone).ok_or_else(|| OpenError::Account("it has no socket".to_owned()))?;
-            (first, Some(Slots::new(group, spec.clone())), spec, None)
+            (first, OnceCell::from(Slots::new(group, spec.clone())), spec, None)
         }
         (None, Some(wanted)) => {
             let spec = spec_of(config, wanted, accounts)?;
-            (Rc::new(Listening::open(&spec).map_err(Box::new)?), None, spec, None)
+            (Rc::new(Listening::open(&spec).map_err(Box::new)?), OnceCell::new(), spec, None)
         }
         (None, None) => return Err(OpenError::NotHanded { name: String::new(), why: "it has no name".to_owned() }),
     };
     let socket = Rc::new(Socket { address: config.address.clone(), origin, inherited: name, listening, slots });
     open.push(Rc::clone(&socket));
-    Ok(Opened { socket, spec, anew: None })
+    Ok(Opened { socket, spec, reuseport: config.reuseport, anew: None })
 }
 
 /// The slot, and the member of its group, that is there for as long as the listener.
@@ -260,11 +276,36 @@ pub(super) const FIRST: u32 = 0;
 const SPARE: u32 = 1 << 20;
 
 impl Socket {
-    /// What a worker of this slot is given, and which member of the group that is, where there is one. `held`: those of living processes.
-    pub(super) fn give(&self, owner: (PoolId, u32), held: &BTreeSet<u32>) -> Result<(Option<u32>, Rc<Listening>), ListenError> {
-        match &self.slots {
+    /// The sockets of slots, where there are such.
+    pub(super) fn slots(&self) -> Option<&Slots> {
+        self.slots.get()
+    }
+
+    /// From now on workers may have their own. Those that have the one for all keep it, as the first of the group.
+    fn split(&self, spec: &ListenSpec) -> Result<(), ListenError> {
+        if self.slots.get().is_none() {
+            let group = PortGroup::around(Rc::clone(&self.listening), FIRST, is_any_port(&self.address))?;
+            // Nobody has set it meanwhile.
+            let _ = self.slots.set(Slots::new(group, spec.clone()));
+        }
+        Ok(())
+    }
+
+    /// What a worker of this slot is given, and which member of the group that is, where there is one. `own`: its config has a socket for each
+    /// slot. `held`: those of living processes.
+    pub(super) fn give(
+        &self,
+        own: bool,
+        owner: (PoolId, u32),
+        held: &BTreeSet<u32>,
+    ) -> Result<(Option<u32>, Rc<Listening>), ListenError> {
+        match self.slots.get() {
+            Some(slots) if own => slots.seat(owner, held).map(|(member, listening)| (Some(member), listening)),
+            Some(slots) => {
+                slots.open_again(FIRST, FIRST);
+                Ok((Some(FIRST), Rc::clone(&self.listening)))
+            }
             None => Ok((None, Rc::clone(&self.listening))),
-            Some(slots) => slots.seat(owner, held).map(|(member, listening)| (Some(member), listening)),
         }
     }
 
@@ -288,14 +329,14 @@ impl Socket {
 
     /// What a worker that was given this member is to accept on.
     pub(super) fn wanted(&self, member: Option<u32>) -> Wanted {
-        let slots = self.slots.as_ref().zip(member);
+        let slots = self.slots.get().zip(member);
         let own = slots.and_then(|(slots, member)| slots.group.borrow().get(member).map(|listening| listening.inode()));
         Wanted { inode: own.unwrap_or_else(|| self.listening.inode()), address: self.listening.local_addr().clone() }
     }
 
     /// All its sockets.
     pub(super) fn all(&self) -> Vec<Rc<Listening>> {
-        match &self.slots {
+        match self.slots.get() {
             Some(slots) => slots.group.borrow().members().map(|(_, listening)| Rc::clone(listening)).collect(),
             None => vec![Rc::clone(&self.listening)],
         }
@@ -310,7 +351,7 @@ impl Socket {
     /// It is what this listener wants. `wanted`: its address; `origin`: whose it is.
     fn serves(&self, config: &Listener, wanted: Option<&ListenAddress>, origin: &str) -> bool {
         // Any free port is another one for each listener.
-        let any_port = matches!(config.address, Address::Tcp { addr, .. } | Address::Udp { addr, .. } if addr.port() == 0);
+        let any_port = is_any_port(&config.address);
         let named = |name: &String| match &config.address {
             Address::Inherit(wanted) => name == wanted,
             _ => wanted.is_some_and(|wanted| wanted.same_place(self.listening.local_addr())),
@@ -329,9 +370,10 @@ impl Opened {
                 self.spec.address
             );
         }
-        if let Some(slots) = &self.socket.slots {
+        if let Some(slots) = self.socket.slots.get() {
             // Slots that come join where the others are, at the real port.
             *slots.spec.borrow_mut() = self.spec.clone();
+            slots.wanted.set(self.reuseport);
         }
         for listening in self.socket.all() {
             // An earlier config may have been without it, and its queue on the way out.

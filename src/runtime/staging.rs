@@ -257,9 +257,7 @@ impl Master {
         self.take_name(names, &config.master);
         self.socket_uids = socket_uids;
         self.accounts = accounts;
-        if !self.socket_uids.is_empty() {
-            self.files.let_look();
-        }
+        self.files.let_look(!self.socket_uids.is_empty());
         if self.config.socket_mode != config.master.socket_mode {
             self.config.socket_mode = config.master.socket_mode;
             if let Err(e) = self.files.set_socket_mode(config.master.socket_mode) {
@@ -322,7 +320,7 @@ impl Master {
         let run = self.runs.remove(&pool);
         // Whoever has the same listener closes what was this pool's of it.
         let shares = |other: &PoolRun| {
-            let mut own = run.iter().flat_map(|run| &run.sockets).filter(|socket| socket.slots.is_some());
+            let mut own = run.iter().flat_map(|run| &run.sockets).filter(|socket| socket.slots().is_some());
             own.any(|socket| other.sockets.iter().any(|one| Rc::ptr_eq(one, socket)))
         };
         let others: Vec<PoolId> = self.runs.iter().filter(|(_, other)| shares(other)).map(|(id, _)| *id).collect();

@@ -60,6 +60,8 @@ struct Users {
     seated: BTreeSet<(PoolId, u32)>,
     /// Pools that start workers with it.
     pools: Vec<PoolId>,
+    /// It has left the config, and nobody who is wanted has it.
+    deserted: bool,
 }
 
 impl Users {
@@ -71,6 +73,11 @@ impl Users {
             (true, true) => member == FIRST,
         }
     }
+
+    /// Whoever comes there is served, now or later.
+    fn serves(&self, member: u32) -> bool {
+        self.takes(member) && !self.deserted
+    }
 }
 
 /// Sockets that a config has.
@@ -79,8 +86,9 @@ struct Kept(HashSet<*const Socket>);
 impl Kept {
     /// Listeners of a worker that no config has any more: their last workers serve who waits there.
     fn left_behind(&self, process: &Process) -> Vec<Rc<Socket>> {
-        let left = |socket: &&Rc<Socket>| socket.slots.is_none() && !self.0.contains(&Rc::as_ptr(socket));
-        process.run.sockets.iter().filter(left).cloned().collect()
+        let own = process.run.config.listeners.iter().map(|listener| listener.reuseport).chain(std::iter::repeat(false));
+        let left = |(socket, own): &(&Rc<Socket>, bool)| !own && !self.0.contains(&Rc::as_ptr(socket));
+        process.run.sockets.iter().zip(own).filter(left).map(|(socket, _)| Rc::clone(socket)).collect()
     }
 }
 
@@ -100,7 +108,7 @@ impl Master {
             .map(|p| (p.id.pool, &p.run))
             .filter(|(of, run)| *of == pool && current.is_none_or(|current| !Rc::ptr_eq(run, current)));
         for socket in current.into_iter().chain(earlier.map(|(_, run)| run)).flat_map(|run| &run.sockets) {
-            if socket.slots.is_some() && !found.iter().any(|other| Rc::ptr_eq(other, socket)) {
+            if socket.slots().is_some() && !found.iter().any(|other| Rc::ptr_eq(other, socket)) {
                 found.push(Rc::clone(socket));
             }
         }
@@ -133,12 +141,13 @@ impl Master {
                 }
                 // One of these will be its own.
                 None if users.pools.contains(&pool) => {
-                    let free = socket.slots.iter().flat_map(|slots| slots.members_for(pool, slot));
+                    let free = socket.slots().into_iter().flat_map(|slots| slots.members_for(pool, slot));
                     users.coming.extend(free.filter(|member| !users.held.contains(member)));
                 }
                 None => {}
             }
         }
+        users.deserted = users.coming.is_empty() && !self.kept_sockets().0.contains(&Rc::as_ptr(socket));
         users
     }
 
@@ -148,7 +157,7 @@ impl Master {
         let comes = |owner: (PoolId, u32)| {
             users.pools.contains(&owner.0) && self.core.wants(owner.0, owner.1) && !users.seated.contains(&owner)
         };
-        users.takes(member) || users.coming.contains(&member) || slots.owner(member).is_some_and(comes)
+        users.serves(member) || users.coming.contains(&member) || slots.owner(member).is_some_and(comes)
     }
 
     /// Sends new connections where they are served, and closes the sockets of slots that are gone.
@@ -157,7 +166,7 @@ impl Master {
             let sockets: Vec<(Rc<Socket>, Users)> =
                 self.slotted(pool).into_iter().map(|socket| (Rc::clone(&socket), self.users(&socket))).collect();
             for (socket, users) in &sockets {
-                let Some(slots) = &socket.slots else { continue };
+                let Some(slots) = socket.slots() else { continue };
                 let failed = {
                     let mut group = slots.group.borrow_mut();
                     // At its end a worker may shut down what it has.
@@ -173,6 +182,7 @@ impl Master {
                     );
                 }
                 self.close_unused(pool, slots, users);
+                slots.tidy();
             }
             self.let_go_of_the_needless(pool, &sockets);
         }
@@ -221,7 +231,7 @@ impl Master {
     pub(super) fn drain_first(&mut self, worker: WorkerId) -> bool {
         let Some(process) = self.processes.of(worker) else { return false };
         let left = self.kept_sockets().left_behind(process);
-        if process.exited || (process.seats.is_empty() && left.is_empty()) {
+        if process.exited || (process.seats().next().is_none() && left.is_empty()) {
             return false;
         }
         let Some(view) = self.core.worker(worker) else { return false };
@@ -252,7 +262,7 @@ impl Master {
         let alone = |worker: &WorkerId| {
             let Some(process) = self.processes.of(*worker) else { return false };
             let left = kept.left_behind(process).iter().any(waits_at);
-            left || sockets.iter().any(|(socket, users)| match (&socket.slots, process.seat_of(socket)) {
+            left || sockets.iter().any(|(socket, users)| match (socket.slots(), process.seat_of(socket)) {
                 (Some(slots), Some(member)) => !self.is_served(slots, member, users),
                 _ => false,
             })
@@ -279,8 +289,8 @@ impl Master {
         let kept = self.kept_sockets();
         let done = |worker: &WorkerId, drain: &Drain| {
             let waiting = || {
-                let seats = self.processes.of(*worker).into_iter().flat_map(|process| &process.seats);
-                let queues = seats.filter_map(|(socket, member)| socket.slots.as_ref()?.group.borrow().waiting(*member));
+                let seats = self.processes.of(*worker).into_iter().flat_map(Process::seats);
+                let queues = seats.filter_map(|(socket, member)| socket.slots()?.group.borrow().waiting(member));
                 let own = queues.into_iter().any(|waiting| waiting > 0);
                 own || self.processes.of(*worker).is_some_and(|p| kept.left_behind(p).iter().any(waits_at))
             };

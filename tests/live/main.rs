@@ -31,6 +31,7 @@ mod basics;
 mod boot;
 mod control_clients;
 mod dialects;
+mod each_edit;
 mod environment;
 mod every_key;
 mod faults_host;

@@ -260,15 +260,50 @@ fn a_quick_end_waits_for_no_queue_and_nobody_is_killed_unasked() {
     assert_eq!(m.wait().code(), Some(0));
 }
 
+/// The listener stays open: who comes before, in between or after is served, and each kind is what it is to be.
 #[test]
-fn a_reload_cannot_change_the_kind_of_an_open_socket() {
+fn a_reload_changes_one_socket_for_all_into_one_for_each_and_back() {
     let port = free_port();
-    let mut m = slotted(port, "command = \"POOLMASTER worker\"").start().ready();
-    m.rewrite(&format!("[pool.web]\nready = \"notify\"\ncommand = \"POOLMASTER worker\"\nlisten = \"127.0.0.1:{port}\"\n"));
-    m.signal(libc::SIGHUP);
-    m.log.wait_for("cannot change reuseport of tcp://127.0.0.1", 1);
+    let mut m = slotted(port, "command = \"POOLMASTER worker\"\nworkers = 2").start().ready();
+    let text = |reuseport: bool| {
+        format!(
+            "[pool.web]\nready = \"notify\"\ncommand = \"POOLMASTER worker\"\nworkers = 2\nsettle = \"20ms\"\n[pool.web.listen.http]\naddress = \"127.0.0.1:{port}\"\nreuseport = {reuseport}\n"
+        )
+    };
+    let listener = |m: &Master| m.request(r#"{"method":"listeners"}"#)["parameters"]["listeners"][0].clone();
+    // The listener's sockets that workers have.
+    let held = |m: &Master| -> BTreeSet<String> {
+        let masters: BTreeSet<String> = fds(m.pid()).into_values().filter(|file| file.starts_with("socket:")).collect();
+        m.wait_count("web", 2).into_iter().flat_map(|pid| fds(pid).into_values()).filter(|file| masters.contains(file)).collect()
+    };
+    assert_eq!(held(&m).len(), 2);
+    let first = listener(&m)["inode"].clone();
+    for round in 0..3 {
+        m.rewrite(&text(false));
+        let said = told(&m.cli(&["plan"])).1;
+        assert!(said.contains("gets other options, the socket"), "{said}");
+        m.ok(&["reload"]);
+        let now = listener(&m);
+        assert_eq!((&now["sharing"], &now["inode"]), (&Value::from("shared"), &first), "{round}: {now}");
+        assert_eq!(held(&m), BTreeSet::from([format!("socket:[{first}]")]), "{round}");
+        assert!(get(port, "/").unwrap().contains("200 OK"));
+        m.rewrite(&text(true));
+        m.ok(&["reload"]);
+        assert_eq!(held(&m).len(), 2, "{round}");
+        let slots = m.slots();
+        let takers: BTreeSet<String> =
+            slots.iter().filter(|slot| slot["takes"] == true).map(|slot| format!("socket:[{}]", slot["inode"])).collect();
+        assert_eq!(takers, held(&m), "{round}: {slots:?}");
+        assert!(get(port, "/").unwrap().contains("200 OK"));
+    }
+    // One that is not taken leaves it as it was.
+    let takers = m.takers();
+    m.rewrite(&text(false).replace("worker\"", "worker --fail-boot\""));
+    m.code(3, &["reload"]);
+    assert_eq!((m.takers(), held(&m).len()), (takers, 2));
     assert!(get(port, "/").unwrap().contains("200 OK"));
     assert_eq!(m.stop(), 0);
+    m.assert_nothing_left();
 }
 
 #[test]

@@ -135,7 +135,7 @@ pub(super) const KEYS: &[Key] = &[
     now("pool.*.listen.*.backlog", Live, Kind::Int(1, 2_147_483_647), "1024", "length of the accept queue, in connections"),
     now(
         "pool.*.listen.*.reuseport",
-        Rebind,
+        Rolling,
         Kind::Bool,
         "false",
         "one socket for each worker, kept by the master (SO_REUSEPORT); at its end a worker serves who came to it first",
@@ -152,11 +152,11 @@ pub(super) const KEYS: &[Key] = &[
     now("pool.*.listen.*.owner", Live, Kind::User, "", "owner of a Unix socket"),
     now("pool.*.listen.*.group", Live, Kind::User, "", "group of a Unix socket"),
     now("pool.*.listen.*.v6only", Rebind, Kind::Bool, "", "IPv6 only, as tcp6:// says; default: [::] takes IPv4 as well"),
-    now("pool.*.listen.*.freebind", Rebind, Kind::Bool, "false", "bind an address that the host does not have yet"),
+    now("pool.*.listen.*.freebind", Live, Kind::Bool, "false", "bind an address that the host does not have yet"),
     now("pool.*.listen.*.defer_accept", Live, TIME, "\"0s\"", "wake workers only when data is there, a duration; 0: off"),
     now("pool.*.listen.*.fastopen", Live, COUNT, "0", "queue length of TCP Fast Open; 0: off"),
     now("pool.*.listen.*.keepalive", Live, Kind::Bool, "", "TCP keepalive on accepted sockets; default: off"),
-    now("pool.*.listen.*.device", Rebind, Kind::Text, "\"\"", "network interface to bind to; \"\": any"),
+    now("pool.*.listen.*.device", Live, Kind::Text, "\"\"", "network interface to bind to; \"\": any"),
     now("pool.*.listen.*.mark", Live, Kind::Int(0, 4_294_967_295), "0", "packet mark of the socket"),
     now("pool.*.listen.*.share", Rebind, Kind::Text, "", "the same socket as this POOL.LISTENER"),
     // Environment.

@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::rc::Rc;
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 use super::{ListenAddress, ListenError, ListenSpec, Listening, Place};
 use crate::os::errno::check;
 
@@ -27,6 +29,8 @@ pub struct PortGroup {
     disordered: bool,
     /// Indexes that the attached program picks from; `None`: no program, the kernel picks by address.
     picks: Option<Vec<usize>>,
+    /// Others may join (SO_REUSEPORT is set).
+    open: bool,
 }
 
 impl PortGroup {
@@ -39,7 +43,25 @@ impl PortGroup {
             _ => None,
         };
         let members = vec![(number, Rc::new(first))];
-        Ok(PortGroup { address, loose, members, lost: Vec::new(), disordered: false, picks: None })
+        Ok(PortGroup { address, loose, members, lost: Vec::new(), disordered: false, picks: None, open: true })
+    }
+
+    /// Makes an open listener, which is alone on its port, the first member: others may join it from now on. Nothing changes for it. `loose`:
+    /// the kernel chose its port.
+    pub fn around(first: Rc<Listening>, number: u32, loose: bool) -> Result<PortGroup, ListenError> {
+        let failed = |e: nix::Error| ListenError::kernel(first.local_addr(), "set SO_REUSEPORT", &e.into());
+        setsockopt(&first.as_fd(), sockopt::ReusePort, &true).map_err(failed)?;
+        let address = first.local_addr().clone();
+        let members = vec![(number, first)];
+        Ok(PortGroup {
+            address,
+            loose: loose.then_some(number),
+            members,
+            lost: Vec::new(),
+            disordered: false,
+            picks: None,
+            open: true,
+        })
     }
 
     /// Where they listen.
@@ -118,10 +140,29 @@ impl PortGroup {
         // Alone, it would have the port to itself again.
         let place = if self.members.is_empty() { Place::Founder } else { Place::Joiner };
         let spec = ListenSpec { address: self.address.clone(), ..spec.clone() };
+        self.open_to_others(true).map_err(|e| ListenError::kernel(&self.address, "set SO_REUSEPORT", &e))?;
         self.keep_to_members();
         let listening = Rc::new(Listening::open_as(&spec, place, None)?);
         self.members.push((number, Rc::clone(&listening)));
         Ok(listening)
+    }
+
+    /// Alone on its port again, as long as nobody joins: no other process of this user can put itself beside it.
+    pub fn keep_alone(&mut self) {
+        if self.members.len() + self.lost.len() == 1 {
+            // What fails leaves it as it was, among its like.
+            let _ = self.open_to_others(false);
+        }
+    }
+
+    fn open_to_others(&mut self, open: bool) -> io::Result<()> {
+        if self.open != open {
+            for (_, listening) in self.members() {
+                setsockopt(&listening.as_fd(), sockopt::ReusePort, &open)?;
+            }
+            self.open = open;
+        }
+        Ok(())
     }
 
     /// From now on new connections go to these members only, at random, and packets of UDP by their sender, so that those of one stay together.

@@ -225,3 +225,34 @@ fn packets_of_one_sender_stay_together() {
         assert_eq!(heard, BTreeSet::from([0, 2, 3]), "{at}");
     }
 }
+
+#[test]
+fn an_open_listener_becomes_the_first_of_a_group_and_is_alone_again() {
+    for at in families() {
+        let alone = Rc::new(Listening::open(&tcp(at)).unwrap());
+        let mut group = PortGroup::around(Rc::clone(&alone), 0, true).unwrap();
+        let (there, spec) = (place(&group), tcp(at));
+        let mut clients: Vec<TcpStream> = (0..10).map(|_| TcpStream::connect(there).unwrap()).collect();
+        assert!(soon(|| queues(&group, 1) == [10]));
+        // Those that wait stay, whoever comes is another one's.
+        group.join(&spec, 1).unwrap();
+        group.direct(|number| number == 1).unwrap();
+        clients.extend((0..10).map(|_| TcpStream::connect(there).unwrap()));
+        assert!(soon(|| queues(&group, 2) == [10, 10]), "{at}: {:?}", queues(&group, 2));
+        // And back.
+        group.direct(|number| number == 0).unwrap();
+        assert_eq!(empty(group.get(1).unwrap()).len(), 10);
+        group.leave(1, |number| number == 0).unwrap();
+        clients.extend((0..10).map(|_| TcpStream::connect(there).unwrap()));
+        assert!(soon(|| queues(&group, 1) == [20]), "{at}: {:?}", queues(&group, 1));
+        // Nobody else joins it, until it is one of several again.
+        group.keep_alone();
+        let addr = ListenAddress::Tcp { addr: there, dual: false };
+        let stranger = PortGroup::found(&ListenSpec { address: addr.clone(), ..spec.clone() }, 0);
+        assert!(stranger.is_err(), "{at}");
+        group.join(&spec, 1).unwrap();
+        group.direct(|number| number == 1).unwrap();
+        clients.push(TcpStream::connect(there).unwrap());
+        assert!(soon(|| queues(&group, 2) == [20, 1]), "{at}: {:?}", queues(&group, 2));
+    }
+}
