@@ -169,6 +169,47 @@ fn nothing_is_lost_while_the_kind_of_a_listener_changes() {
     m.assert_nothing_left();
 }
 
+/// From one address to all of the port: the narrower socket goes with its last worker, and who came there is served.
+#[test]
+fn nothing_is_lost_while_a_listener_opens_up_to_all_addresses() {
+    for wide in ["0.0.0.0", "[::]"] {
+        let port = free_port();
+        let text = |at: &str, more: &str| {
+            holder("web", &format!("main = \"{at}:{port}\""), 0).replace("worker\"", &format!("worker{more}\""))
+        };
+        let mut m = setup(&text("127.0.0.1", "")).start().ready();
+        let goal = Goal::Port(port);
+        let loads = [Manner::Each, Manner::Keepalive].map(|manner| Load::on(&goal, 20, manner, Duration::ZERO));
+        let more = || loads.iter().for_each(|load| load.wait_more(100));
+        more();
+        // One that is not taken leaves it as it was.
+        m.rewrite(&text(wide, " --fail-boot"));
+        m.code(3, &["reload"]);
+        more();
+        m.rewrite(&text(wide, ""));
+        m.ok(&["reload"]);
+        more();
+        let listeners = m.request(r#"{"method":"listeners"}"#);
+        assert!(listeners["parameters"]["listeners"][0]["address"].as_str().unwrap().contains(wide), "{listeners}");
+        let elsewhere = std::net::TcpStream::connect(("127.0.0.2", port)).unwrap();
+        drop(elsewhere);
+        for load in loads {
+            let toll = load.end();
+            assert!(
+                toll.failures.is_empty() && toll.retried == 0,
+                "{} of {}: {:?}",
+                toll.failures.len(),
+                toll.answered,
+                toll.failures
+            );
+        }
+        // Nobody else can put itself beside it.
+        assert!(std::net::TcpListener::bind(("0.0.0.0", port)).is_err());
+        assert_eq!(m.stop(), 0);
+        m.assert_nothing_left();
+    }
+}
+
 /// Whoever cleans up after a login, a folder of temporary files or a disk takes away what the master made: what it is told next makes that anew, and
 /// no client notices.
 #[test]

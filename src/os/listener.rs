@@ -109,6 +109,21 @@ impl Listening {
         Listening::open_as(spec, Place::Alone, None)
     }
 
+    /// Opens one for all addresses of a port beside these of ours, which have it for some: whoever comes to theirs is still theirs, as long as they
+    /// are open, and all others are this one's.
+    pub fn open_beside(spec: &ListenSpec, others: &[&Listening]) -> Result<Listening, ListenError> {
+        let shared = |listening: &Listening, shared: bool| {
+            let set = setsockopt(&listening.as_fd(), sockopt::ReusePort, &shared);
+            set.map_err(|e| ListenError::kernel(&spec.address, "set SO_REUSEPORT", &e.into()))
+        };
+        // For this moment only: else any process of this user could put itself beside them.
+        let opened =
+            others.iter().try_for_each(|other| shared(other, true)).and_then(|()| Listening::open_as(spec, Place::Joiner, None));
+        // What cannot be taken back leaves them among their like.
+        others.iter().chain(opened.iter().collect::<Vec<_>>().iter()).for_each(|listening| drop(shared(listening, false)));
+        opened
+    }
+
     /// Opens one in the place of another, whose file somebody has removed: by the same path, and under the same lock. What is there now is never
     /// taken over.
     pub fn open_anew(&self, spec: &ListenSpec) -> Result<Listening, ListenError> {

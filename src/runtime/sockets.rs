@@ -200,10 +200,11 @@ pub(super) struct Opened {
 }
 
 /// Opens a listener. One that is open already, in whichever pool, keeps its socket and so its queue, and for now its options: the config may
-/// still turn out to be no good. One that the master was started with is taken instead of bound.
+/// still turn out to be no good. One that the master was started with is taken instead of bound. `all`: all addresses of its config.
 pub(super) fn open(
     pool: &str,
     config: &Listener,
+    all: &BTreeSet<Address>,
     open: &mut Vec<Rc<Socket>>,
     handed: &mut Handed,
     accounts: &Accounts,
@@ -261,7 +262,15 @@ pub(super) fn open(
         }
         (None, Some(wanted)) => {
             let spec = spec_of(config, wanted, accounts)?;
-            (Rc::new(Listening::open(&spec).map_err(Box::new)?), OnceCell::new(), spec, None)
+            // Where this master has the port for one address, it may have it for all: what leaves the config goes with its last worker.
+            let within: Vec<&Listening> = open
+                .iter()
+                .filter(|socket| socket.slots().is_none() && !all.contains(&socket.address))
+                .filter(|socket| spec.address.takes_in(socket.listening.local_addr()))
+                .map(|socket| socket.listening.as_ref())
+                .collect();
+            let listening = if within.is_empty() { Listening::open(&spec) } else { Listening::open_beside(&spec, &within) };
+            (Rc::new(listening.map_err(Box::new)?), OnceCell::new(), spec, None)
         }
         (None, None) => return Err(OpenError::NotHanded { name: String::new(), why: "it has no name".to_owned() }),
     };

@@ -17,7 +17,7 @@ use super::signals::SignalMap;
 use super::sockets::{Opened, Socket};
 use super::start::StartError;
 use crate::config::diff::{self, Diff};
-use crate::config::spec::{Config, Pool};
+use crate::config::spec::{Address, Config, Pool};
 use crate::supervisor::{ConfigSource, Event, PoolId};
 use crate::telemetry::{LogOptions, PreparedLog};
 
@@ -148,13 +148,14 @@ impl Master {
         let names = self.offer_name(&config.master)?;
         let mut open = self.open_sockets();
         self.handed.keep_for(&config.pools);
+        let all: BTreeSet<Address> = config.pools.iter().flat_map(|p| &p.listeners).map(|l| l.address.clone()).collect();
         let (mut runs, mut opened, mut live) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
         // One patience for all of them: a master of the same config leaves them together.
         let patient_until = Master::now() + config.master.bind_retry;
         for pool in &config.pools {
             let mut sockets = Vec::new();
             for listener in &pool.listeners {
-                let one = self.open_listener(&pool.spec.name, listener, &mut open, patient_until, &accounts)?;
+                let one = self.open_listener(&pool.spec.name, listener, &all, &mut open, patient_until, &accounts)?;
                 sockets.push(Rc::clone(&one.socket));
                 opened.push(one);
             }

@@ -226,11 +226,24 @@ impl Master {
         Kept(in_force.chain(staged).flat_map(|run| &run.sockets).map(Rc::as_ptr).collect())
     }
 
+    /// Those of these listeners that no other worker has who stays for now: it serves who comes.
+    fn last_of(&self, worker: WorkerId, mut left: Vec<Rc<Socket>>) -> Vec<Rc<Socket>> {
+        let stays = |process: &&Process| {
+            let view = self.core.worker(process.id);
+            !process.exited && process.id != worker && view.is_some_and(|view| view.ready_at.is_some() && view.stopping.is_none())
+        };
+        left.retain(|socket| {
+            let others = self.processes.all().filter(|p| p.run.sockets.iter().any(|other| Rc::ptr_eq(other, socket)));
+            !others.into_iter().any(|process| stays(&process))
+        });
+        left
+    }
+
     /// A worker whose sockets go with it, its own or those of a listener that left the config, goes only once nobody waits there. True: it is
     /// seen to.
     pub(super) fn drain_first(&mut self, worker: WorkerId) -> bool {
         let Some(process) = self.processes.of(worker) else { return false };
-        let left = self.kept_sockets().left_behind(process);
+        let left = self.last_of(worker, self.kept_sockets().left_behind(process));
         if process.exited || (process.seats().next().is_none() && left.is_empty()) {
             return false;
         }
@@ -261,7 +274,7 @@ impl Master {
         let kept = self.kept_sockets();
         let alone = |worker: &WorkerId| {
             let Some(process) = self.processes.of(*worker) else { return false };
-            let left = kept.left_behind(process).iter().any(waits_at);
+            let left = self.last_of(*worker, kept.left_behind(process)).iter().any(waits_at);
             left || sockets.iter().any(|(socket, users)| match (socket.slots(), process.seat_of(socket)) {
                 (Some(slots), Some(member)) => !self.is_served(slots, member, users),
                 _ => false,
@@ -292,7 +305,7 @@ impl Master {
                 let seats = self.processes.of(*worker).into_iter().flat_map(Process::seats);
                 let queues = seats.filter_map(|(socket, member)| socket.slots()?.group.borrow().waiting(member));
                 let own = queues.into_iter().any(|waiting| waiting > 0);
-                own || self.processes.of(*worker).is_some_and(|p| kept.left_behind(p).iter().any(waits_at))
+                own || self.processes.of(*worker).is_some_and(|p| self.last_of(*worker, kept.left_behind(p)).iter().any(waits_at))
             };
             drain.until <= now || (drain.from <= now && !waiting())
         };

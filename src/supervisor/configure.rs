@@ -103,8 +103,12 @@ impl Supervisor {
         // What an earlier reload has not come to is this one's to do.
         let left = pool.has_outdated() && (behind.contains(&id) || reload.wish.covers(id) && !pool.is_rolling());
         let (phase, outdated) = (pool.phase, pool.edition != edition || trial == Trying::Good || left);
+        let before = pool.target();
         self.on_pool(now, id, out, |p, cx| p.adopt(cx, spec, (edition, live), revision));
         if !outdated {
+            if self.pools.get(&id).is_some_and(|p| p.target() != before) {
+                reload.resized.insert(id);
+            }
             return;
         }
         match phase {

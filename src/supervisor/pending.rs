@@ -38,8 +38,9 @@ pub(super) enum Goal {
     Ended,
     /// A reload: answered by the transaction, or by what takes its place.
     Reload,
-    /// The reload has ended so; these pools still have old workers to wait for, or are gone with the old config.
-    Drained { pools: Vec<PoolId>, outcome: Outcome },
+    /// The reload has ended so; these pools still have old workers to wait for, or are gone with the old config, and those have to come to
+    /// another number of workers.
+    Drained { pools: Vec<PoolId>, resized: Vec<PoolId>, outcome: Outcome },
     /// Each signal has gone out, or could not.
     Signalled { signal: i32, waiting: BTreeSet<WorkerId>, sent: usize, failed: Vec<i32> },
 }
@@ -180,9 +181,9 @@ impl Supervisor {
             Goal::Started { pools } => self.each(pools, |p| self.started(p)),
             Goal::Rolled { pools, since } => self.each(pools, |p| rolled(p, *since)),
             Goal::Reload => None,
-            Goal::Drained { pools, outcome } => {
+            Goal::Drained { pools, resized, outcome } => {
                 let through = pools.iter().filter_map(|id| self.pools.get(id)).all(drained);
-                through.then(|| outcome.clone())
+                if !through { None } else { resized_to(resized.iter().filter_map(|id| self.pools.get(id)), outcome) }
             }
             Goal::Ended => None,
             Goal::Condition { pool, until } => self.condition(*pool, *until),
@@ -262,6 +263,25 @@ impl Supervisor {
 /// What it has replaced is gone. A pool that left the config is forgotten once it is gone: until then there is something to wait for.
 fn drained(p: &Pool) -> bool {
     p.phase != Phase::Removed && !p.is_draining()
+}
+
+/// The outcome of a reload, with what became of the pools that it gave another number of workers.
+fn resized_to<'a>(pools: impl Iterator<Item = &'a Pool>, outcome: &Outcome) -> Option<Outcome> {
+    let (mut words, mut bad) = (Vec::new(), false);
+    for p in pools {
+        match p.phase {
+            Phase::Running if !p.all_ready() || p.has_surplus() => return None,
+            Phase::BackingOff | Phase::Failed => bad = true,
+            Phase::Running | Phase::Waiting | Phase::Stopped | Phase::Parked | Phase::Completed | Phase::Removed => {}
+        }
+        words.push(format!("{}: {}", p.spec.name, state_words(p)));
+    }
+    let Outcome::Done(text) = outcome else { return Some(outcome.clone()) };
+    Some(match (words.is_empty(), bad) {
+        (true, _) => outcome.clone(),
+        (false, true) => Outcome::Failed(format!("{text}; but {}", words.join("; "))),
+        (false, false) => Outcome::Done(format!("{text}; {}", words.join("; "))),
+    })
 }
 
 fn rolled(p: &Pool, since: Time) -> Option<Outcome> {

@@ -450,6 +450,9 @@ fn socket_users_need_no_other_key() {
     assert_eq!(ask(54_322, &scale), (Some(0), String::new()));
     std::fs::write(&m.config, text.replace("socket_users = [54321]", "")).unwrap();
     m.ok(&["reload"]);
-    assert_eq!(ask(54_321, &scale).0, Some(6));
+    // The folder is closed to them again, as well as the socket.
+    assert_eq!(ask(54_321, &scale).0, Some(4));
+    let socket = m.socket.display().to_string();
+    assert_eq!(ask(54_321, &[&scale[..], &["--socket", &socket]].concat()).0, Some(6));
     assert_eq!(m.stop(), 0);
 }

@@ -44,6 +44,17 @@ impl fmt::Display for ListenAddress {
 }
 
 impl ListenAddress {
+    /// All addresses of a port, to one of which the other listens.
+    pub fn takes_in(&self, other: &ListenAddress) -> bool {
+        match (self, other) {
+            (ListenAddress::Tcp { addr, dual }, ListenAddress::Tcp { addr: one, .. }) => {
+                let family = addr.is_ipv4() == one.is_ipv4() || (*dual && one.is_ipv4());
+                addr.ip().is_unspecified() && !one.ip().is_unspecified() && addr.port() == one.port() && family
+            }
+            _ => false,
+        }
+    }
+
     /// The address that a socket is bound to. `None`: it is of no kind that can be a listener, or bound to nothing.
     pub fn of(fd: impl AsFd) -> io::Result<Option<ListenAddress>> {
         let fd = fd.as_fd();

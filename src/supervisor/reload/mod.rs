@@ -33,6 +33,8 @@ pub(super) struct Reload {
     /// Names of pools that were failing before and that it does not change.
     pub(super) left_out: Vec<String>,
     pub(super) removed: Vec<String>,
+    /// Pools that keep their workers and get more or fewer of them.
+    pub(super) resized: BTreeSet<PoolId>,
     /// When its config had been read.
     pub(super) begun: Time,
     /// When it was committed.
@@ -140,6 +142,7 @@ impl Supervisor {
             taking_part: BTreeSet::new(),
             left_out: Vec::new(),
             removed: Vec::new(),
+            resized: BTreeSet::new(),
             begun: now,
             since: now,
         };

@@ -100,10 +100,11 @@ impl Supervisor {
             }
         };
         let leaving = self.pools.keys().copied().filter(|id| !self.order.contains(id));
-        let pools: Vec<PoolId> = reload.taking_part.iter().copied().chain(leaving).collect();
+        let pools: Vec<PoolId> = reload.taking_part.iter().chain(&reload.resized).copied().chain(leaving).collect();
+        let resized: Vec<PoolId> = reload.resized.into_iter().collect();
         for id in reload.wish.orders {
             if let Some(pending) = self.pending.get_mut(&id) {
-                pending.goal = Goal::Drained { pools: pools.clone(), outcome: outcome.clone() };
+                pending.goal = Goal::Drained { pools: pools.clone(), resized: resized.clone(), outcome: outcome.clone() };
             }
             self.answer_if_settled(id, out);
         }

@@ -1,6 +1,6 @@
 //! The transaction: canaries, commit, and the ways back.
 
-use poolmaster::supervisor::{Command, OnRollFailure, Phase, PoolSpec, Reason, Share, SpawnFault, What};
+use poolmaster::supervisor::{Command, OnRollFailure, Phase, PoolSpec, Reason, Share, SpawnFault, What, WorkerState};
 
 use crate::scene::Scene;
 use crate::specs::{QUIT, master, ms, pool, secs};
@@ -185,4 +185,53 @@ fn a_pool_that_fails_while_it_is_tried_keeps_what_its_canary_stands_beside_and_s
     s.exit("a0.2", 1).expect("3 TERM a0.1, discard 3, rolled-back 3");
     assert!(s.noted(|w| matches!(w, What::Stopping { reason: Reason::PoolFailed, .. })));
     assert!(!s.noted(|w| matches!(w, What::Stopping { reason: Reason::Undone, .. })));
+}
+
+#[test]
+fn a_time_that_is_changed_live_counts_from_the_same_beginning() {
+    let with = |workers: u32, start: u64, settle: u64| {
+        let mut a = pool(0, workers);
+        (a.start_timeout, a.settle) = (secs(start), secs(settle));
+        vec![a]
+    };
+    // To get ready: the third one has been starting for two seconds when the time is changed.
+    for (before, after, due) in [(60, 5, "6 TERM a2.1"), (10, 20, "21 TERM a2.1"), (60, 2, "3 TERM a2.1")] {
+        let mut s = Scene::of(with(2, before, 1));
+        s.settled();
+        s.reload().changed(master(), with(3, before, 1), &[]).expect("1 read-config, commit 2, spawn a2.1").up("a2.1");
+        s.to(3.0).skip();
+        s.reload().changed(master(), with(3, after, 1), &[]).skip();
+        // The order waits for what it is to bring.
+        s.to(25.0).expect(due);
+    }
+    // To settle: it has been ready for two seconds.
+    for (before, after, good_at) in [(60, 5, 6.0), (10, 20, 21.0), (60, 2, 3.0)] {
+        let mut s = Scene::of(with(2, 60, 1));
+        s.settled();
+        s.reload().changed(master(), with(3, 60, before), &[]).skip().boots("a2.1").to(3.0);
+        s.reload().changed(master(), with(3, 60, after), &[]);
+        let just_before = if good_at > 3.0 { good_at - 0.1 } else { good_at };
+        let soon = s.to(just_before).state("a2.1");
+        assert!(soon == Some(WorkerState::Ready) || good_at == 3.0, "{before} {after}: {soon:?}");
+        assert_eq!(s.to(good_at).state("a2.1"), Some(WorkerState::Good), "{before} {after}");
+    }
+}
+
+#[test]
+fn a_reload_that_changes_nothing_but_the_number_answers_when_that_is_so() {
+    let mut s = Scene::of(vec![pool(0, 2)]);
+    s.settled();
+    s.reload().changed(master(), vec![pool(0, 3)], &[]).expect("1 read-config, commit 2, spawn a2.1");
+    s.boots("a2.1").expect("1 done 1");
+    s.reload().changed(master(), vec![pool(0, 1)], &[]).expect("1 read-config, commit 3, TERM a0.1, TERM a1.1");
+    s.exit("a0.1", 0).expect("").exit("a1.1", 0).expect("1 done 2");
+    // And with what came of it, when it is not so.
+    let mut a = pool(0, 2);
+    a.restart.budget.failures = 1;
+    s.reload()
+        .changed(master(), vec![a], &[])
+        .expect("1 read-config, commit 4, spawn a0.2")
+        .up("a0.2")
+        .exit("a0.2", 1)
+        .expect("1 failed 3");
 }
