@@ -195,7 +195,7 @@ fn wrong_usage_is_code_2_and_says_what_would_be_right() {
         (&["kill", "-s", "NOPE", "web"], "is not a signal"),
         (&["kill", "web:x"], "a slot is a number"),
         (&["wait", "web"], "--for"),
-        (&["wait", "web", "--for", "rain"], "one can wait for `ready`, `stopped` or `count=N`"),
+        (&["wait", "web", "--for", "rain"], "one can wait for `ready`, `stopped`, `settled` or `count=N`"),
         (&["status", "--timeout", "soon"], "write 500ms, 30s"),
         (&["--socket", "/x", "check"], "`check` talks to no running master"),
         (&["stats"], "'status'"),

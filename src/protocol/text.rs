@@ -62,13 +62,14 @@ pub fn scale_text(change: ScaleChange) -> String {
     }
 }
 
-/// Reads `ready`, `stopped` or `count=N`.
+/// Reads `ready`, `stopped`, `settled` or `count=N`.
 pub fn parse_condition(text: &str) -> Result<Condition, ParseError> {
     match (text, text.strip_prefix("count=").and_then(digits)) {
         ("ready", _) => Ok(Condition::Ready),
         ("stopped", _) => Ok(Condition::Stopped),
+        ("settled", _) => Ok(Condition::Settled),
         (_, Some(n)) => Ok(Condition::Count(n)),
-        _ => Err(ParseError(format!("{text:?}: one can wait for `ready`, `stopped` or `count=N`"))),
+        _ => Err(ParseError(format!("{text:?}: one can wait for `ready`, `stopped`, `settled` or `count=N`"))),
     }
 }
 
@@ -77,6 +78,7 @@ pub fn condition_text(condition: Condition) -> String {
     match condition {
         Condition::Ready => "ready".to_owned(),
         Condition::Stopped => "stopped".to_owned(),
+        Condition::Settled => "settled".to_owned(),
         Condition::Count(n) => format!("count={n}"),
     }
 }
@@ -173,6 +175,7 @@ mod tests {
         for (text, want) in [
             ("ready", Condition::Ready),
             ("stopped", Condition::Stopped),
+            ("settled", Condition::Settled),
             ("count=3", Condition::Count(3)),
             ("count=0", Condition::Count(0)),
         ] {

@@ -363,4 +363,6 @@ pub enum Condition {
     Stopped,
     /// Exactly so many workers are ready.
     Count(u32),
+    /// No reload is under way, none of its workers is being replaced, and all are good.
+    Settled,
 }

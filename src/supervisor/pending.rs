@@ -118,6 +118,15 @@ impl Supervisor {
         self.finish(id, Outcome::TimedOut(text), out);
     }
 
+    /// Answers those who wait for a pool to come to rest, which may be so by what happened to others.
+    pub(super) fn answer_resting(&mut self, out: &mut Vec<Action>) {
+        let rests = |goal: &Goal| matches!(goal, Goal::Condition { until: Condition::Settled, .. });
+        let waiting: Vec<CommandId> = self.pending.iter().filter(|(_, p)| rests(&p.goal)).map(|(id, _)| *id).collect();
+        for id in waiting {
+            self.answer_if_settled(id, out);
+        }
+    }
+
     /// Ends the orders about one pool.
     pub(super) fn fail_pending_of(&mut self, id: PoolId, why: &str, out: &mut Vec<Action>) {
         let about = |goal: &Goal| {
@@ -247,6 +256,15 @@ impl Supervisor {
         let holds = match until {
             Condition::Ready => p.all_ready() && p.wanted() > 0 || p.phase == Phase::Completed,
             Condition::Stopped => p.is_down() && p.wanted() == 0,
+            Condition::Settled => {
+                let open = p.is_rolling() || p.is_draining() || p.is_trying();
+                let rests = match p.phase {
+                    Phase::Running => p.is_settled() && p.view().stopping == 0,
+                    Phase::Completed | Phase::Stopped | Phase::Parked => p.is_down(),
+                    Phase::BackingOff | Phase::Waiting | Phase::Failed | Phase::Removed => false,
+                };
+                self.reload.is_none() && !self.reading && self.wishes.is_empty() && !open && rests
+            }
             Condition::Count(n) => {
                 p.ready_count() == n && matches!(p.phase, Phase::Running | Phase::BackingOff) || n == 0 && p.is_down()
             }

@@ -271,6 +271,7 @@ impl Supervisor {
         for id in changed {
             self.answer_settled(id, out);
         }
+        self.answer_resting(out);
         self.judge(now, out);
         self.continue_ending(now, out);
     }

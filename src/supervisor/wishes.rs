@@ -78,13 +78,12 @@ impl Supervisor {
         };
         self.cx(now, out).note(super::Level::Error, None, None, What::ConfigRejected { reason: text.clone() });
         self.failed_at = Some((now, text.clone()));
+        let stays = format!("nothing was changed, config {} stays in force", self.revision);
         for id in wish.orders {
             let outcome = match (&wish.failure, invalid) {
                 (Some(_), _) => Outcome::Failed(text.clone()),
-                (None, true) => Outcome::Invalid(format!("the new config cannot be used, nothing was changed: {reason}")),
-                (None, false) => {
-                    Outcome::RolledBack(format!("the new config cannot be put in force, nothing was changed: {reason}"))
-                }
+                (None, true) => Outcome::Invalid(format!("the new config cannot be used, {stays}: {reason}")),
+                (None, false) => Outcome::RolledBack(format!("the new config cannot be put in force, {stays}: {reason}")),
             };
             self.finish(id, outcome, out);
         }

@@ -403,6 +403,11 @@ pub(crate) fn reply_is_true(shadow: &Shadow, core: &Supervisor, asked: &Asked, o
                 Condition::Ready => must(ready >= target || completed || shadow.pools.get(pool).is_some_and(finite), || {
                     say("not all wanted workers are ready")
                 })?,
+                Condition::Settled => {
+                    let rests = core.reload_progress().is_none()
+                        && core.pool(*pool).is_none_or(|p| p.starting + p.stopping + p.rolling == 0);
+                    must(rests, || say("it is not at rest"))?;
+                }
                 Condition::Stopped => must(shadow.live(*pool) == 0, || say("it still has workers"))?,
                 Condition::Count(n) => {
                     let (least, most) = shadow.ready_between(*pool, now);

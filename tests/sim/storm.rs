@@ -106,7 +106,10 @@ impl Stream {
                 let until = match rng.below(3) {
                     0 => Condition::Ready,
                     1 => Condition::Stopped,
-                    _ => Condition::Count(rng.small(5)),
+                    _ => match rng.small(5) {
+                        4 => Condition::Settled,
+                        n => Condition::Count(n),
+                    },
                 };
                 Command::Wait { pool, until }
             }

@@ -1,6 +1,8 @@
 //! The transaction: canaries, commit, and the ways back.
 
-use poolmaster::supervisor::{Command, OnRollFailure, Phase, PoolSpec, Reason, Share, SpawnFault, What, WorkerState};
+use poolmaster::supervisor::{
+    Command, Condition, OnRollFailure, Phase, PoolId, PoolSpec, Reason, Share, SpawnFault, What, WorkerState,
+};
 
 use crate::scene::Scene;
 use crate::specs::{QUIT, master, ms, pool, secs};
@@ -234,4 +236,18 @@ fn a_reload_that_changes_nothing_but_the_number_answers_when_that_is_so() {
         .up("a0.2")
         .exit("a0.2", 1)
         .expect("1 failed 3");
+}
+
+#[test]
+fn who_waits_for_a_settled_pool_is_answered_when_nothing_goes_on_any_more() {
+    let (pools, mut s) = two();
+    let wait = |pool: u32| Command::Wait { pool: PoolId(pool), until: Condition::Settled };
+    s.ask(wait(0)).expect("1 done 1");
+    s.reload().changed(master(), pools, &[0]).expect("1 read-config, spawn a0.2").ask(wait(0)).ask(wait(1)).expect("");
+    s.boots("a0.2").to(2.0).expect("2 commit 2, TERM a0.1, spawn a1.2").boots("a1.2").exit("a0.1", 0).to(3.0);
+    // The old one is still there, and then the reload is through for the other pool as well.
+    s.expect("3 TERM a1.1, done 4").exit("a1.1", 0).expect("3 done 2, done 3");
+    // One that cannot come to rest by waiting.
+    s.ask(Command::Stop { pools: vec![PoolId(1)] }).ask(wait(1)).expect("3 TERM b0.1, TERM b1.1");
+    s.exit("b0.1", 0).expect("").exit("b1.1", 0).expect("3 done 5, done 6");
 }
