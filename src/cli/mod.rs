@@ -93,7 +93,7 @@ pub enum Verb {
     Rollback(rollback::Args),
     /// Reopen log files, after they were moved away
     Reopen(reopen::Args),
-    /// Wait until a pool is ready, stopped, settled, or has so many ready workers
+    /// Wait until a pool is ready, settled, stopped, or has N ready
     Wait(wait::Args),
     /// Tell by exit code whether every pool is well
     Health(health::Args),

@@ -5,7 +5,7 @@ use crate::client::ClientError;
 use crate::protocol::{Request, WaitParameters, parse_condition, parse_pool};
 use crate::supervisor::Condition;
 
-/// Wait until a pool is ready, stopped, settled, or has so many ready workers
+/// Wait until a pool is ready, settled, stopped, or has N ready
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

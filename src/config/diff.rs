@@ -6,7 +6,7 @@ use std::path::Path;
 
 pub use super::class::Class;
 use super::kind::Typed;
-use super::moves;
+use super::moves::Moves;
 pub use super::moves::{Fate, ListenerDiff};
 use super::node::Place;
 pub use super::settings::Settings;
@@ -79,9 +79,9 @@ impl Diff {
         strongest(&self.master).max(self.pools.iter().map(PoolDiff::class).max().unwrap_or(Class::None))
     }
 
-    /// What it costs for one pool.
-    pub fn class_of(&self, name: &str) -> Class {
-        self.pools.iter().find(|pool| pool.name == name).map_or(Class::None, PoolDiff::class)
+    /// What it costs for each pool.
+    pub fn classes(&self) -> BTreeMap<&str, Class> {
+        self.pools.iter().map(|pool| (pool.name.as_str(), pool.class())).collect()
     }
 }
 
@@ -111,13 +111,17 @@ fn strongest(changes: &[Change]) -> Class {
 pub fn diff(old: &Config, new: &Config) -> Diff {
     let mut master = changes(&old.settings.master, &new.settings.master);
     settle_derived(&mut master, &old.master, &new.master);
-    let find = |config: &'_ Config, name: &str| config.pools.iter().position(|pool| pool.spec.name == name);
+    let moves = Moves::of(old, new);
+    let by_name = |config: &'_ Config| -> BTreeMap<String, usize> {
+        (0..).zip(&config.pools).map(|(at, pool)| (pool.spec.name.clone(), at)).collect()
+    };
+    let (had, have) = (by_name(old), by_name(new));
     let mut pools: Vec<PoolDiff> = Vec::new();
     for pool in &new.pools {
         let name = pool.spec.name.clone();
-        let listeners = moves::listeners(old, new, &name);
-        let Some(before) = find(old, &name).map(|at| &old.pools[at]) else {
-            let renamed_from = moves::renamed_from(old, new, pool).map(str::to_owned);
+        let listeners = moves.listeners(&name);
+        let Some(before) = had.get(&name).map(|at| &old.pools[*at]) else {
+            let renamed_from = moves.renamed_from(pool).map(str::to_owned);
             pools.push(PoolDiff { name, what: What::Added, changes: Vec::new(), listeners, renamed_from });
             continue;
         };
@@ -130,9 +134,9 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         let what = if changes.is_empty() { What::Same } else { What::Changed };
         pools.push(PoolDiff { name, what, changes, listeners, renamed_from: None });
     }
-    let gone = old.pools.iter().map(|pool| pool.spec.name.clone()).filter(|name| find(new, name).is_none());
+    let gone = old.pools.iter().map(|pool| pool.spec.name.clone()).filter(|name| !have.contains_key(name));
     pools.extend(gone.map(|name| {
-        let listeners = moves::listeners(old, new, &name);
+        let listeners = moves.listeners(&name);
         PoolDiff { name, what: What::Removed, changes: Vec::new(), listeners, renamed_from: None }
     }));
     Diff { master, pools }

@@ -2,6 +2,7 @@
 //! the addresses.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::spec::{Address, Config, Listener, Pool};
 
@@ -47,74 +48,97 @@ fn full(pool: &Pool, listener: &Listener) -> String {
     format!("{}.{}", pool.spec.name, listener.name)
 }
 
-/// Who has an address. Any free port is another one for each.
-fn by_address(config: &Config) -> BTreeMap<&Address, Vec<String>> {
-    let mut found: BTreeMap<&Address, Vec<String>> = BTreeMap::new();
-    for (pool, listener) in config.pools.iter().flat_map(|pool| pool.listeners.iter().map(move |l| (pool, l))) {
-        if !is_any_port(&listener.address) {
-            found.entry(&listener.address).or_default().push(full(pool, listener));
-        }
-    }
-    found
-}
-
 fn is_any_port(address: &Address) -> bool {
     matches!(address, Address::Tcp { addr, .. } | Address::Udp { addr, .. } if addr.port() == 0)
 }
 
-/// What becomes of the listeners of one pool, in the order of the new config, those that go last. One that stays as it is, is left out.
-pub(super) fn listeners(old: &Config, new: &Config, name: &str) -> Vec<ListenerDiff> {
-    let find = |config: &'_ Config| config.pools.iter().position(|pool| pool.spec.name == name);
-    let (before, after) = (find(old).map(|at| &old.pools[at]), find(new).map(|at| &new.pools[at]));
-    let (had, have) = (by_address(old), by_address(new));
-    let mut out = Vec::new();
-    for listener in after.iter().flat_map(|pool| &pool.listeners) {
-        let present = before.and_then(|pool| pool.listeners.iter().find(|l| l.name == listener.name));
-        let from = had.get(&listener.address).and_then(|owners| owners.first());
-        let what = match (present, from) {
-            (Some(present), _) if present.address == listener.address => {
-                if present == listener {
-                    continue;
-                }
-                Fate::Changed
-            }
-            (_, Some(from)) => Fate::TakenOver { from: from.clone() },
-            (Some(present), None) => Fate::Moved { from: present.address.to_string() },
-            (None, None) => Fate::Opened,
-        };
-        out.push(ListenerDiff { name: listener.name.clone(), address: listener.address.to_string(), what });
-    }
-    for listener in before.iter().flat_map(|pool| &pool.listeners) {
-        let stays = |l: &&Listener| l.name == listener.name && l.address == listener.address;
-        if after.is_some_and(|pool| pool.listeners.iter().any(|l| stays(&l))) {
-            continue;
-        }
-        let what = match have.get(&listener.address).and_then(|owners| owners.first()) {
-            Some(to) => Fate::GivenTo { to: to.clone() },
-            None => Fate::Closed,
-        };
-        // That of one that moves is told with the move.
-        let moves = out.iter().any(|diff| diff.name == listener.name && matches!(diff.what, Fate::Moved { .. }));
-        if what != Fate::Closed || !moves {
-            out.push(ListenerDiff { name: listener.name.clone(), address: listener.address.to_string(), what });
-        }
-    }
-    out
+/// What makes a pool look like another: its program, where that runs, and where it listens.
+type Looks<'a> = (&'a [String], Option<&'a Path>, Vec<&'a Address>);
+
+fn looks(pool: &Pool) -> Looks<'_> {
+    let addresses = pool.listeners.iter().map(|listener| &listener.address).collect();
+    (&pool.launch.argv, pool.launch.working_dir.as_deref(), addresses)
 }
 
-/// The pool that goes and that this one, which comes, looks like: the same program with the same listeners.
-pub(super) fn renamed_from<'a>(old: &'a Config, new: &Config, pool: &Pool) -> Option<&'a str> {
-    let gone = |other: &&Pool| new.pools.iter().all(|p| p.spec.name != other.spec.name);
-    let comes = old.pools.iter().all(|p| p.spec.name != pool.spec.name);
-    let alike = |other: &&Pool| {
-        let sockets = |pool: &Pool| pool.listeners.iter().map(|l| l.address.clone()).collect::<Vec<_>>();
-        other.launch.argv == pool.launch.argv
-            && other.launch.working_dir == pool.launch.working_dir
-            && sockets(other) == sockets(pool)
-    };
-    let mut found = old.pools.iter().filter(gone).filter(alike);
-    let one = found.next().filter(|_| comes && found.next().is_none())?;
-    Some(&one.spec.name)
+/// One of the two configs.
+struct Side<'a> {
+    pools: BTreeMap<&'a str, &'a Pool>,
+    /// Who has an address first. Any free port is another one for each.
+    owners: BTreeMap<&'a Address, String>,
+}
+
+impl<'a> Side<'a> {
+    fn of(config: &'a Config) -> Side<'a> {
+        let mut owners = BTreeMap::new();
+        for (pool, listener) in config.pools.iter().flat_map(|pool| pool.listeners.iter().map(move |l| (pool, l))) {
+            if !is_any_port(&listener.address) {
+                owners.entry(&listener.address).or_insert_with(|| full(pool, listener));
+            }
+        }
+        Side { pools: config.pools.iter().map(|pool| (pool.spec.name.as_str(), pool)).collect(), owners }
+    }
+}
+
+/// Two configs, looked at once for all pools.
+pub(super) struct Moves<'a> {
+    old: Side<'a>,
+    new: Side<'a>,
+    /// Pools that go, by their looks; `None`: several look so.
+    gone: BTreeMap<Looks<'a>, Option<&'a str>>,
+}
+
+impl<'a> Moves<'a> {
+    pub(super) fn of(old: &'a Config, new: &'a Config) -> Moves<'a> {
+        let (old, new) = (Side::of(old), Side::of(new));
+        let mut gone: BTreeMap<Looks<'a>, Option<&'a str>> = BTreeMap::new();
+        for (name, pool) in old.pools.iter().filter(|(name, _)| !new.pools.contains_key(*name)) {
+            gone.entry(looks(pool)).and_modify(|one| *one = None).or_insert(Some(name));
+        }
+        Moves { old, new, gone }
+    }
+
+    /// What becomes of the listeners of one pool, in the order of the new config, those that go last. One that stays as it is, is left out.
+    pub(super) fn listeners(&self, name: &str) -> Vec<ListenerDiff> {
+        let (before, after) = (self.old.pools.get(name), self.new.pools.get(name));
+        let mut out = Vec::new();
+        for listener in after.iter().flat_map(|pool| &pool.listeners) {
+            let present = before.and_then(|pool| pool.listeners.iter().find(|l| l.name == listener.name));
+            let what = match (present, self.old.owners.get(&listener.address)) {
+                (Some(present), _) if present.address == listener.address => {
+                    if present == listener {
+                        continue;
+                    }
+                    Fate::Changed
+                }
+                (_, Some(from)) => Fate::TakenOver { from: from.clone() },
+                (Some(present), None) => Fate::Moved { from: present.address.to_string() },
+                (None, None) => Fate::Opened,
+            };
+            out.push(ListenerDiff { name: listener.name.clone(), address: listener.address.to_string(), what });
+        }
+        for listener in before.iter().flat_map(|pool| &pool.listeners) {
+            let stays = |l: &Listener| l.name == listener.name && l.address == listener.address;
+            if after.is_some_and(|pool| pool.listeners.iter().any(stays)) {
+                continue;
+            }
+            let what = match self.new.owners.get(&listener.address) {
+                Some(to) => Fate::GivenTo { to: to.clone() },
+                None => Fate::Closed,
+            };
+            // That of one that moves is told with the move.
+            let moves = out.iter().any(|diff| diff.name == listener.name && matches!(diff.what, Fate::Moved { .. }));
+            if what != Fate::Closed || !moves {
+                out.push(ListenerDiff { name: listener.name.clone(), address: listener.address.to_string(), what });
+            }
+        }
+        out
+    }
+
+    /// The pool that goes and that this one, which comes, looks like: the same program with the same listeners.
+    pub(super) fn renamed_from(&self, pool: &Pool) -> Option<&'a str> {
+        let comes = !self.old.pools.contains_key(pool.spec.name.as_str());
+        self.gone.get(&looks(pool)).copied().flatten().filter(|_| comes)
+    }
 }
 
 #[cfg(test)]
@@ -129,7 +153,8 @@ mod tests {
 
     /// `NAME ADDRESS FATE` of each, by commas.
     fn told(old: &str, new: &str, pool: &str) -> String {
-        let lines = listeners(&config(old), &config(new), pool).into_iter().map(|diff| {
+        let (old, new) = (config(old), config(new));
+        let lines = Moves::of(&old, &new).listeners(pool).into_iter().map(|diff| {
             let what = match diff.what {
                 Fate::Opened => "opened".to_owned(),
                 Fate::Moved { from } => format!("moved from {from}"),
@@ -181,7 +206,7 @@ mod tests {
         let pool = |name: &str, command: &str| format!("[pool.{name}]\ncommand = \"{command}\"\nlisten = \":81\"\n");
         let renamed = |old: &str, new: &str| {
             let (old, new) = (config(old), config(new));
-            new.pools.iter().find_map(|pool| renamed_from(&old, &new, pool).map(str::to_owned))
+            new.pools.iter().find_map(|pool| Moves::of(&old, &new).renamed_from(pool).map(str::to_owned))
         };
         assert_eq!(renamed(&pool("a", "x"), &pool("b", "x")).as_deref(), Some("a"));
         assert_eq!(renamed(&pool("a", "x"), &pool("b", "y")), None);

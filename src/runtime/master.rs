@@ -60,6 +60,8 @@ pub(super) struct Master {
     pub(super) first_config: Option<spec::Config>,
     /// Of the config in force.
     pub(super) revision: u32,
+    /// Its pools.
+    pub(super) pools_in_force: BTreeSet<PoolId>,
     /// The last one given out.
     pub(super) last_revision: u32,
     /// The config in force, and one to go back to.

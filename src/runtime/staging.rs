@@ -149,6 +149,7 @@ impl Master {
         let mut open = self.open_sockets();
         self.handed.keep_for(&config.pools);
         let all: BTreeSet<Address> = config.pools.iter().flat_map(|p| &p.listeners).map(|l| l.address.clone()).collect();
+        let classes = difference.map(Diff::classes);
         let (mut runs, mut opened, mut live) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
         // One patience for all of them: a master of the same config leaves them together.
         let patient_until = Master::now() + config.master.bind_retry;
@@ -163,7 +164,10 @@ impl Master {
             let mut run = self.run_of_pool(pool, sockets, &accounts, &config.master.name)?;
             if let Some(present) = present {
                 let asked = wanted.restart && (wanted.pools.is_empty() || wanted.pools.contains(&pool.spec.id));
-                let class = difference.map_or(diff::Class::Rolling, |d| d.class_of(&pool.spec.name));
+                let class = match &classes {
+                    Some(classes) => classes.get(pool.spec.name.as_str()).copied().unwrap_or(diff::Class::None),
+                    None => diff::Class::Rolling,
+                };
                 let same_sockets = present.sockets.len() == run.sockets.len()
                     && present.sockets.iter().zip(&run.sockets).all(|(a, b)| Rc::ptr_eq(a, b));
                 let outdated = class >= diff::Class::Rolling
@@ -200,7 +204,7 @@ impl Master {
 
     /// The config in force has this pool.
     pub(super) fn is_in_force(&self, id: PoolId) -> bool {
-        self.configs.get(&self.revision).is_some_and(|config| config.pools.iter().any(|p| p.spec.id == id))
+        self.pools_in_force.contains(&id)
     }
 
     fn run_of_pool(
@@ -267,6 +271,7 @@ impl Master {
         }
         self.config.log = config.master.log.clone();
         self.log.switch(log);
+        self.pools_in_force = config.pools.iter().map(|pool| pool.spec.id).collect();
         self.configs.insert(revision, config);
     }
 

@@ -248,6 +248,7 @@ fn assemble(
         config_path: config.path.clone(),
         first_config: Some(config),
         revision: 0,
+        pools_in_force: BTreeSet::new(),
         last_revision: 0,
         configs: BTreeMap::new(),
         wanted_our_port: BTreeSet::new(),

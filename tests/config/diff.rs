@@ -185,7 +185,7 @@ fn each_key_of_the_sheet_changed_alone_is_one_change_with_its_class() {
             let own = path[0] == "pool" && path[1] == pool.name;
             assert_eq!(pool.what, if own { What::Changed } else { What::Same }, "{shown}: {}", pool.name);
             if own && pool.class() != Class::None {
-                assert_eq!(difference.class_of(&pool.name), key.class, "{shown}");
+                assert_eq!(difference.classes().get(pool.name.as_str()).copied().unwrap_or(Class::None), key.class, "{shown}");
             }
         }
         let back = diff(&after, &before);
@@ -320,7 +320,14 @@ fn pools_come_go_and_are_named_anew() {
     // The order of the file is no setting.
     assert_eq!(what(&["a", "b"], &["b", "a"]), [is("b", What::Same), is("a", What::Same)]);
     let added = diff(&pools(&["a"]), &pools(&["a", "b"]));
-    assert_eq!((added.class(), added.class_of("b"), added.class_of("a")), (Class::Rolling, Class::Rolling, Class::None));
+    assert_eq!(
+        (
+            added.class(),
+            added.classes().get("b").copied().unwrap_or(Class::None),
+            added.classes().get("a").copied().unwrap_or(Class::None)
+        ),
+        (Class::Rolling, Class::Rolling, Class::None)
+    );
     assert_eq!(all(&added), Vec::<&Change>::new());
 }
 
@@ -412,7 +419,7 @@ proptest! {
         prop_assert_eq!(diff(&a, &a.clone()).class(), Class::None);
         // The strongest of what differs.
         let class = all(&there).iter().map(|c| c.class).max().unwrap_or(Class::None);
-        prop_assert_eq!((there.class(), there.class_of("a")), (class, class));
+        prop_assert_eq!((there.class(), there.classes().get("a").copied().unwrap_or(Class::None)), (class, class));
     }
 
     #[test]
