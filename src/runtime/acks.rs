@@ -42,7 +42,6 @@ impl Master {
     /// Opens the socket of a pool that needs one and has none, at the place where its workers look.
     pub(super) fn open_acks(&mut self, id: PoolId, run: &PoolRun) -> std::io::Result<()> {
         if !run.config.launch.protocols.einhorn {
-            self.close_acks(id);
             return Ok(());
         }
         let path = run.notify_dir.join(ACKS);

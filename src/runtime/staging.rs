@@ -120,7 +120,9 @@ impl Master {
             config.keep_fixed(present);
         }
         let mut roll = BTreeSet::new();
-        let (revision, mut staged) = self.stage(config, accounts, difference.as_ref(), wanted, &mut roll)?;
+        let ids: Vec<PoolId> = config.pools.iter().map(|pool| pool.spec.id).collect();
+        let staged = self.stage(config, accounts, difference.as_ref(), wanted, &mut roll);
+        let (revision, mut staged) = staged.inspect_err(|_| ids.into_iter().for_each(|id| self.give_back(id)))?;
         let waits = difference.iter().flat_map(|d| &d.master).filter(|change| change.class == diff::Class::Master);
         staged.waits = waits.map(|change| (change.key.clone(), change.to_string())).collect();
         let (master, pools) = (staged.config.master.spec.clone(), staged.config.pools.iter().map(|p| p.spec.clone()).collect());
@@ -128,7 +130,19 @@ impl Master {
         Ok(Event::Configure { revision, base: self.revision, master, pools, roll: roll.into_iter().collect() })
     }
 
-    /// Makes everything that a config needs on the host. On an error nothing has changed.
+    /// Another user may have been given the directory of a pool, and what is in it: both are its own again.
+    fn give_back(&mut self, id: PoolId) {
+        let Some(present) = self.runs.get(&id).filter(|_| self.is_in_force(id)).cloned() else { return };
+        let (name, uid) = (present.config.spec.name.clone(), present.workers.uid().unwrap_or(self.uid));
+        if let Err(e) = self.files.pool_dirs(&name, uid, present.config.identity.chroot.as_deref()) {
+            tracing::warn!(pool = name, "cannot give its directory back to its user: {e}");
+        }
+        if let Err(e) = self.open_acks(id, &present) {
+            tracing::warn!(pool = name, "cannot give the socket for acknowledgements back to its user: {e}");
+        }
+    }
+
+    /// Makes everything that a config needs on the host. On an error nothing has changed but what [`Master::give_back`] sees to.
     pub(super) fn stage(
         &mut self,
         config: Config,
@@ -153,6 +167,8 @@ impl Master {
         let (mut runs, mut opened, mut live) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
         // One patience for all of them: a master of the same config leaves them together.
         let patient_until = Master::now() + config.master.bind_retry;
+        // First what is most likely to fail, of all pools.
+        let mut listeners = Vec::new();
         for pool in &config.pools {
             let mut sockets = Vec::new();
             for listener in &pool.listeners {
@@ -160,6 +176,9 @@ impl Master {
                 sockets.push(Rc::clone(&one.socket));
                 opened.push(one);
             }
+            listeners.push(sockets);
+        }
+        for (pool, sockets) in config.pools.iter().zip(listeners) {
             let present = self.runs.get(&pool.spec.id).filter(|_| self.is_in_force(pool.spec.id)).cloned();
             let mut run = self.run_of_pool(pool, sockets, &accounts, &config.master.name)?;
             if let Some(present) = present {
@@ -241,6 +260,9 @@ impl Master {
         // Pools that left the config keep their last run until their workers are gone.
         for (id, run) in runs {
             self.names.insert(id, run.config.spec.name.clone());
+            if !run.config.launch.protocols.einhorn {
+                self.close_acks(id);
+            }
             let before = self.runs.insert(id, Rc::clone(&run));
             if let Some(before) = before.filter(|_| live.contains(&id)) {
                 self.processes.take_over(&before, &run);
@@ -290,14 +312,8 @@ impl Master {
         let words: Vec<_> = canaries.filter_map(words_of).collect();
         self.canary_words.extend(words);
         for (id, run) in &staged.runs {
-            match self.runs.get(id).cloned() {
-                // Another user may have been given its directory.
-                Some(present) if present.workers.uid() != run.workers.uid() => {
-                    let (name, uid) = (present.config.spec.name.clone(), present.workers.uid().unwrap_or(self.uid));
-                    if let Err(e) = self.files.pool_dirs(&name, uid, present.config.identity.chroot.as_deref()) {
-                        tracing::warn!(pool = name, "cannot give its directory back to its user: {e}");
-                    }
-                }
+            match self.runs.get(id) {
+                Some(present) if present.workers.uid() != run.workers.uid() => self.give_back(*id),
                 Some(_) => {}
                 None if self.core.pool(*id).is_none() => self.forget_pool(*id),
                 None => {}

@@ -232,3 +232,131 @@ fn each_worker_is_stopped_as_it_was_started_to_be() {
     assert_eq!(m.stop(), 0);
     m.log.wait_for("got QUIT", 1);
 }
+
+/// What a worker is started from is what its revision says, whatever came in force while its hook kept it waiting.
+#[test]
+fn a_worker_whose_spawn_was_held_up_runs_what_its_revision_says() {
+    let pools = |mark: &str| {
+        format!(
+            "[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nsettle = \"20ms\"\nenv.MARK = \"{mark}\"\n\
+             hooks.pre_spawn = [\"sh\", \"-c\", \"test -e DIR/slow || exit 0; echo held >&2; cat DIR/gate$MARK\"]\n"
+        )
+    };
+    let s = setup(&pools("1"));
+    ["gate1", "gate2"].iter().for_each(|name| gate(&s.path(name)));
+    let mut m = s.start().ready();
+    std::fs::write(m.setup.path("slow"), "").unwrap();
+    let first = m.wait_count("a", 1)[0];
+    kill(first, libc::SIGKILL);
+    m.log.wait_for("hook pre_spawn | held", 1);
+    m.rewrite(&pools("2"));
+    m.ok(&["reload", "--no-wait"]);
+    m.log.wait_for("hook pre_spawn | held", 2);
+    let mut seen = std::collections::BTreeSet::new();
+    let mut look = |m: &Master| {
+        let status = m.request(r#"{"method":"status","parameters":{"workers":true}}"#);
+        for worker in status["parameters"]["pools"][0]["workers"].as_array().unwrap() {
+            let Some(pid) = worker["pid"].as_i64().filter(|_| worker["state"] != "spawning") else { continue };
+            // One that ends meanwhile has no environment any more.
+            let Some(mark) = environ(i32::try_from(pid).unwrap()).get("MARK").cloned() else { continue };
+            assert_eq!(mark, worker["revision"].to_string(), "{worker}");
+            seen.insert(mark);
+        }
+        seen.len()
+    };
+    open_gate(&m.setup.path("gate1"));
+    m.log.wait_for("a:0 started", 2);
+    m.log.wait_until("the first to pass is seen", || (look(&m) == 1).then_some(()));
+    open_gate(&m.setup.path("gate2"));
+    m.log.wait_for("a:0 started", 3);
+    m.log.wait_until("the other one as well", || (look(&m) == 2).then_some(()));
+    m.log.wait_for("reload done", 1);
+    assert_eq!(environ(m.wait_count("a", 1)[0])["MARK"], "2");
+    std::fs::remove_file(m.setup.path("slow")).unwrap();
+    assert_eq!(m.stop(), 0);
+}
+
+/// It runs once, is named to whoever asked and in the status; the old config goes on, for new workers as well.
+#[test]
+fn after_a_pre_start_hook_that_failed_workers_are_those_of_the_old_config() {
+    let pool =
+        |more: &str| format!("[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nsettle = \"20ms\"\nworkers = 2\n{more}\n");
+    let mut m = setup(&pool("")).start().ready();
+    let before = m.wait_count("a", 2);
+    m.rewrite(&pool("env.MARK = \"2\"\nhooks.pre_start = [\"sh\", \"-c\", \"echo began >&2; exit 1\"]"));
+    let said = m.code(3, &["reload"]);
+    assert!(said.contains("pre_start hook failed") && said.contains("config 1 stays in force"), "{said}");
+    let status = m.request(r#"{"method":"status"}"#)["parameters"].clone();
+    assert!(status["reload_failed"]["reason"].as_str().unwrap().contains("pre_start hook failed"), "{status}");
+    assert_eq!((m.log.count("hook pre_start | began"), m.pids("a")), (1, before.clone()));
+    kill(before[0], libc::SIGKILL);
+    m.log.wait_for("a:0 ready", 2);
+    let now = m.wait_count("a", 2);
+    assert!(!now.contains(&before[0]) && now.iter().all(|pid| !environ(*pid).contains_key("MARK")));
+    assert_eq!(m.log.count("hook pre_start | began"), 1);
+    assert_eq!(m.stop(), 0);
+}
+
+/// Files below the folder, with their owner and mode.
+fn files(folder: &std::path::Path, out: &mut std::collections::BTreeMap<String, String>) {
+    use std::os::unix::fs::MetadataExt;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let meta = std::fs::symlink_metadata(entry.path()).unwrap();
+        out.insert(entry.path().display().to_string(), format!("{} {} {:o}", meta.uid(), meta.gid(), meta.mode()));
+        if meta.is_dir() {
+            files(&entry.path(), out);
+        }
+    }
+}
+
+/// The last pool of all cannot listen: owners, sockets, options, the title, the name and the log are as before for the others.
+#[test]
+fn a_config_that_is_rejected_at_its_last_pool_has_changed_nothing_for_the_others() {
+    if !is_root() {
+        return skip("a_config_that_is_rejected_at_its_last_pool_has_changed_nothing_for_the_others", "needs root");
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free_port();
+    let pools = |user: u32, backlog: u32, mode: &str, last: &str| {
+        format!(
+            "[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nprotocols = [\"systemd\", \"einhorn\"]\nuser = {user}\ngroup = {user}\n\
+             supplementary_groups = []\n[pool.a.listen.web]\naddress = \"127.0.0.1:{port}\"\nbacklog = {backlog}\n\
+             [pool.a.listen.file]\naddress = \"unix:DIR/a.sock\"\nmode = \"{mode}\"\n{last}"
+        )
+    };
+    let mut m = setup(&pools(65_533, 100, "0600", "")).start().ready();
+    let seen = |m: &Master| {
+        let mut all = std::collections::BTreeMap::new();
+        files(&m.setup.path("run"), &mut all);
+        files(std::path::Path::new(&m.setup.notify_home()), &mut all);
+        files(&m.setup.path(""), &mut all);
+        let listeners = m.request(r#"{"method":"listeners"}"#)["parameters"].to_string();
+        all.extend([("title".to_owned(), cmdline(m.pid())), ("listeners".to_owned(), listeners)]);
+        all.extend([("workers".to_owned(), format!("{:?}", m.pids("a")))]);
+        all.extend([("umask".to_owned(), proc_status(m.pid())["Umask"].clone())]);
+        all
+    };
+    let before = seen(&m);
+    let last = format!("[pool.z]\ncommand = \"sleep 1000\"\nlisten = \"{}\"\n", taken.local_addr().unwrap());
+    m.rewrite(&pools(65_532, 200, "0666", &last));
+    let text = std::fs::read_to_string(&m.config).unwrap();
+    let text = text.replacen("name = \"t\"\n", "name = \"u\"\numask = \"0077\"\n", 1).replacen("\"debug\"", "\"error\"", 1);
+    std::fs::write(&m.config, text).unwrap();
+    let said = m.code(3, &["reload"]);
+    assert!(said.contains("the port is in use by"), "{said}");
+    assert_eq!(seen(&m), before);
+    m.ok(&["reopen"]);
+    m.log.wait_for("reopen, asked by", 1);
+    // And all of that does change with one that can be used.
+    let text = std::fs::read_to_string(&m.config).unwrap();
+    std::fs::write(&m.config, text.replace(&last, "")).unwrap();
+    m.ok(&["reload"]);
+    m.socket = m.setup.path("run").join("u.sock");
+    let after = seen(&m);
+    for what in ["title", "listeners", "workers", "umask"] {
+        assert_ne!(after[what], before[what], "{what}");
+    }
+    m.ok(&["reopen"]);
+    assert_eq!(m.log.count("reopen, asked by"), 1, "{}", m.log.text());
+    assert_eq!(m.stop(), 0);
+}
