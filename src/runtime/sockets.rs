@@ -294,8 +294,11 @@ impl Socket {
     fn split(&self, spec: &ListenSpec) -> Result<(), ListenError> {
         if self.slots.get().is_none() {
             let group = PortGroup::around(Rc::clone(&self.listening), FIRST, is_any_port(&self.address))?;
+            let slots = Slots::new(group, spec.clone());
+            // Only a config that is in force makes it so.
+            slots.wanted.set(false);
             // Nobody has set it meanwhile.
-            let _ = self.slots.set(Slots::new(group, spec.clone()));
+            let _ = self.slots.set(slots);
         }
         Ok(())
     }
