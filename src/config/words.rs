@@ -74,8 +74,9 @@ pub(super) fn operator(line: &str) -> Option<&'static str> {
     line.split_whitespace().any(|piece| piece == *found).then_some(found)
 }
 
-/// A word that a shell would make something else of, and what to do. Quoted ones are meant as they are.
-pub(super) fn shell_word(line: &str) -> Option<(String, &'static str)> {
+/// A word that a shell would make something else of, and what to do. Quoted ones are meant as they are. `to_shell`: the program is a shell,
+/// which fills in its own variables in a script, whatever quotes it stands in.
+pub(super) fn shell_word(line: &str, to_shell: bool) -> Option<(String, &'static str)> {
     const SHELL: &str = "no shell runs; if one is meant: command = [\"sh\", \"-c\", \"...\"]; if not, quote it";
     // Each character, and whether it was quoted: by anything, by what keeps a $ from its meaning.
     let mut word: Vec<(char, bool, bool)> = Vec::new();
@@ -84,7 +85,7 @@ pub(super) fn shell_word(line: &str) -> Option<(String, &'static str)> {
         let bare = |at: usize, wanted: char| word.get(at).is_some_and(|(c, quoted, _)| *c == wanted && !quoted);
         let digits = word.iter().take_while(|(c, quoted, _)| c.is_ascii_digit() && !quoted).count();
         let dollar = word.windows(2).find_map(|pair| match pair {
-            [('$', _, false), (next, ..)] => Some(*next),
+            [('$', quoted, false), (next, ..)] if !(*quoted && to_shell) => Some(*next),
             _ => None,
         });
         let last = word.len().checked_sub(1)?;
@@ -218,7 +219,10 @@ mod tests {
             ("server \"a*\" \"2>x\"", None),
             ("", None),
         ] {
-            assert_eq!(shell_word(line).map(|(word, _)| word).as_deref(), want, "{line}");
+            assert_eq!(shell_word(line, false).map(|(word, _)| word).as_deref(), want, "{line}");
         }
+        // A shell fills in its own; what stands outside of its script is no affair of its.
+        assert_eq!(shell_word("sh -c \"echo $HOME; exec x\"", true), None);
+        assert_eq!(shell_word("sh -c x $HOME", true).map(|(word, _)| word).as_deref(), Some("$HOME"));
     }
 }

@@ -87,8 +87,8 @@ impl Kept {
     /// Listeners of a worker that no config has any more: their last workers serve who waits there.
     fn left_behind(&self, process: &Process) -> Vec<Rc<Socket>> {
         let own = process.run.config.listeners.iter().map(|listener| listener.reuseport).chain(std::iter::repeat(false));
-        let for_all = |(socket, own): &(&Rc<Socket>, bool)| !own || socket.slots().is_none();
-        let left = |(socket, own): &(&Rc<Socket>, bool)| for_all(&(socket, *own)) && !self.0.contains(&Rc::as_ptr(socket));
+        let left =
+            |(socket, own): &(&Rc<Socket>, bool)| (!own || socket.slots().is_none()) && !self.0.contains(&Rc::as_ptr(socket));
         process.run.sockets.iter().zip(own).filter(left).map(|(socket, _)| Rc::clone(socket)).collect()
     }
 }

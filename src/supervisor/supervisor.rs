@@ -244,13 +244,13 @@ impl Supervisor {
 
     /// What an event means beyond the pool it was about: pools that waited for it, orders that are fulfilled, the end of it all.
     fn follow_up(&mut self, now: Time, out: &mut Vec<Action>) {
-        let (mut changed, mut before) = (BTreeSet::new(), BTreeSet::new());
+        let (mut changed, mut awaited) = (BTreeSet::new(), BTreeSet::new());
         loop {
             while let Some(id) = self.touched.pop_first() {
                 changed.insert(id);
                 self.on_pool(now, id, out, |p, cx| p.tell_count(cx));
                 self.touched.remove(&id);
-                before.insert(id);
+                awaited.insert(id);
                 self.follow_failure(now, id, out);
                 self.drop_if_gone(now, id, out);
                 self.reload_saw(now, id, out);
@@ -261,7 +261,7 @@ impl Supervisor {
             // Nothing is started that what is committed by now has taken away.
             if let Some(id) = self.superseded.pop_first() {
                 self.on_pool(now, id, out, |p, cx| p.fill(cx));
-            } else if let Some(id) = before.pop_first() {
+            } else if let Some(id) = awaited.pop_first() {
                 self.start_those_after(now, id, out);
             } else {
                 break;

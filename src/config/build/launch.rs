@@ -52,7 +52,7 @@ pub(super) fn build(
         let help = "no shell runs; if one is meant: command = [\"sh\", \"-c\", \"...\"]; if not, quote it";
         diags.warn(&command, format!("{}.command: {operator} is passed to the program as an argument", r.path), help);
     } else if let Some(Raw::Str(line)) = r.find("command").map(|node| &node.raw)
-        && let Some((word, help)) = words::shell_word(line)
+        && let Some((word, help)) = words::shell_word(line, shell_script(&argv).is_some())
     {
         diags.warn(&command, format!("{}.command: {word} is passed to the program as it stands there", r.path), help);
     }
@@ -212,11 +212,17 @@ fn is_variable(name: &str) -> bool {
 
 /// `sh -c "prep; server"`: the server is not the process that was started.
 fn is_shell_wrapper(argv: &[String]) -> bool {
-    let [program, options, script, ..] = argv else { return false };
+    let Some(script) = shell_script(argv) else { return false };
+    let last = script.trim_end_matches([';', ' ', '\n']).rsplit([';', '\n', '&', '|']).next().unwrap_or_default();
+    !last.trim_start().starts_with("exec ")
+}
+
+/// The script that a shell is given as an argument (`sh -c`).
+fn shell_script(argv: &[String]) -> Option<&str> {
+    let [program, options, script, ..] = argv else { return None };
     let shell = program.rsplit('/').next().is_some_and(|name| SHELLS.contains(&name));
     let command = options.starts_with('-') && !options.starts_with("--") && options.contains('c');
-    let last = script.trim_end_matches([';', ' ', '\n']).rsplit([';', '\n', '&', '|']).next().unwrap_or_default();
-    shell && command && !last.trim_start().starts_with("exec ")
+    (shell && command).then_some(script)
 }
 
 #[cfg(test)]

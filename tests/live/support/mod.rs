@@ -392,7 +392,12 @@ impl Master {
 
     /// One raw request over the socket.
     pub fn request(&self, line: &str) -> Value {
-        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        // Its file is there a moment before the master listens on it.
+        let refused = |e: &std::io::Error| e.kind() == std::io::ErrorKind::ConnectionRefused;
+        let mut stream = self.log.wait_until("the control socket takes a client", || match UnixStream::connect(&self.socket) {
+            Err(e) if refused(&e) => None,
+            other => Some(other.unwrap()),
+        });
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(line.as_bytes()).unwrap();
         stream.write_all(b"\n").unwrap();
