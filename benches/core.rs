@@ -37,7 +37,14 @@ impl Load {
     fn new(workers: u32) -> Load {
         let mut load =
             Load { core: Supervisor::new(1), now: Time(0), out: Vec::new(), live: Vec::new(), place: BTreeMap::new(), events: 0 };
-        load.event(Event::Configure { revision: 1, base: 0, master: master(), pools: vec![pool(workers)], roll: Vec::new() });
+        load.event(Event::Configure {
+            revision: 1,
+            base: 0,
+            master: master(),
+            pools: vec![pool(workers)],
+            roll: Vec::new(),
+            changes: Vec::new(),
+        });
         load.follow();
         load.pass(Duration::from_secs(2));
         load
@@ -151,6 +158,7 @@ fn pool(workers: u32) -> PoolSpec {
         autostart: true,
         ready: ReadyKind::Notify,
         prepares: false,
+        pre_start: false,
         start_timeout: Duration::from_secs(60),
         settle: Duration::from_secs(1),
         boot_error_codes: vec![3, 4],

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         environ: std::env::vars_os().collect(),
         cwd: working_directory(std::env::var_os("PWD").map(PathBuf::from), std::env::current_dir().ok()),
         tty: std::io::stdout().is_terminal(),
+        stderr_tty: std::io::stderr().is_terminal(),
     };
     // The loop has its own guard, which stops the workers; here only the code is at stake. The panic's text is already out.
     match catch_unwind(AssertUnwindSafe(|| cli(std::env::args_os(), &ctx))) {

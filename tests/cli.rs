@@ -155,17 +155,19 @@ fn words_become_requests() {
         (&["stop", "web", "jobs"], r#"{"method":"stop","parameters":{"pools":["web","jobs"]}}"#),
         (&["stop", "all"], r#"{"method":"stop","parameters":{"pools":["all"]}}"#),
         (&["start", "all", "--no-wait"], r#"{"method":"start","parameters":{"pools":["all"],"wait":false}}"#),
-        (&["restart"], r#"{"method":"restart","parameters":{"targets":["all"]}}"#),
-        (&["restart", "web:3", "jobs"], r#"{"method":"restart","parameters":{"targets":["web:3","jobs"]}}"#),
+        (&["restart"], r#"{"method":"restart","parameters":{"targets":["all"]},"more":true}"#),
+        (&["restart", "web:3", "jobs"], r#"{"method":"restart","parameters":{"targets":["web:3","jobs"]},"more":true}"#),
+        (&["restart", "web", "--json"], r#"{"method":"restart","parameters":{"targets":["web"]}}"#),
         (&["kill", "web:3"], r#"{"method":"kill","parameters":{"target":"web:3","signal":"SIGTERM"}}"#),
         (&["kill", "-s", "usr1", "web"], r#"{"method":"kill","parameters":{"target":"web","signal":"SIGUSR1"}}"#),
         (&["kill", "-s", "35", "all"], r#"{"method":"kill","parameters":{"target":"all","signal":"SIGRTMIN+1"}}"#),
         (&["wait", "web", "--for", "count=3"], r#"{"method":"wait","parameters":{"pool":"web","for":"count=3"}}"#),
         (&["retry", "jobs"], r#"{"method":"retry","parameters":{"pool":"jobs"}}"#),
-        (&["reload"], r#"{"method":"reload","parameters":{}}"#),
+        (&["reload"], r#"{"method":"reload","parameters":{},"more":true}"#),
+        (&["reload", "--abort"], r#"{"method":"abort","parameters":{}}"#),
         (
             &["reload", "--restart", "--pool", "web", "--pool", "new"],
-            r#"{"method":"reload","parameters":{"restart":true,"pools":["web","new"]}}"#,
+            r#"{"method":"reload","parameters":{"restart":true,"pools":["web","new"]},"more":true}"#,
         ),
         (&["rollback", "--no-wait"], r#"{"method":"rollback","parameters":{"wait":false}}"#),
         (&["reopen"], r#"{"method":"reopen"}"#),
@@ -173,7 +175,8 @@ fn words_become_requests() {
     ] {
         let (ran, asked) = against(vec![done("as ordered")], words);
         assert_eq!(asked, [request], "{words:?}");
-        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "as ordered\n", ""), "{words:?}");
+        let out = if words.contains(&"--json") { ran.out.contains("as ordered") } else { ran.out == "as ordered\n" };
+        assert_eq!((ran.code, out, ran.err.as_str()), (0, true, ""), "{words:?}: {}", ran.out);
     }
 }
 

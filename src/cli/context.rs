@@ -19,6 +19,8 @@ pub struct Context {
     pub cwd: PathBuf,
     /// Standard output is a terminal.
     pub tty: bool,
+    /// So is standard error.
+    pub stderr_tty: bool,
 }
 
 /// The working directory by the name that `PWD` gives it, where that names the same place: a symbolic link to the current release is
@@ -46,6 +48,11 @@ impl Context {
             runtime_dir: self.var("POOLMASTER_RUNTIME_DIR").map(|dir| self.cwd.join(dir)),
             xdg_runtime_dir: absolute("XDG_RUNTIME_DIR"),
         }
+    }
+
+    /// What goes to standard error may be drawn over.
+    pub fn live(&self) -> bool {
+        self.stderr_tty && self.var("TERM") != Some("dumb")
     }
 
     /// Output may have colours (<https://no-color.org>).

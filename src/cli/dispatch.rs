@@ -8,8 +8,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::groups::ALONE;
 use super::{Answer, Cli, Context, Exit, Reach, Session, Verb, output};
 use super::{
-    check, completions, config, health, init, kill, listeners, plan, ps, reload, reopen, restart, retry, rollback, run, scale,
-    shutdown, signals, start, status, stop, wait, worker,
+    check, completions, config, health, history, init, kill, listeners, plan, ps, reload, reopen, restart, retry, rollback, run,
+    scale, shutdown, signals, start, status, stop, wait, worker,
 };
 use crate::client::ClientError;
 
@@ -32,6 +32,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>, ctx: &Context) -> u8 {
         Verb::Scale(args) => scale::run(args, &session),
         Verb::Plan(args) => plan::run(args, &session),
         Verb::Rollback(args) => rollback::run(args, &session),
+        Verb::History(args) => history::run(args, &session),
         Verb::Reload(args) => reload::run(args, &session),
         Verb::Restart(args) => restart::run(args, &session),
         Verb::Start(args) => start::run(args, &session),
@@ -79,8 +80,8 @@ fn own(exit: Exit, meaning: fn(Exit) -> &'static str) -> u8 {
 }
 
 /// Verbs that are described, and are not there yet.
-const LATER: [&str; 12] =
-    ["logs", "top", "events", "explain", "doctor", "history", "upgrade", "pause", "resume", "generate", "import", "man"];
+const LATER: [&str; 11] =
+    ["logs", "top", "events", "explain", "doctor", "upgrade", "pause", "resume", "generate", "import", "man"];
 
 /// Help and version go to stdout and are no error; the rest is.
 fn usage(e: &clap::Error) -> u8 {
@@ -100,6 +101,11 @@ fn usage(e: &clap::Error) -> u8 {
 
 /// Shows what a verb got from the master.
 fn finish(answer: Result<Answer, ClientError>, reach: &Reach) -> u8 {
+    if let Err(ClientError::Interrupted(words)) = &answer {
+        output::err(&format!("poolmaster: {}\n", super::words::printable(words)));
+        super::interrupt::end();
+        return Exit::of(ClientError::Interrupted(String::new()).code()).code();
+    }
     let (text, exit, why) = match answer {
         Ok(Answer { text, exit, why }) => (text, exit, why),
         Err(e) => {

@@ -84,9 +84,12 @@ const ENTRIES: &[Entry] = &[
                 Exit::RolledBack,
                 "Nothing is changed any more: a listener could not be opened, `pre_start` or a canary failed, or it failed later and the last good config was brought back; or a newer reload took its place.",
             ),
-            (Exit::Refused, "The master is shutting down."),
+            (
+                Exit::Refused,
+                "The master is shutting down; or with `--abort`: there is nothing to abort, or it is in force already.",
+            ),
         ],
-        &["plan", "rollback", "check", "restart", "config"],
+        &["plan", "rollback", "history", "check", "restart", "config"],
         &[
             "A reload is one transaction over all pools. The config is read and checked, new listeners are opened and `pre_start` is run; \
              then each pool whose workers have to be replaced gets `rollout.canary` new workers beside the old ones, in the order of \
@@ -97,6 +100,9 @@ const ENTRIES: &[Entry] = &[
              are left keep serving (`\"halt\"`). A rollback brings back the config, not files that were replaced on disk.",
             "What differs only in keys of the class `live` is given to the running workers; pools that do not differ are not touched. \
              `poolmaster plan` tells all of it beforehand.",
+            "`--abort` undoes what was ordered and is not in force yet, also what is being read or waits for its turn; it returns once the \
+             canaries are gone. Whoever waits for the reload is told so (exit code 3). What is in force already goes back by \
+             `poolmaster rollback`.",
         ],
     ),
     entry(
@@ -137,16 +143,33 @@ const ENTRIES: &[Entry] = &[
         ],
     ),
     entry(
+        "history",
+        &[],
+        &["reload", "rollback", "plan"],
+        &[
+            "The master remembers the last 20 configs that it was to put in force, in memory: when each was read, who ordered it, what it \
+             changed (the first 12 keys and pools), and how it ended. `in force` is the one that holds now.",
+        ],
+    ),
+    entry(
         "restart",
         &[
             (Exit::Failed, "New workers do not get good. Old ones that were not yet replaced keep serving."),
+            (
+                Exit::RolledBack,
+                "The canary did not get good. No old worker was touched. (Of several pools, where one fails so: 1; the others go on.)",
+            ),
             (
                 Exit::Refused,
                 "There is no such slot, the pool has no workers to replace (it is stopped), or the master is shutting down.",
             ),
         ],
         &["reload", "kill"],
-        &[],
+        &[
+            "For a program that was replaced in place, or one that is to start afresh. The first `rollout.canary` new workers of each pool have \
+             to be good before others follow, and the first of them that is not ends it; from then on `rollout.failures` in a row do. \
+             Workers start within `rollout.max_surge` and `rollout.max_unavailable`, as at a reload.",
+        ],
     ),
     entry(
         "start",

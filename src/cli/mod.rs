@@ -10,9 +10,11 @@ mod dispatch;
 mod exit;
 mod groups;
 pub mod health;
+pub mod history;
 mod host;
 pub mod init;
 mod instance;
+mod interrupt;
 pub mod kill;
 pub mod listeners;
 pub mod manual;
@@ -32,6 +34,7 @@ pub mod shutdown;
 pub mod signals;
 pub mod start;
 pub mod status;
+mod steps;
 pub mod stop;
 mod table;
 pub mod wait;
@@ -91,6 +94,8 @@ pub enum Verb {
     Config(config::Args),
     /// Put the last good config back, or undo a reload under way
     Rollback(rollback::Args),
+    /// Show the last reloads: when, by whom, what changed, how it ended
+    History(history::Args),
     /// Reopen log files, after they were moved away
     Reopen(reopen::Args),
     /// Wait until a pool is ready, settled, stopped, or has N ready

@@ -2,7 +2,7 @@
 
 use super::{Answer, Session, Waiting, plan};
 use crate::client::ClientError;
-use crate::protocol::{PlanParameters, ReloadParameters, Request};
+use crate::protocol::{AbortParameters, PlanParameters, ReloadParameters, Request};
 
 /// Read the config again and replace workers one by one
 #[derive(Debug, clap::Args)]
@@ -10,7 +10,8 @@ use crate::protocol::{PlanParameters, ReloadParameters, Request};
 Examples:
   poolmaster check pools.toml && poolmaster reload
   poolmaster reload --dry-run    as `poolmaster plan`: says what it would do
-  poolmaster reload --no-wait    returns once the config is taken
+  poolmaster reload --no-wait    returns once the order is taken
+  poolmaster reload --abort      undoes the one that is being tried
 
 A config with errors changes nothing. HUP to the master does the same.")]
 pub struct Args {
@@ -26,6 +27,10 @@ pub struct Args {
     #[arg(long)]
     pub dry_run: bool,
 
+    /// Undo what is ordered and not in force yet: no old worker has noticed
+    #[arg(long, conflicts_with_all = ["restart", "pool", "dry_run"])]
+    pub abort: bool,
+
     /// Patience.
     #[command(flatten)]
     pub waiting: Waiting,
@@ -36,10 +41,9 @@ pub fn run(args: &Args, session: &Session<'_>) -> Result<Answer, ClientError> {
     if args.dry_run {
         return plan::ask(PlanParameters { config: None, restart: args.restart, pools: args.pool.clone() }, session);
     }
-    session.order(Request::Reload(ReloadParameters {
-        restart: args.restart,
-        pools: args.pool.clone(),
-        wait: !args.waiting.no_wait,
-        timeout_ms: session.timeout_ms(),
-    }))
+    let (wait, timeout_ms) = (!args.waiting.no_wait, session.timeout_ms());
+    if args.abort {
+        return session.order(Request::Abort(AbortParameters { wait, timeout_ms }));
+    }
+    session.order(Request::Reload(ReloadParameters { restart: args.restart, pools: args.pool.clone(), wait, timeout_ms }))
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::{Context, Exit, instance};
+use super::interrupt::Interrupt;
+use super::steps::Steps;
+use super::{Context, Exit, instance, output};
 use crate::client::{ClientError, Connection, Search, locate};
-use crate::protocol::{Call, ErrorName, Failure, OutcomeReply, Reply, Request};
+use crate::protocol::{Call, ErrorName, Failure, OutcomeReply, ProgressReply, Reply, Request};
 
 /// How long a master may take to answer a question, or to accept an order.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -174,8 +176,23 @@ impl<'a> Session<'a> {
     pub fn order_on(&self, connection: &mut Connection, request: Request) -> Result<Answer, ClientError> {
         let patience = request.patience();
         let bound = if patience.wait { patience.timeout.map(|t| t + GRACE) } else { Some(ANSWER) };
-        let reply = connection.ask(&Call::new(request), bound)?;
-        self.outcome(&reply)
+        // Of what is replaced one wants to see how far it is.
+        let hint = hint(&request);
+        let more = patience.wait && !self.json() && hint.is_some();
+        let interrupt = Interrupt::watch();
+        let mut steps = Steps::new(self.ctx.live());
+        let reply = connection.follow(&Call { request, more }, bound, interrupt.as_ref().map(Interrupt::fd), |reply| {
+            if let Ok(step) = reply.parameters::<ProgressReply>() {
+                output::err(&steps.show(&step));
+            }
+        });
+        match reply {
+            Err(ClientError::Interrupted(words)) => Err(ClientError::Interrupted(format!(
+                "{words}; see how far it is: poolmaster status{}",
+                hint.unwrap_or_default()
+            ))),
+            other => self.outcome(&other?),
+        }
     }
 
     /// Gives an order that takes effect at once.
@@ -210,6 +227,33 @@ impl<'a> Session<'a> {
             _ => String::new(),
         };
         Ok(Answer { text, exit, why: words })
+    }
+}
+
+/// How to follow an order that replaces workers, and to stop it; `None`: it does not.
+fn hint(request: &Request) -> Option<&'static str> {
+    match request {
+        Request::Reload(_) => {
+            Some("; wait for it: poolmaster wait POOL --for settled; undo it while it is tried: poolmaster reload --abort")
+        }
+        Request::Restart(_) | Request::Rollback(_) => Some("; wait for it: poolmaster wait POOL --for settled"),
+        Request::Info
+        | Request::Status(_)
+        | Request::Ps(_)
+        | Request::Health(_)
+        | Request::Listeners(_)
+        | Request::Signals
+        | Request::Plan(_)
+        | Request::History
+        | Request::Scale(_)
+        | Request::Stop(_)
+        | Request::Start(_)
+        | Request::Kill(_)
+        | Request::Wait(_)
+        | Request::Retry(_)
+        | Request::Abort(_)
+        | Request::Reopen
+        | Request::Shutdown(_) => None,
     }
 }
 

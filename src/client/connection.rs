@@ -1,9 +1,13 @@
 //! Owns one conversation with a master: a request goes out, a reply comes in, within a bounded time.
 
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signalfd::SignalFd;
 
 use super::ClientError;
 use crate::protocol::{Call, LineBuffer, MAX_REPLY, Reply};
@@ -60,12 +64,33 @@ impl Connection {
 
     /// Asks, and waits for one reply. With `patience` the whole exchange takes no longer, however the master dribbles.
     pub fn ask(&mut self, call: &Call, patience: Option<Duration>) -> Result<Reply, ClientError> {
+        self.follow(call, patience, None, |_| {})
+    }
+
+    /// The same; `each` sees the replies before the last, where the call takes several. Ends early when SIGINT comes in at `interrupt`.
+    pub fn follow(
+        &mut self,
+        call: &Call,
+        patience: Option<Duration>,
+        interrupt: Option<&SignalFd>,
+        mut each: impl FnMut(&Reply),
+    ) -> Result<Reply, ClientError> {
+        let mut reply = self.ask_first(call, patience, interrupt)?;
+        let deadline = Deadline::after(patience);
+        while reply.continues {
+            each(&reply);
+            reply = self.receive(deadline, interrupt).unwrap_or_else(|| Err(self.late(patience)))?;
+        }
+        Ok(reply)
+    }
+
+    fn ask_first(&mut self, call: &Call, patience: Option<Duration>, interrupt: Option<&SignalFd>) -> Result<Reply, ClientError> {
         let line = call.encode().map_err(ClientError::Answered)?;
         let deadline = Deadline::after(patience);
         // A master that refuses (not permitted, too many clients) answers and closes without reading: its words matter more
         // than our broken pipe.
         let sent = self.send(&line, deadline);
-        match (self.receive(deadline), sent) {
+        match (self.receive(deadline, interrupt), sent) {
             (None, _) => Err(self.late(patience)),
             (Some(Err(ClientError::Lost(_))), Err(lost)) => Err(lost),
             (Some(result), _) => result,
@@ -105,7 +130,7 @@ impl Connection {
     }
 
     /// `None`: the deadline passed.
-    fn receive(&mut self, deadline: Deadline) -> Option<Result<Reply, ClientError>> {
+    fn receive(&mut self, deadline: Deadline, interrupt: Option<&SignalFd>) -> Option<Result<Reply, ClientError>> {
         let mut piece = vec![0; PIECE];
         loop {
             match self.lines.next_frame() {
@@ -122,6 +147,14 @@ impl Connection {
                 Err(e) => return Some(Err(self.garbled(&e.to_string()))),
             }
             let left = deadline.left().ok()?;
+            if let Some(interrupt) = interrupt
+                && wait_for_either(&self.stream, interrupt, left)
+            {
+                return Some(Err(ClientError::Interrupted(format!(
+                    "interrupted: the order was given to the master on {} and goes on",
+                    self.path.display()
+                ))));
+            }
             match self.stream.set_read_timeout(left).and_then(|()| self.stream.read(&mut piece)) {
                 Ok(0) if self.lines.unfinished() == 0 => return Some(Err(self.lost("it closed the connection"))),
                 Ok(0) => return Some(Err(self.lost("it closed the connection in the middle of a reply"))),
@@ -147,6 +180,14 @@ impl Connection {
     fn garbled(&self, why: &str) -> ClientError {
         ClientError::Garbled(format!("what answers on {} does not speak poolmaster's protocol: {why}", self.path.display()))
     }
+}
+
+/// Waits until the stream has something to read, or SIGINT is there: true.
+fn wait_for_either(stream: &UnixStream, interrupt: &SignalFd, left: Option<Duration>) -> bool {
+    let timeout = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+    let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLIN), PollFd::new(interrupt.as_fd(), PollFlags::POLLIN)];
+    let _ = poll(&mut fds, timeout);
+    fds[1].any().unwrap_or(false)
 }
 
 fn timed_out(e: &std::io::Error) -> bool {

@@ -20,6 +20,9 @@ pub enum ClientError {
     /// The connection broke before the answer was complete.
     #[error("{0}")]
     Lost(String),
+    /// Somebody at the terminal does not wait any longer.
+    #[error("{0}")]
+    Interrupted(String),
     /// What came is no answer.
     #[error("{0}")]
     Garbled(String),
@@ -35,7 +38,7 @@ impl ClientError {
             ClientError::NoMaster(_) => 4,
             ClientError::NotPermitted(_) => 6,
             ClientError::BadConfig(_) => 2,
-            ClientError::TimedOut(_) => 5,
+            ClientError::TimedOut(_) | ClientError::Interrupted(_) => 5,
             ClientError::Lost(_) | ClientError::Garbled(_) => 1,
             ClientError::Answered(failure) => failure.code,
         }
@@ -48,6 +51,7 @@ impl ClientError {
             ClientError::NotPermitted(_) => "org.poolmaster.NotPermitted",
             ClientError::BadConfig(_) => "org.poolmaster.BadConfig",
             ClientError::TimedOut(_) => "org.poolmaster.TimedOut",
+            ClientError::Interrupted(_) => "org.poolmaster.Interrupted",
             ClientError::Lost(_) => "org.poolmaster.Lost",
             ClientError::Garbled(_) => "org.poolmaster.Garbled",
             ClientError::Answered(failure) => &failure.error,

@@ -134,7 +134,7 @@ pub struct MasterLog {
 }
 
 /// One pool.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
     /// What the core is told.
     pub spec: PoolSpec,

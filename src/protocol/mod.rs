@@ -10,6 +10,7 @@
 
 mod failure;
 mod frame;
+mod history;
 mod insight;
 mod parameters;
 mod plan;
@@ -22,10 +23,11 @@ mod text;
 
 pub use failure::{ErrorName, Failure};
 pub use frame::{FrameError, LineBuffer, MAX_FRAME, MAX_REPLY};
+pub use history::{Ended, HistoryEntry, HistoryReply};
 pub use insight::{HealthReply, InfoReply, ListenerStatus, ListenersReply, PoolHealth, SignalEntry, SignalsReply, SlotSocket};
 pub use parameters::{
-    HealthParameters, KillParameters, ListenersParameters, Patience, PlanParameters, PoolsParameters, PsParameters,
-    ReloadParameters, RestartParameters, RetryParameters, RollbackParameters, ScaleParameters, ShutdownParameters,
+    AbortParameters, HealthParameters, KillParameters, ListenersParameters, Patience, PlanParameters, PoolsParameters,
+    PsParameters, ReloadParameters, RestartParameters, RetryParameters, RollbackParameters, ScaleParameters, ShutdownParameters,
     StatusParameters, WaitParameters,
 };
 pub use plan::{ChangeClass, ListenerVerdict, PlanChange, PlanListener, PlanReply, PlanValue, PoolPlan, PoolVerdict};

@@ -190,6 +190,18 @@ pub struct PlanParameters {
     pub pools: Vec<String>,
 }
 
+/// Of `abort`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AbortParameters {
+    /// See [`Patience`].
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub wait: bool,
+    /// See [`Patience`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
 /// Of `rollback`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -30,6 +30,9 @@ pub struct PoolProgress {
     pub starting: u32,
     /// Old workers that are stopping.
     pub draining: u32,
+    /// How long the others will take to be replaced, by the starts seen so far. Absent: none are, or nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_ms: Option<u64>,
 }
 
 /// The last reload that failed.

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    ErrorName, Failure, HealthParameters, KillParameters, ListenersParameters, Patience, PlanParameters, PoolsParameters,
-    PsParameters, ReloadParameters, RestartParameters, RetryParameters, RollbackParameters, ScaleParameters, ShutdownParameters,
-    StatusParameters, WaitParameters,
+    AbortParameters, ErrorName, Failure, HealthParameters, KillParameters, ListenersParameters, Patience, PlanParameters,
+    PoolsParameters, PsParameters, ReloadParameters, RestartParameters, RetryParameters, RollbackParameters, ScaleParameters,
+    ShutdownParameters, StatusParameters, WaitParameters,
 };
 
 /// What a client asks.
@@ -26,6 +26,10 @@ pub enum Request {
     Listeners(ListenersParameters),
     /// Which signal does what. Reply: [`super::SignalsReply`].
     Signals,
+    /// What a reload would do. Reply: [`super::PlanReply`].
+    Plan(PlanParameters),
+    /// The last configs: when, by whom, what changed, how it ended. Reply: [`super::HistoryReply`].
+    History,
     /// Change a pool's count. Reply, as to all below: [`super::OutcomeReply`].
     Scale(ScaleParameters),
     /// Stop pools and keep them stopped.
@@ -40,10 +44,10 @@ pub enum Request {
     Wait(WaitParameters),
     /// Clear a pool's back-off and try now.
     Retry(RetryParameters),
-    /// What a reload would do. Reply: [`super::PlanReply`].
-    Plan(PlanParameters),
     /// Read the config again and put it in force, as one transaction.
     Reload(ReloadParameters),
+    /// Undo what is ordered and not in force yet.
+    Abort(AbortParameters),
     /// Put the last good config before the one in force in force again.
     Rollback(RollbackParameters),
     /// Reopen log files. Answered at once.
@@ -53,7 +57,7 @@ pub enum Request {
 }
 
 /// The names of all methods.
-pub const METHODS: [&str; 18] = [
+pub const METHODS: [&str; 20] = [
     "info",
     "status",
     "ps",
@@ -69,7 +73,9 @@ pub const METHODS: [&str; 18] = [
     "retry",
     "plan",
     "reload",
+    "abort",
     "rollback",
+    "history",
     "reopen",
     "shutdown",
 ];
@@ -84,6 +90,7 @@ impl Request {
             Request::Wait(p) => Patience::of(true, p.timeout_ms),
             Request::Retry(p) => Patience::of(p.wait, p.timeout_ms),
             Request::Reload(p) => Patience::of(p.wait, p.timeout_ms),
+            Request::Abort(p) => Patience::of(p.wait, p.timeout_ms),
             Request::Rollback(p) => Patience::of(p.wait, p.timeout_ms),
             Request::Shutdown(p) => Patience::of(p.wait, p.timeout_ms),
             Request::Info
@@ -93,6 +100,7 @@ impl Request {
             | Request::Listeners(_)
             | Request::Signals
             | Request::Plan(_)
+            | Request::History
             | Request::Kill(_)
             | Request::Reopen => Patience::UNBOUNDED,
         }
@@ -108,6 +116,7 @@ impl Request {
             | Request::Listeners(_)
             | Request::Signals
             | Request::Plan(_)
+            | Request::History
             | Request::Wait(_) => false,
             Request::Scale(_)
             | Request::Stop(_)
@@ -116,6 +125,7 @@ impl Request {
             | Request::Kill(_)
             | Request::Retry(_)
             | Request::Reload(_)
+            | Request::Abort(_)
             | Request::Rollback(_)
             | Request::Reopen
             | Request::Shutdown(_) => true,
@@ -186,7 +196,9 @@ impl Call {
             "retry" => read(&method, parameters).map(Request::Retry),
             "plan" => read(&method, parameters).map(Request::Plan),
             "reload" => read(&method, parameters).map(Request::Reload),
+            "abort" => read(&method, parameters).map(Request::Abort),
             "rollback" => read(&method, parameters).map(Request::Rollback),
+            "history" => none(&method, parameters).map(|()| Request::History),
             "reopen" => none(&method, parameters).map(|()| Request::Reopen),
             "shutdown" => read(&method, parameters).map(Request::Shutdown),
             _ => Err(unknown(&method)),
@@ -258,7 +270,9 @@ mod tests {
             Request::Retry(RetryParameters { pool: web(), wait: true, timeout_ms: None }),
             Request::Plan(PlanParameters { config: Some("/etc/x.toml".to_owned()), restart: true, pools: vec![web()] }),
             Request::Reload(ReloadParameters { restart: true, pools: vec![web()], wait: true, timeout_ms: None }),
+            Request::Abort(AbortParameters { wait: true, timeout_ms: None }),
             Request::Rollback(RollbackParameters { wait: false, timeout_ms: Some(3) }),
+            Request::History,
             Request::Reopen,
             Request::Shutdown(ShutdownParameters { now: true, wait: true, timeout_ms: None }),
         ]

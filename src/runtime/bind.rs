@@ -1,14 +1,12 @@
 //! Owns the patience of a start with an address that is in use.
 
-use std::collections::BTreeSet;
-use std::rc::Rc;
 use std::time::Duration;
 
 use super::accounts::Accounts;
 use super::master::Master;
-use super::sockets::{self, Opened, Socket};
+use super::sockets::{self, OpenSockets, Opened};
 use super::start::StartError;
-use crate::config::spec::{Address, Listener};
+use crate::config::spec::Listener;
 use crate::supervisor::{Time, signal_name};
 
 /// Between two tries for an address that is in use. Each asks the whole host who has it.
@@ -21,14 +19,13 @@ impl Master {
         &mut self,
         pool: &str,
         listener: &Listener,
-        all: &BTreeSet<Address>,
-        open: &mut Vec<Rc<Socket>>,
+        open: &mut OpenSockets,
         until: Time,
         accounts: &Accounts,
     ) -> Result<Opened, StartError> {
         let mut told = false;
         loop {
-            let cause = match sockets::open(pool, listener, all, open, &mut self.handed, accounts) {
+            let cause = match sockets::open(pool, listener, open, &mut self.handed, accounts) {
                 Ok(opened) => return Ok(opened),
                 Err(cause) => cause,
             };

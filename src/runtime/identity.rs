@@ -11,7 +11,7 @@ use crate::os::process;
 use crate::os::spawn::{self, Resource, UNLIMITED};
 
 /// Who the workers of a pool are.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Workers {
     /// For the spawn; the CPUs are each slot's own.
     identity: spawn::Identity,

@@ -170,12 +170,7 @@ impl Master {
         let staged = self.staged.values().flat_map(|staged| staged.runs.values());
         let current = self.runs.values().chain(staged).flat_map(|r| r.sockets.iter());
         let held = self.processes.all().flat_map(|p| p.run.sockets.iter());
-        let mut open: Vec<Rc<Socket>> = Vec::new();
-        for socket in current.chain(held) {
-            if !open.iter().any(|s| Rc::ptr_eq(s, socket)) {
-                open.push(Rc::clone(socket));
-            }
-        }
-        open
+        let mut seen = BTreeSet::new();
+        current.chain(held).filter(|socket| seen.insert(Rc::as_ptr(socket))).cloned().collect()
     }
 }

@@ -110,6 +110,7 @@ impl Master {
                 master: config.master.spec.clone(),
                 pools: config.pools.iter().map(|pool| pool.spec.clone()).collect(),
                 roll: roll.into_iter().collect(),
+                changes: Vec::new(),
             },
             starts,
         })

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::environment::Environment;
+use super::environment::{self, Environment};
+use super::files::PoolDirs;
 use super::identity::Workers;
 use super::notify::NotifyHome;
 use super::sockets::Socket;
@@ -27,7 +28,7 @@ pub(super) struct PoolRun {
     pub(super) dir: PathBuf,
     /// Where its workers' notify sockets are.
     pub(super) notify_dir: PathBuf,
-    pub(super) environment: Environment,
+    pub(super) environment: Rc<Environment>,
     /// Its PATH was told.
     pub(super) path_told: Cell<bool>,
     /// How far the hook before its first worker is.
@@ -48,6 +49,17 @@ pub(super) enum Prepared {
 }
 
 impl PoolRun {
+    /// What another would do in every way, with the directories that are there now.
+    pub(super) fn is_as(&self, config: &spec::Pool, sockets: &[Rc<Socket>], workers: &Workers, dirs: &PoolDirs) -> bool {
+        let same_sockets = self.sockets.len() == sockets.len() && self.sockets.iter().zip(sockets).all(|(a, b)| Rc::ptr_eq(a, b));
+        same_sockets
+            && self.config == *config
+            && self.workers == *workers
+            && self.dir == dirs.seen
+            && self.notify_dir == dirs.notify
+            && self.files == environment::prints(config)
+    }
+
     /// A program was not found: says where it was looked for, once. Each of the many tries that may follow says the rest.
     pub(super) fn tell_path(&self, program: &str) {
         if self.path_told.replace(true) {

@@ -10,7 +10,7 @@ use super::pools::PoolRun;
 use super::sockets::{FIRST, Socket};
 use crate::os::notify::NotifySocket;
 use crate::os::spawn::ExecPipe;
-use crate::supervisor::WorkerId;
+use crate::supervisor::{PoolId, WorkerId};
 use crate::telemetry::Tail;
 
 /// Lines of output kept for the report of a worker's end.
@@ -167,9 +167,11 @@ impl Processes {
         Some(process)
     }
 
-    /// Workers that were started from `before` are from now on by `now`, which differs in nothing that they were started with.
-    pub(super) fn take_over(&mut self, before: &Rc<PoolRun>, now: &Rc<PoolRun>) {
-        for process in self.by_number.values_mut().filter(|process| Rc::ptr_eq(&process.run, before)) {
+    /// Workers that were started from the first run of a pair are from now on by the second, which differs in nothing that they were started with.
+    pub(super) fn take_over(&mut self, runs: &[(PoolId, Rc<PoolRun>, Rc<PoolRun>)]) {
+        let new: BTreeMap<*const PoolRun, &Rc<PoolRun>> = runs.iter().map(|(_, before, now)| (Rc::as_ptr(before), now)).collect();
+        for process in self.by_number.values_mut() {
+            let Some(now) = new.get(&Rc::as_ptr(&process.run)) else { continue };
             process.run = Rc::clone(now);
             for capture in [&mut process.stdout, &mut process.stderr].into_iter().flatten() {
                 capture.set_max_line(now.config.launch.max_line);

@@ -1,8 +1,11 @@
 //! Owns what is told of workers being replaced: to `status`, and step by step to clients that wait for it.
 
 use super::master::Master;
-use crate::protocol::{PoolProgress, ProgressReply, ReloadFailure, ReloadStage, encode_reply};
-use crate::supervisor::{self, Command, PoolId};
+use std::time::SystemTime;
+
+use crate::os::clock::wall;
+use crate::protocol::{HistoryEntry, HistoryReply, PoolProgress, ProgressReply, ReloadFailure, ReloadStage, encode_reply};
+use crate::supervisor::{self, Command, PoolId, Record, Time};
 
 /// What a client follows while it waits for its order.
 #[derive(Debug)]
@@ -32,6 +35,7 @@ impl Watch {
             | Command::Kill { .. }
             | Command::Wait { .. }
             | Command::Retry { .. }
+            | Command::Abort
             | Command::Reopen
             | Command::Shutdown { .. } => return None,
         };
@@ -53,6 +57,25 @@ impl Master {
         let ago = Master::now() - at;
         let reason = format!("{reason}{}", self.last_words());
         Some(ReloadFailure { ago_ms: u64::try_from(ago.as_millis()).unwrap_or(u64::MAX), reason })
+    }
+
+    /// The last configs.
+    pub(super) fn history(&self) -> HistoryReply {
+        let (now, wall) = (Master::now(), wall());
+        let at = |at: Time| {
+            let since = wall.checked_sub(now - at).and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+            since.map_or(0, |since| since.as_secs())
+        };
+        let entry = |record: &Record| HistoryEntry {
+            revision: record.revision,
+            at: at(record.at),
+            by: record.by.clone(),
+            changes: record.changes.clone(),
+            ended: record.ended.as_ref().map(|(_, how, _)| *how),
+            took_ms: record.ended.as_ref().map(|(until, ..)| u64::try_from((*until - record.at).as_millis()).unwrap_or(u64::MAX)),
+            words: record.ended.as_ref().map(|(.., words)| words.clone()).unwrap_or_default(),
+        };
+        HistoryReply { revision: self.revision, configs: self.core.history().map(entry).collect() }
     }
 
     /// What the canaries of the last reload that failed have said, for the end of a message.
@@ -90,6 +113,7 @@ impl Master {
             total: p.total,
             starting: p.starting,
             draining: p.draining,
+            left_ms: p.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
         }
     }
 

@@ -25,6 +25,7 @@ impl Master {
             Request::Ps(p) => return encode_reply(&self.ps(self.one(p.pool.as_deref())?), false).map(Some),
             Request::Health(p) => return encode_reply(&self.health(self.one(p.pool.as_deref())?), false).map(Some),
             Request::Listeners(p) => return encode_reply(&self.listeners(self.one(p.pool.as_deref())?), false).map(Some),
+            Request::History => return encode_reply(&self.history(), false).map(Some),
             Request::Signals => return encode_reply(&self.signals(), false).map(Some),
             Request::Scale(p) => Command::Scale { pool: self.pool_id(&p.pool)?, change: p.change },
             Request::Stop(p) => Command::Stop { pools: self.pool_ids(&p.pools)? },
@@ -49,6 +50,7 @@ impl Master {
                 let pools = p.pools.iter().map(|name| self.ids.named(name)).collect();
                 Command::Reload { restart: p.restart, pools }
             }
+            Request::Abort(_) => Command::Abort,
             Request::Rollback(_) => Command::Rollback,
             Request::Reopen => Command::Reopen,
             Request::Shutdown(p) => Command::Shutdown { now: p.now },

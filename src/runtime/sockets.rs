@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::accounts::Accounts;
 use super::handed::Handed;
-use crate::config::spec::{Address, Listener};
+use crate::config::spec::{Address, Config, Listener};
 use crate::os::accepting::Wanted;
 use crate::os::listener::{ListenAddress, ListenError, ListenSpec, Listening, PortGroup, SocketOptions};
 use crate::supervisor::PoolId;
@@ -199,21 +199,53 @@ pub(super) struct Opened {
     anew: Option<String>,
 }
 
+/// The sockets that are open while a config is made ready, found by address: there may be thousands.
+pub(super) struct OpenSockets {
+    by_address: BTreeMap<Address, Vec<Rc<Socket>>>,
+    /// Those that the master was started with: they have a name as well.
+    inherited: Vec<Rc<Socket>>,
+    /// Those that the config has no more.
+    leaving: Vec<Rc<Socket>>,
+}
+
+impl OpenSockets {
+    pub(super) fn of(open: Vec<Rc<Socket>>, config: &Config) -> OpenSockets {
+        let wanted: BTreeSet<&Address> = config.pools.iter().flat_map(|pool| &pool.listeners).map(|l| &l.address).collect();
+        let leaving = open.iter().filter(|socket| !wanted.contains(&socket.address)).cloned().collect();
+        let mut sockets = OpenSockets { by_address: BTreeMap::new(), inherited: Vec::new(), leaving };
+        open.into_iter().for_each(|socket| sockets.add(socket));
+        sockets
+    }
+
+    fn add(&mut self, socket: Rc<Socket>) {
+        if socket.inherited.is_some() {
+            self.inherited.push(socket);
+        } else {
+            self.by_address.entry(socket.address.clone()).or_default().push(socket);
+        }
+    }
+
+    /// Those that may be what is wanted at this address.
+    fn near(&self, address: &Address) -> impl Iterator<Item = &Rc<Socket>> {
+        self.inherited.iter().chain(self.by_address.get(address).into_iter().flatten())
+    }
+}
+
 /// Opens a listener. One that is open already, in whichever pool, keeps its socket and so its queue, and for now its options: the config may
-/// still turn out to be no good. One that the master was started with is taken instead of bound. `all`: all addresses of its config.
+/// still turn out to be no good. One that the master was started with is taken instead of bound.
 pub(super) fn open(
     pool: &str,
     config: &Listener,
-    all: &BTreeSet<Address>,
-    open: &mut Vec<Rc<Socket>>,
+    open: &mut OpenSockets,
     handed: &mut Handed,
     accounts: &Accounts,
 ) -> Result<Opened, OpenError> {
     let origin = config.shared.clone().unwrap_or_else(|| format!("{pool}.{}", config.name));
     let wanted = address_of(&config.address);
     let serving = |socket: &&Rc<Socket>| socket.serves(config, wanted.as_ref(), &origin);
-    let found = open.iter().filter(serving).find(|socket| !socket.is_lost());
-    if let Some(lost) = open.iter().find(serving).filter(|_| found.is_none()).cloned() {
+    let found = open.near(&config.address).filter(serving).find(|socket| !socket.is_lost());
+    let lost = open.near(&config.address).find(serving).filter(|_| found.is_none()).cloned();
+    if let Some(lost) = lost {
         let spec = spec_of(config, lost.listening.local_addr().clone(), accounts)?;
         let listening = Rc::new(lost.listening.open_anew(&spec).map_err(Box::new)?);
         let socket = Rc::new(Socket {
@@ -223,7 +255,7 @@ pub(super) fn open(
             listening,
             slots: OnceCell::new(),
         });
-        open.push(Rc::clone(&socket));
+        open.add(Rc::clone(&socket));
         return Ok(Opened { socket, spec, reuseport: false, anew: Some(origin) });
     }
     if let Some(same) = found {
@@ -264,8 +296,9 @@ pub(super) fn open(
             let spec = spec_of(config, wanted, accounts)?;
             // Where this master has the port for one address, it may have it for all: what leaves the config goes with its last worker.
             let within: Vec<&Listening> = open
+                .leaving
                 .iter()
-                .filter(|socket| socket.slots().is_none() && !all.contains(&socket.address))
+                .filter(|socket| socket.slots().is_none())
                 .filter(|socket| spec.address.takes_in(socket.listening.local_addr()))
                 .map(|socket| socket.listening.as_ref())
                 .collect();
@@ -275,7 +308,7 @@ pub(super) fn open(
         (None, None) => return Err(OpenError::NotHanded { name: String::new(), why: "it has no name".to_owned() }),
     };
     let socket = Rc::new(Socket { address: config.address.clone(), origin, inherited: name, listening, slots });
-    open.push(Rc::clone(&socket));
+    open.add(Rc::clone(&socket));
     Ok(Opened { socket, spec, reuseport: config.reuseport, anew: None })
 }
 

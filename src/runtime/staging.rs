@@ -14,16 +14,17 @@ use super::pools::{PoolRun, Prepared};
 use super::processes::Process;
 use super::reading::Purpose;
 use super::signals::SignalMap;
-use super::sockets::{Opened, Socket};
+use super::sockets::{OpenSockets, Opened};
 use super::start::StartError;
 use crate::config::diff::{self, Diff};
-use crate::config::spec::{Address, Config, Pool};
+use crate::config::spec::Config;
 use crate::supervisor::{ConfigSource, Event, PoolId};
 use crate::telemetry::{LogOptions, PreparedLog};
 
 /// A config that is ready to be put in force.
 pub(super) struct Staged {
     pub(super) config: Rc<Config>,
+    /// Those of pools that are not as they are under the config in force.
     pub(super) runs: BTreeMap<PoolId, Rc<PoolRun>>,
     opened: Vec<Opened>,
     socket_uids: Vec<u32>,
@@ -127,7 +128,8 @@ impl Master {
         staged.waits = waits.map(|change| (change.key.clone(), change.to_string())).collect();
         let (master, pools) = (staged.config.master.spec.clone(), staged.config.pools.iter().map(|p| p.spec.clone()).collect());
         self.staged.insert(revision, staged);
-        Ok(Event::Configure { revision, base: self.revision, master, pools, roll: roll.into_iter().collect() })
+        let changes = difference.as_ref().map(words_of_changes).unwrap_or_default();
+        Ok(Event::Configure { revision, base: self.revision, master, pools, roll: roll.into_iter().collect(), changes })
     }
 
     /// Another user may have been given the directory of a pool, and what is in it: both are its own again.
@@ -160,9 +162,8 @@ impl Master {
         };
         let log = self.log.prepare(&log)?;
         let names = self.offer_name(&config.master)?;
-        let mut open = self.open_sockets();
+        let mut open = OpenSockets::of(self.open_sockets(), &config);
         self.handed.keep_for(&config.pools);
-        let all: BTreeSet<Address> = config.pools.iter().flat_map(|p| &p.listeners).map(|l| l.address.clone()).collect();
         let classes = difference.map(Diff::classes);
         let (mut runs, mut opened, mut live) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
         // One patience for all of them: a master of the same config leaves them together.
@@ -172,17 +173,42 @@ impl Master {
         for pool in &config.pools {
             let mut sockets = Vec::new();
             for listener in &pool.listeners {
-                let one = self.open_listener(&pool.spec.name, listener, &all, &mut open, patient_until, &accounts)?;
+                let one = self.open_listener(&pool.spec.name, listener, &mut open, patient_until, &accounts)?;
                 sockets.push(Rc::clone(&one.socket));
                 opened.push(one);
             }
             listeners.push(sockets);
         }
+        // Workers are told the name.
+        let renamed = config.master.name != self.config.name;
         for (pool, sockets) in config.pools.iter().zip(listeners) {
             let present = self.runs.get(&pool.spec.id).filter(|_| self.is_in_force(pool.spec.id)).cloned();
-            let mut run = self.run_of_pool(pool, sockets, &accounts, &config.master.name)?;
+            let asked = wanted.restart && (wanted.pools.is_empty() || wanted.pools.contains(&pool.spec.id));
+            let workers = Workers::of(&pool.identity, &accounts)
+                .map_err(|e| StartError::Account(format!("pool {}: {e}", pool.spec.name)))?;
+            let dirs = self.files.pool_dirs(&pool.spec.name, workers.uid().unwrap_or(self.uid), pool.identity.chroot.as_deref());
+            let dirs = dirs.map_err(|e| StartError::Files(Box::new(e)))?;
+            // Of thousands of pools most stay as they are.
+            if !asked && !renamed && present.as_ref().is_some_and(|present| present.is_as(pool, &sockets, &workers, &dirs)) {
+                continue;
+            }
+            let same =
+                present.as_ref().filter(|run| !renamed && run.config.launch == pool.launch && run.workers.login == workers.login);
+            let environment = same
+                .map(|run| Rc::clone(&run.environment))
+                .unwrap_or_else(|| Rc::new(Environment::of(&self.environment, pool, &config.master.name, &workers.login)));
+            let mut run = PoolRun {
+                sockets,
+                dir: dirs.seen,
+                notify_dir: dirs.notify,
+                environment,
+                files: super::environment::prints(pool),
+                workers,
+                prepared: Rc::new(Cell::new(Prepared::NotYet)),
+                config: pool.clone(),
+                path_told: Cell::new(false),
+            };
             if let Some(present) = present {
-                let asked = wanted.restart && (wanted.pools.is_empty() || wanted.pools.contains(&pool.spec.id));
                 let class = match &classes {
                     Some(classes) => classes.get(pool.spec.name.as_str()).copied().unwrap_or(diff::Class::None),
                     None => diff::Class::Rolling,
@@ -226,30 +252,6 @@ impl Master {
         self.pools_in_force.contains(&id)
     }
 
-    fn run_of_pool(
-        &mut self,
-        pool: &Pool,
-        sockets: Vec<Rc<Socket>>,
-        accounts: &Accounts,
-        instance: &str,
-    ) -> Result<PoolRun, StartError> {
-        let workers =
-            Workers::of(&pool.identity, accounts).map_err(|e| StartError::Account(format!("pool {}: {e}", pool.spec.name)))?;
-        let dirs = self.files.pool_dirs(&pool.spec.name, workers.uid().unwrap_or(self.uid), pool.identity.chroot.as_deref());
-        let dirs = dirs.map_err(|e| StartError::Files(Box::new(e)))?;
-        Ok(PoolRun {
-            sockets,
-            dir: dirs.seen,
-            notify_dir: dirs.notify,
-            environment: Environment::of(&self.environment, pool, instance, &workers.login),
-            files: super::environment::prints(pool),
-            workers,
-            prepared: Rc::new(Cell::new(Prepared::NotYet)),
-            config: pool.clone(),
-            path_told: Cell::new(false),
-        })
-    }
-
     /// Puts a config in force. Nothing of it can fail.
     pub(super) fn put_in_force(&mut self, revision: u32, staged: Staged) {
         let Staged { config, runs, opened, socket_uids, accounts, log, names, live, waits } = staged;
@@ -258,18 +260,20 @@ impl Master {
             one.apply();
         }
         // Pools that left the config keep their last run until their workers are gone.
+        let mut taken_over = Vec::new();
         for (id, run) in runs {
             self.names.insert(id, run.config.spec.name.clone());
             if !run.config.launch.protocols.einhorn {
                 self.close_acks(id);
             }
             let before = self.runs.insert(id, Rc::clone(&run));
-            if let Some(before) = before.filter(|_| live.contains(&id)) {
-                self.processes.take_over(&before, &run);
-                self.apply_attributes(id, &before.config.identity, &run.config.identity);
-            }
-            self.steering.changed(id);
+            taken_over.extend(before.filter(|_| live.contains(&id)).map(|before| (id, before, run)));
         }
+        self.processes.take_over(&taken_over);
+        for (id, before, run) in taken_over {
+            self.apply_attributes(id, &before.config.identity, &run.config.identity);
+        }
+        config.pools.iter().for_each(|pool| self.steering.changed(pool.spec.id));
         self.signal_map = SignalMap::of(&config.pools);
         self.revision = revision;
         self.not_applied = waits.iter().map(|(key, _)| key.clone()).collect();
@@ -311,6 +315,7 @@ impl Master {
             self.processes.all().filter(|p| !p.exited && staged.runs.get(&p.id.pool).is_some_and(|r| Rc::ptr_eq(r, &p.run)));
         let words: Vec<_> = canaries.filter_map(words_of).collect();
         self.canary_words.extend(words);
+        self.cancel_pre_starts(revision, &staged.runs.values().cloned().collect::<Vec<_>>());
         for (id, run) in &staged.runs {
             match self.runs.get(id) {
                 Some(present) if present.workers.uid() != run.workers.uid() => self.give_back(*id),
@@ -353,6 +358,30 @@ impl Master {
         self.empty_store_of(pool);
         self.files.drop_pool_dir(&name);
     }
+}
+
+/// So many lines are kept of what a config changes.
+const MOST_CHANGES: usize = 12;
+
+/// What a config changes, for the history.
+fn words_of_changes(difference: &Diff) -> Vec<String> {
+    let master = difference.master.iter().map(ToString::to_string);
+    let pools = difference.pools.iter().flat_map(|pool| {
+        let whole = match pool.what {
+            diff::What::Added => Some(format!("pool {}: added", pool.name)),
+            diff::What::Removed => Some(format!("pool {}: removed", pool.name)),
+            diff::What::Same | diff::What::Changed => None,
+        };
+        let keys = pool.changes.iter().filter(|_| whole.is_none()).map(ToString::to_string).collect::<Vec<_>>();
+        whole.into_iter().chain(keys)
+    });
+    let mut lines: Vec<String> = master.chain(pools).collect();
+    let more = lines.len().saturating_sub(MOST_CHANGES);
+    if more > 1 {
+        lines.truncate(MOST_CHANGES);
+        lines.push(format!("and {more} more"));
+    }
+    lines
 }
 
 /// Who it is, and the last lines that it said; `None`: it said nothing.

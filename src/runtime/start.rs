@@ -347,7 +347,7 @@ impl Master {
         let (revision, staged) = self.stage(config, Accounts::default(), None, &wanted, &mut BTreeSet::new())?;
         let (master, pools) = (staged.config.master.spec.clone(), staged.config.pools.iter().map(|p| p.spec.clone()).collect());
         self.put_in_force(revision, staged);
-        Ok(Event::Configure { revision, base: 0, master, pools, roll: Vec::new() })
+        Ok(Event::Configure { revision, base: 0, master, pools, roll: Vec::new(), changes: Vec::new() })
     }
 
     pub(super) fn warn_of_clamped_backlogs(&self, config: &Config) {

@@ -53,6 +53,13 @@ pub enum Action {
         /// The workers of unchanged pools are replaced too.
         restart: bool,
     },
+    /// Do what comes before the first worker of a pool under this revision. Followed by `PreStarted`.
+    PreStart {
+        /// Which pool.
+        pool: PoolId,
+        /// The revision.
+        revision: u32,
+    },
     /// The config of this revision is in force from now on. It cannot fail: all that can was done before `Configure`.
     Commit {
         /// Which.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::pending::{Goal, Pending};
 use super::wishes::Wish;
 use super::{
-    Action, Command, CommandId, Level, Outcome, Phase, PoolId, Reason, ScaleChange, Sender, Supervisor, Target, Time, What,
+    Action, Command, CommandId, ConfigSource, Level, Outcome, Phase, PoolId, Reason, ScaleChange, Sender, Supervisor, Target,
+    Time, What,
 };
 
 /// No pool has more workers than this: far beyond what one host runs, and a guard against a slip of the finger.
@@ -22,7 +23,9 @@ impl Supervisor {
         timeout: Option<Duration>,
         out: &mut Vec<Action>,
     ) {
-        if let Some(words) = self.audit(&command) {
+        let words = self.audit(&command);
+        let by = words.as_ref().map_or_else(String::new, |words| format!("{words}, asked by {sender}"));
+        if let Some(words) = words {
             self.cx(now, out).note(Level::Info, None, None, What::Commanded { command: words, sender });
         }
         if self.ending.is_some() && !matches!(command, Command::Shutdown { .. } | Command::Reopen) {
@@ -70,9 +73,10 @@ impl Supervisor {
             Command::Reload { restart, pools } => {
                 let pools = pools.into_iter().collect();
                 self.await_goal(now, id, Goal::Reload, timeout, out);
-                self.wish(Wish { orders: vec![id], ..Wish::of_file(restart, pools) }, out);
+                self.wish(Wish { restart, pools, orders: vec![id], ..Wish::of(ConfigSource::File, by) }, out);
             }
-            Command::Rollback => self.roll_back(now, id, timeout, out),
+            Command::Abort => self.abort_reload(now, id, timeout, out),
+            Command::Rollback => self.roll_back(now, id, by, timeout, out),
             Command::Reopen => {
                 self.reopen(now, out);
                 reply(id, Outcome::Done("log files are being reopened".to_owned()), out);
@@ -191,6 +195,7 @@ impl Supervisor {
                 let pools: String = pools.iter().map(|id| format!(" --pool {}", name(id))).collect();
                 format!("reload{restart}{pools}")
             }
+            Command::Abort => "reload --abort".to_owned(),
             Command::Rollback => "rollback".to_owned(),
             Command::Reopen => "reopen".to_owned(),
             Command::Shutdown { now } => if *now { "shutdown --now" } else { "shutdown" }.to_owned(),
@@ -239,7 +244,7 @@ fn command_pools(command: &Command) -> Vec<PoolId> {
         Command::Stop { pools } | Command::Start { pools } => pools.clone(),
         Command::Restart { targets } => targets.iter().map(|t| t.pool).collect(),
         Command::Kill { target, .. } => vec![target.pool],
-        Command::Reload { .. } | Command::Rollback | Command::Reopen | Command::Shutdown { .. } => Vec::new(),
+        Command::Reload { .. } | Command::Abort | Command::Rollback | Command::Reopen | Command::Shutdown { .. } => Vec::new(),
     }
 }
 

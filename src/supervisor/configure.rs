@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::history::{Ended, Record};
 use super::pool::Pool;
 use super::reload::{Kept, Planned, Reload, Stage, Trying};
 use super::timers::Key;
-use super::{Action, ConfigSource, Level, MasterSpec, Phase, PoolId, PoolSpec, Reason, Supervisor, Time, What};
+use super::{Action, ConfigSource, Level, MasterSpec, Phase, PoolId, PoolSpec, Reason, Supervisor, Time, What, count};
 
 impl Supervisor {
     /// A validated config.
@@ -14,21 +15,24 @@ impl Supervisor {
         now: Time,
         (revision, base): (u32, u32),
         master: MasterSpec,
-        pools: Vec<PoolSpec>,
+        (pools, changes): (Vec<PoolSpec>, Vec<String>),
         roll: &[PoolId],
         out: &mut Vec<Action>,
     ) {
         if self.master.is_some() {
-            return self.begin_reload(now, (revision, base), master, pools, roll, out);
+            return self.begin_reload(now, (revision, base), master, (pools, changes), roll, out);
         }
         if self.ending.is_some() {
             return;
         }
+        let ended = Some((now, Ended::InForce, count(pools.len(), "pool")));
+        self.history.begin(Record { revision: Some(revision), at: now, by: vec!["the start".to_owned()], changes, ended });
         let edition = self.fresh_edition();
         self.in_force(now, revision, master, pools.iter().map(|p| p.id).collect(), out);
         for spec in pools {
             self.pools.insert(spec.id, Pool::new(spec, revision, edition, 0));
         }
+        self.index_order();
         for id in self.order.clone() {
             self.introduce(now, id, out);
         }
@@ -46,7 +50,11 @@ impl Supervisor {
     pub(super) fn commit(&mut self, now: Time, out: &mut Vec<Action>) {
         let Some(mut reload) = self.reload.take() else { return };
         self.timers.arm(Key::Reload, &mut self.reload_armed, None);
-        let behind = self.behind.take().map(|r| r.taking_part).unwrap_or_default();
+        let behind = self.behind.take();
+        if let Some(behind) = &behind {
+            self.history.end(now, behind.revision, Ended::Superseded, "a newer reload took its place after its commit");
+        }
+        let behind = behind.map(|r| r.taking_part).unwrap_or_default();
         self.keep_last_good(&reload);
         out.push(Action::Commit { revision: reload.revision, keep: self.kept.as_ref().map(|k| k.revision) });
         self.in_force(now, reload.revision, reload.master.clone(), reload.order.clone(), out);
@@ -57,6 +65,7 @@ impl Supervisor {
                 self.take_over(now, id, planned, &behind, &mut reload, out);
             }
         }
+        self.index_order();
         self.remove_others(now, &mut reload, out);
         reload.stage = Stage::Rolling;
         reload.waiting = reload.taking_part.clone();

@@ -25,6 +25,9 @@ pub enum Event {
         /// their workers, under the settings of this config.
         #[serde(default)]
         roll: Vec<PoolId>,
+        /// What it changes, in words, one line each: for the history.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        changes: Vec<String>,
     },
     /// The answer to `Action::ReadConfig` when the config cannot be used: nothing changes.
     ConfigRejected {
@@ -33,6 +36,15 @@ pub enum Event {
         /// The config itself is wrong (false: the host does not let it be put in force).
         #[serde(default)]
         invalid: bool,
+    },
+    /// The answer to `Action::PreStart`.
+    PreStarted {
+        /// Which pool.
+        pool: PoolId,
+        /// Under which revision.
+        revision: u32,
+        /// Why it did not work; `None`: it did.
+        failed: Option<String>,
     },
     /// What comes before the worker's fork is done (only where `PoolSpec::prepares`): its time to start begins.
     Prepared {
@@ -319,6 +331,8 @@ pub enum Command {
         /// Only these pools. Empty: all, and the master's own settings.
         pools: Vec<PoolId>,
     },
+    /// Undo what is ordered and not in force yet. Done when its canaries are gone.
+    Abort,
     /// Put the last good config before the one in force in force again, as a reload.
     Rollback,
     /// Reopen log files, pass it on to workers that ask for it.

@@ -168,6 +168,9 @@ impl World<'_> {
                 let answer = self.answer.take().unwrap_or(nothing);
                 self.later(Duration::ZERO, answer);
             }
+            Action::PreStart { pool, revision } => {
+                self.later(Duration::ZERO, Event::PreStarted { pool: *pool, revision: *revision, failed: None });
+            }
             Action::Quiesce => self.later(Duration::ZERO, Event::Quiet),
             Action::Commit { .. }
             | Action::Discard { .. }

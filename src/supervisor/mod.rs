@@ -11,6 +11,7 @@ mod commands;
 mod configure;
 mod event;
 mod forecast;
+mod history;
 mod id;
 mod order;
 mod pending;
@@ -36,6 +37,7 @@ pub use event::{
     Command, CommandId, Condition, Event, MasterSignal, Notification, ScaleChange, Sender, SpawnError, SpawnFault, Target,
 };
 pub use forecast::{Course, Outlook, forecast};
+pub use history::{Ended, REMEMBERED, Record};
 pub use id::{PoolId, WorkerId};
 pub use spec::{
     Backoff, Budget, ExitWhen, KillMode, MasterSpec, OnBootFailure, OnHup, OnRollFailure, PoolSpec, ReadyKind, Remove, Restart,

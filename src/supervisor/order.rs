@@ -27,11 +27,21 @@ impl Supervisor {
         if self.ending.is_some() || !self.pools.get(&id).is_some_and(|p| p.is_ready()) {
             return;
         }
-        let waiting = |p: &&PoolId| self.pools.get(p).is_some_and(|p| p.phase == Phase::Waiting && p.spec.after.contains(&id));
-        let waiting: Vec<PoolId> = self.order.iter().filter(waiting).copied().collect();
+        let waiting = |p: &&PoolId| self.pools.get(p).is_some_and(|p| p.phase == Phase::Waiting);
+        let waiting: Vec<PoolId> = self.followers.get(&id).into_iter().flatten().filter(waiting).copied().collect();
         for next in waiting {
             if self.missing_before(next).is_empty() {
                 self.on_pool(now, next, out, |p, cx| p.run(cx));
+            }
+        }
+    }
+
+    /// Finds out anew which pools start after which.
+    pub(super) fn index_order(&mut self) {
+        self.followers.clear();
+        for id in &self.order {
+            for before in self.pools.get(id).into_iter().flat_map(|p| &p.spec.after) {
+                self.followers.entry(*before).or_default().push(*id);
             }
         }
     }

@@ -215,7 +215,13 @@ impl Supervisor {
         for pool in pools.iter().filter_map(|id| self.pools.get(id)) {
             match check(pool) {
                 Some(Outcome::Done(text)) => texts.push(format!("{}: {text}", pool.spec.name)),
-                Some(Outcome::Failed(text)) => return Some(Outcome::Failed(format!("{}: {text}", pool.spec.name))),
+                // The others go on.
+                Some(Outcome::RolledBack(text)) if pools.len() == 1 => {
+                    return Some(Outcome::RolledBack(format!("{}: {text}", pool.spec.name)));
+                }
+                Some(Outcome::Failed(text) | Outcome::RolledBack(text)) => {
+                    return Some(Outcome::Failed(format!("{}: {text}", pool.spec.name)));
+                }
                 Some(other) => return Some(other),
                 None => waiting = true,
             }
@@ -305,8 +311,12 @@ fn resized_to<'a>(pools: impl Iterator<Item = &'a Pool>, outcome: &Outcome) -> O
 fn rolled(p: &Pool, since: Time) -> Option<Outcome> {
     match p.phase {
         Phase::Running | Phase::BackingOff => {
-            if let Some(why) = &p.roll_halted {
-                return Some(Outcome::Failed(why.clone()));
+            match &p.roll_halted {
+                Some(halt) if halt.untouched => {
+                    return Some(Outcome::RolledBack(format!("{}; no old worker was touched, and they keep serving", halt.why)));
+                }
+                Some(halt) => return Some(Outcome::Failed(halt.why.clone())),
+                None => {}
             }
             if p.phase == Phase::BackingOff {
                 return probed(p, since);

@@ -1,8 +1,17 @@
 //! Owns what one can see of a transaction under way, and of workers being replaced.
 
+use super::pool::Pool;
 use super::reload::{Reload, Stage, Trying};
 use super::view::{PoolProgress, ReloadStage};
-use super::{PoolId, Supervisor, Time};
+use super::{Phase, PoolId, Supervisor, Time};
+
+/// Of a pool in which nothing is being replaced.
+fn at_rest(pool: &Pool) -> ReloadStage {
+    match pool.phase {
+        Phase::BackingOff | Phase::Failed | Phase::Waiting => ReloadStage::Waiting,
+        Phase::Running | Phase::Stopped | Phase::Parked | Phase::Completed | Phase::Removed => ReloadStage::Done,
+    }
+}
 
 impl Supervisor {
     /// The transaction under way: how far it is, the number of its config, and each pool that takes part in it.
@@ -39,7 +48,7 @@ impl Supervisor {
             (Stage::Rolling, _) if reload.waiting.contains(&id) => ReloadStage::Rolling,
             (Stage::Baking, _) if !pool.spec.rollout.bake.is_zero() => ReloadStage::Baking,
             (Stage::Rolling | Stage::Baking, _) if pool.is_draining() => ReloadStage::Draining,
-            (Stage::Rolling | Stage::Baking, _) => ReloadStage::Done,
+            (Stage::Rolling | Stage::Baking, _) => at_rest(pool),
         };
         Some(PoolProgress { stage, ..pool.progress() })
     }
@@ -50,7 +59,7 @@ impl Supervisor {
         let stage = match (pool.is_rolling(), pool.is_draining()) {
             (true, _) => ReloadStage::Rolling,
             (false, true) => ReloadStage::Draining,
-            (false, false) => ReloadStage::Done,
+            (false, false) => at_rest(pool),
         };
         Some(PoolProgress { stage, ..pool.progress() })
     }

@@ -1,10 +1,8 @@
 //! Owns what signals to the master mean. Scale signals of one turn come summed: the sum is clamped once.
 
-use std::collections::BTreeSet;
-
 use super::shutdown::Manner;
 use super::wishes::Wish;
-use super::{Action, Level, MasterSignal, OnHup, Phase, PoolId, Reason, Sender, Supervisor, Time, What};
+use super::{Action, ConfigSource, Level, MasterSignal, OnHup, Phase, PoolId, Reason, Sender, Supervisor, Time, What};
 
 impl Supervisor {
     pub(super) fn signal(&mut self, now: Time, signal: MasterSignal, sender: Sender, out: &mut Vec<Action>) {
@@ -17,17 +15,18 @@ impl Supervisor {
         {
             return tell(self, Level::Info, "ignored, the master is shutting down", out);
         }
+        let by = |signal: MasterSignal| format!("{}, from {sender}", signal.name());
         match signal {
             MasterSignal::Term => self.stop_signal(now, Manner::Graceful, signal.name(), sender, out),
             MasterSignal::Int | MasterSignal::Quit => self.stop_signal(now, Manner::Quick, signal.name(), sender, out),
             MasterSignal::Hup => match self.master.as_ref().map_or(OnHup::Ignore, |m| m.hup) {
                 OnHup::Restart => {
                     tell(self, Level::Info, "re-reading the config, then replacing all workers", out);
-                    self.wish(Wish::of_file(true, BTreeSet::new()), out);
+                    self.wish(Wish { restart: true, ..Wish::of(ConfigSource::File, by(signal)) }, out);
                 }
                 OnHup::Reload => {
                     tell(self, Level::Info, "re-reading the config, then replacing what it changes", out);
-                    self.wish(Wish::of_file(false, BTreeSet::new()), out);
+                    self.wish(Wish::of(ConfigSource::File, by(signal)), out);
                 }
                 OnHup::Ignore => tell(self, Level::Info, "ignored (master.signals.hup)", out),
             },

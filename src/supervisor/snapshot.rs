@@ -22,6 +22,7 @@ impl<'de> Deserialize<'de> for Supervisor {
 
 impl Supervisor {
     fn rebuild(&mut self) {
+        self.index_order();
         for pool in self.pools.values_mut() {
             pool.rebuild(&mut self.timers);
         }

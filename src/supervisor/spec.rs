@@ -79,6 +79,9 @@ pub struct PoolSpec {
     /// Hooks come before a worker's start, which have limits of their own.
     #[serde(default)]
     pub prepares: bool,
+    /// One of them comes before the first worker under each config.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pre_start: bool,
     /// From the fork; not ready by then: stopped and counted as a boot failure.
     pub start_timeout: Duration,
     /// A worker that has been ready this long is *good*.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::history::History;
 use super::pending::Pending;
 use super::pool::{Cx, Pool};
 use super::reload::{Kept, Reload};
@@ -27,6 +28,9 @@ pub struct Supervisor {
     pub(super) pools: BTreeMap<PoolId, Pool>,
     /// Pools in the order of the config.
     pub(super) order: Vec<PoolId>,
+    /// The pools of that order that start after this one, in it.
+    #[serde(skip)]
+    pub(super) followers: BTreeMap<PoolId, Vec<PoolId>>,
     #[serde(skip)]
     pub(super) timers: Timers,
     pub(super) pending: BTreeMap<CommandId, Pending>,
@@ -55,6 +59,7 @@ pub struct Supervisor {
     pub(super) in_force_good: bool,
     /// The last reload failed, and none has succeeded since.
     pub(super) failed_at: Option<(Time, String)>,
+    pub(super) history: History,
     /// The last edition given out.
     pub(super) next_edition: u32,
     pub(super) all_ready_told: bool,
@@ -71,6 +76,7 @@ impl Supervisor {
             revision: 0,
             pools: BTreeMap::new(),
             order: Vec::new(),
+            followers: BTreeMap::new(),
             timers: Timers::default(),
             pending: BTreeMap::new(),
             ending: None,
@@ -87,6 +93,7 @@ impl Supervisor {
             kept: None,
             in_force_good: true,
             failed_at: None,
+            history: History::default(),
             next_edition: 0,
             all_ready_told: false,
             failed_after: BTreeSet::new(),
@@ -104,10 +111,11 @@ impl Supervisor {
             return;
         }
         match event {
-            Event::Configure { revision, base, master, pools, roll } => {
-                self.configure(now, (revision, base), master, pools, &roll, out);
+            Event::Configure { revision, base, master, pools, roll, changes } => {
+                self.configure(now, (revision, base), master, (pools, changes), &roll, out);
             }
             Event::ConfigRejected { reason, invalid } => self.config_rejected(now, &reason, invalid, out),
+            Event::PreStarted { pool, revision, failed } => self.pre_started(now, pool, revision, failed, out),
             Event::Prepared { worker } => self.on_worker(now, worker, out, |p, cx| p.prepared(cx, worker)),
             Event::Spawned { worker } => self.on_worker(now, worker, out, |p, cx| p.spawned(cx, worker)),
             Event::SpawnFailed { worker, error } => self.on_worker(now, worker, out, |p, cx| p.spawn_failed(cx, worker, error)),

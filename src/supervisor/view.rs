@@ -118,11 +118,13 @@ pub struct PoolProgress {
     pub starting: u32,
     /// Old workers that are stopping.
     pub draining: u32,
+    /// How long the others will take to be replaced, by the starts seen so far. `None`: nothing is to be replaced, or nothing is known.
+    pub left: Option<Duration>,
 }
 
 impl PoolProgress {
     pub(super) fn none(pool: PoolId) -> PoolProgress {
-        PoolProgress { pool, stage: ReloadStage::Waiting, replaced: 0, total: 0, starting: 0, draining: 0 }
+        PoolProgress { pool, stage: ReloadStage::Waiting, replaced: 0, total: 0, starting: 0, draining: 0, left: None }
     }
 }
 

@@ -511,7 +511,7 @@ fn of_rolls(e: &mut Every) {
     assert_ne!(code, 0, "{said}");
     e.saw_told("pool.*.rollout.on_failure", &["replacing stopped: ", "the remaining old workers keep serving"]);
     let log = e.log();
-    let tries = log.lines().filter(|l| l.contains("\"breaks\"") && l.contains("exited with code 1")).count();
+    let tries = log.lines().filter(|l| l.contains("\"breaks\"") && l.contains("\"exited with code 1")).count();
     e.saw("pool.*.rollout.failures", tries == 1 && is_alive(old));
     fs::remove_file(e.path("broken")).unwrap();
     // Two are tried, watched, and then the third follows, and all are watched once more. The old ones hear no TERM.

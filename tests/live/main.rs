@@ -66,6 +66,7 @@ mod plan_corpus;
 mod readiness;
 mod reload_bad;
 mod reload_events;
+mod reload_orders;
 mod reload_rows;
 mod reuseport;
 mod review_ends;

@@ -109,6 +109,10 @@ fn a_failed_pre_start_hook_changes_nothing() {
     let hook = |port| pool(port, GOOD, "env.A = \"1\"\nhooks.pre_start = [\"sh\", \"-c\", \"echo no database; exit 1\"]");
     let mut m = refused(hook, 3, &["pre_start", "nothing was changed"]);
     assert_eq!(m.stop(), 0);
+    // Without a canary as well, before any old worker is touched.
+    let bare = |port| format!("{}rollout.canary = 0\n", hook(port));
+    let mut m = refused(bare, 3, &["web: the pool's pre_start hook failed", "nothing was changed"]);
+    assert_eq!(m.stop(), 0);
 }
 
 /// One config, one verdict: a pool whose canary was good goes back with the one whose was not.

@@ -78,7 +78,7 @@ fn a_pool_removed_while_starting_is_stopped_and_comes_back_under_new_generations
 
 #[test]
 fn a_larger_surge_replaces_several_at_once() {
-    let m = recorded("[pool.a]\ncommand = \"sleep 1000\"\nworkers = 4\nrollout.max_surge = \"50%\"\n");
+    let m = recorded("[pool.a]\ncommand = \"sleep 1000\"\nworkers = 4\nrollout = { max_surge = \"50%\", canary = 0 }\n");
     let old = settled(&m, "a", 4);
     m.ok(&["restart", "a"]);
     assert!(settled(&m, "a", 4).iter().all(|pid| !old.contains(pid)));
@@ -125,6 +125,7 @@ fn a_roll_stops_where_it_is_after_three_failures_in_a_row() {
         command = ["sh", "-c", "test ! -e DIR/broken || exit 1; exec sleep 1000"]
         workers = 2
         restart.backoff = { base = "50ms" }
+        rollout.canary = 0
         "#,
     );
     let old = settled(&m, "a", 2);

@@ -97,7 +97,7 @@ fn restart_has_new_workers_good_before_old_ones_go() {
 
 #[test]
 fn a_restart_whose_new_workers_fail_leaves_the_old_ones_and_says_so() {
-    let m = setup(&format!("[pool.web]\n{BREAKABLE}workers = 2\n")).start().ready();
+    let m = setup(&format!("[pool.web]\n{BREAKABLE}workers = 2\nrollout.canary = 0\n")).start().ready();
     m.ok(&["wait", "web", "--for", "count=2"]);
     let old = m.pids("web");
     m.log.wait_until("settled", || m.pool("web")["workers"].as_array()?.iter().all(|w| w["state"] == "good").then_some(()));

@@ -111,7 +111,7 @@ impl Made {
             "Selector" => json!({ "type": "string", "pattern": "^(all|[a-z][a-z0-9-]*(:[0-9]+)?)$" }),
             "Pools" => json!({ "type": "array", "minItems": 1, "items": { "type": "string", "pattern": "^[a-z][a-z0-9-]*$" } }),
             "ScaleChange" => json!({ "type": "string", "pattern": "^([+-]?[0-9]+|[0-9]+%|config)$" }),
-            "Condition" => json!({ "type": "string", "pattern": "^(ready|stopped|count=[0-9]+)$" }),
+            "Condition" => json!({ "type": "string", "pattern": "^(ready|settled|stopped|count=[0-9]+)$" }),
             other => {
                 self.define(other);
                 json!({ "$ref": format!("#/definitions/{other}") })
@@ -186,13 +186,11 @@ fn document() -> Value {
         "src/protocol/reply.rs",
         "src/protocol/plan.rs",
         "src/protocol/progress.rs",
+        "src/protocol/history.rs",
     ];
     let mut all: BTreeMap<String, Type> = files.iter().flat_map(|file| types(&source(file))).collect();
-    all.extend(
-        types(&source("src/supervisor/view.rs"))
-            .into_iter()
-            .filter(|(name, _)| ["Phase", "WorkerState", "ReloadStage"].contains(&name.as_str())),
-    );
+    let core = ["src/supervisor/view.rs", "src/supervisor/history.rs"].iter().flat_map(|file| types(&source(file)));
+    all.extend(core.filter(|(name, _)| ["Phase", "WorkerState", "ReloadStage", "Ended"].contains(&name.as_str())));
     let request = types(&source("src/protocol/request.rs")).remove("Request").unwrap();
     let failures = types(&source("src/protocol/failure.rs")).remove("ErrorName").unwrap();
     let mut made = Made { types: all, definitions: Map::new() };
@@ -324,7 +322,9 @@ fn requests_are_as_the_program_reads_them() {
         r#"{"method":"plan","parameters":{"config":"/srv/next.toml","restart":true,"pools":["web"]}}"#,
         r#"{"method":"reload","parameters":{}}"#,
         r#"{"method":"reload","parameters":{"restart":true,"pools":["web","new"]},"more":true}"#,
+        r#"{"method":"abort","parameters":{"timeout_ms":10}}"#,
         r#"{"method":"rollback","parameters":{"timeout_ms":10}}"#,
+        r#"{"method":"history"}"#,
         r#"{"method":"reopen"}"#,
         r#"{"method":"shutdown","parameters":{"now":true,"wait":false}}"#,
     ];
@@ -405,9 +405,21 @@ fn replies_of_a_master_are_as_the_schema_says() {
         dir = dir.path().display()
     );
     std::fs::write(&config, text).unwrap();
+    /// Ended whatever becomes of the test.
+    struct Running(std::process::Child);
+    impl Drop for Running {
+        fn drop(&mut self) {
+            if let Ok(None) = self.0.try_wait() {
+                // Not waited for, so the number is still its own.
+                let pid = nix::unistd::Pid::from_raw(self.0.id().cast_signed());
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+                let _ = self.0.wait();
+            }
+        }
+    }
     let mut master =
-        Command::new(env!("CARGO_BIN_EXE_poolmaster")).arg("run").arg(&config).stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(master.stderr.take().unwrap()).lines();
+        Running(Command::new(env!("CARGO_BIN_EXE_poolmaster")).arg("run").arg(&config).stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(master.0.stderr.take().unwrap()).lines();
     let mut said = Vec::new();
     while !said.last().is_some_and(|line: &String| line.contains("ready: 1 pool")) {
         said.push(log.next().unwrap_or_else(|| panic!("it ended: {said:#?}")).unwrap());
@@ -441,12 +453,14 @@ fn replies_of_a_master_are_as_the_schema_says() {
     check(r#"{"method":"plan","parameters":{"restart":true}}"#, "PlanReply");
     check(r#"{"method":"reload"}"#, "OutcomeReply");
     check(r#"{"method":"rollback","parameters":{"wait":false}}"#, "OutcomeReply");
+    check(r#"{"method":"abort"}"#, "Error");
+    check(r#"{"method":"history"}"#, "HistoryReply");
     check(r#"{"method":"scale","parameters":{"pool":"web","change":"99"}}"#, "Error");
     check(r#"{"method":"stop","parameters":{"pools":["nobody"]}}"#, "Error");
     check(r#"{"method":"nonsense"}"#, "Error");
     check("nonsense", "Error");
     check(r#"{"method":"shutdown","parameters":{"wait":false}}"#, "OutcomeReply");
-    assert_eq!(master.wait().unwrap().code(), Some(0));
+    assert_eq!(master.0.wait().unwrap().code(), Some(0));
     log.join().unwrap();
 }
 

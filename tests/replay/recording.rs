@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use poolmaster::supervisor::{Action, Event, Supervisor, Time, WorkerId, signal_name};
+use poolmaster::supervisor::{Action, Event, PoolId, Supervisor, Time, WorkerId, signal_name};
 use serde::{Deserialize, Serialize};
 
 use crate::invariants::{Verdict, must};
@@ -114,6 +114,7 @@ impl Recording {
                 Action::Release { worker } => format!("release {}", name(*worker)),
                 Action::Quiesce => "quiesce".to_owned(),
                 Action::ReadConfig { .. } => "read-config".to_owned(),
+                Action::PreStart { pool, .. } => format!("pre-start {}", letter(pool.0)),
                 Action::Commit { .. } => "commit".to_owned(),
                 Action::Discard { .. } => "discard".to_owned(),
                 Action::ReopenLogs => "reopen-logs".to_owned(),
@@ -168,6 +169,7 @@ struct Kernel {
     /// Signals that were not answered yet, in their order.
     signals: BTreeMap<WorkerId, Vec<i32>>,
     readings: usize,
+    pre_starts: BTreeSet<(PoolId, u32)>,
 }
 
 impl Kernel {
@@ -182,6 +184,9 @@ impl Kernel {
                 }
                 Action::Signal { worker, signal, .. } => self.signals.entry(*worker).or_default().push(*signal),
                 Action::ReadConfig { .. } => self.readings += 1,
+                Action::PreStart { pool, revision } => {
+                    self.pre_starts.insert((*pool, *revision));
+                }
                 Action::Commit { .. } | Action::Discard { .. } => {}
                 Action::Release { .. }
                 | Action::Quiesce
@@ -225,6 +230,9 @@ impl Kernel {
                     format!("an answer about signal {signal} to {worker}, but {waiting:?} wait for theirs")
                 })?;
                 waiting.remove(0);
+            }
+            Event::PreStarted { pool, revision, .. } => {
+                must(self.pre_starts.remove(&(*pool, *revision)), || format!("pool {} is prepared, and nobody asked", pool.0))?;
             }
             Event::Configure { revision: 1, .. } => {}
             Event::Configure { .. } | Event::ConfigRejected { .. } => {

@@ -56,6 +56,8 @@ impl Shadow {
         match event {
             Event::Configure { revision, master, pools, roll, .. } => self.configured(*revision, master, pools, roll),
             Event::ConfigRejected { .. } => self.reading = None,
+            Event::PreStarted { pool, revision, failed: None } => return !self.pre_starts.remove(&(*pool, *revision)),
+            Event::PreStarted { pool, revision, .. } => return !self.pre_starts.contains(&(*pool, *revision)),
             Event::Spawned { worker } => return self.spawned(now, *worker),
             Event::SpawnFailed { worker, error } => {
                 let Some(life) = self.workers.remove(worker) else { return true };
@@ -529,7 +531,7 @@ impl Shadow {
                 Some(e) if *quick && e.level == 1 => self.end(now, 2),
                 Some(_) => {}
             },
-            Command::Wait { .. } | Command::Reopen => {}
+            Command::Wait { .. } | Command::Abort | Command::Reopen => {}
         }
     }
 }

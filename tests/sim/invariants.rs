@@ -422,6 +422,7 @@ pub(crate) fn reply_is_true(shadow: &Shadow, core: &Supervisor, asked: &Asked, o
         | Command::Kill { .. }
         | Command::Retry { .. }
         | Command::Reload { .. }
+        | Command::Abort
         | Command::Rollback
         | Command::Reopen => {}
     }

@@ -48,6 +48,7 @@ fn life_of_the_first(seed: u64, pools: Vec<PoolSpec>) -> Vec<(Time, Action)> {
         Action::PoolGone { pool } => *pool == first,
         Action::Quiesce
         | Action::ReadConfig { .. }
+        | Action::PreStart { .. }
         | Action::Commit { .. }
         | Action::Discard { .. }
         | Action::ReopenLogs

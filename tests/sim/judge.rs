@@ -86,12 +86,21 @@ impl Shadow {
                     must(self.reading.is_none(), || "a second reading before the first was answered".to_owned())?;
                     self.reading = Some(Reading { from: *from, pools: pools.clone(), restart: *restart });
                 }
+                Action::PreStart { pool, revision } => {
+                    let proposed = self.staged.get(revision).is_some_and(|p| p.pools.contains_key(pool));
+                    must(proposed, || format!("pool {} is prepared for config {revision}, which is not tried", pool.0))?;
+                    let first = self.pre_starts.insert((*pool, *revision));
+                    must(first, || format!("pool {} is prepared twice for config {revision}", pool.0))?;
+                }
                 Action::Commit { revision, .. } => {
+                    let open = self.pre_starts.iter().find(|(_, of)| of == revision);
+                    must(open.is_none(), || format!("config {revision} is in force before {open:?} was prepared"))?;
                     self.committed(now, *revision)?;
                     self.adopt_shown(now, core, event);
                     touched.extend(self.pools.keys().copied());
                 }
                 Action::Discard { revision } => {
+                    self.pre_starts.retain(|(_, of)| of != revision);
                     let proposed = self.staged.remove(revision);
                     let proposed = proposed.ok_or_else(|| format!("config {revision} is taken back, and is not there"))?;
                     // A slot that was kept for a canary does not wait any more.
@@ -187,6 +196,7 @@ impl Shadow {
             Event::ScaleSignals { pool, .. } | Event::RestartSignal { pool, .. } => *pool,
             Event::Configure { .. }
             | Event::ConfigRejected { .. }
+            | Event::PreStarted { .. }
             | Event::Signal { .. }
             | Event::Command { .. }
             | Event::Abandoned { .. }

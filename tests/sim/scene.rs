@@ -89,7 +89,14 @@ impl Scene {
             self.in_force = 1;
         }
         let (revision, base) = (self.revision, self.in_force);
-        self.fact(Event::Configure { revision, base, master, pools, roll: roll.iter().map(|id| PoolId(*id)).collect() })
+        self.fact(Event::Configure {
+            revision,
+            base,
+            master,
+            pools,
+            roll: roll.iter().map(|id| PoolId(*id)).collect(),
+            changes: Vec::new(),
+        })
     }
 
     /// The config cannot be used.
@@ -134,6 +141,7 @@ impl Scene {
                         ConfigSource::Kept(of) => format!("read-kept {of}"),
                     }
                 }
+                Action::PreStart { pool, revision } => format!("pre-start {} {revision}", pool_name(pool.0)),
                 Action::Commit { revision, .. } => {
                     self.in_force = revision;
                     format!("commit {revision}")

@@ -344,6 +344,8 @@ pub(crate) struct Shadow {
     pub(crate) ticked: Time,
     /// The listeners let nobody in any more.
     pub(crate) quiesced: bool,
+    /// Pools of a config that is tried whose own hook runs, or has failed.
+    pub(crate) pre_starts: BTreeSet<(PoolId, u32)>,
     /// Pools whose oldest generations were hurried in this turn.
     pub(crate) hurried: BTreeSet<PoolId>,
 }
@@ -375,6 +377,7 @@ impl Shadow {
             late: None,
             replies: 0,
             quiesced: false,
+            pre_starts: BTreeSet::new(),
             hurried: BTreeSet::new(),
             ticked: Time(0),
         }

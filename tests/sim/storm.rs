@@ -155,6 +155,7 @@ impl Stream {
                 let pools = if some { vec![PoolId(self.rng.small(4))] } else { Vec::new() };
                 return self.command(Command::Reload { restart, pools });
             }
+            86..90 if self.next_command.is_multiple_of(3) => return self.command(Command::Abort),
             86..90 => return self.command(Command::Rollback),
             _ => return self.command(Command::Reopen),
         };
@@ -195,7 +196,14 @@ impl File {
         self.revision += 1;
         let text = Text { master: master.clone(), pools: self.pools.clone(), launch: self.launch.clone() };
         self.read.insert(self.revision, text);
-        Event::Configure { revision: self.revision, base: 0, master, pools: self.pools.clone(), roll: Vec::new() }
+        Event::Configure {
+            revision: self.revision,
+            base: 0,
+            master,
+            pools: self.pools.clone(),
+            roll: Vec::new(),
+            changes: Vec::new(),
+        }
     }
 
     /// The answer to `ReadConfig`: rejected, unchanged, or with pools added, dropped and changed.
@@ -231,7 +239,7 @@ impl File {
         let roll = roll.filter(|id| launch(&before, *id) != launch(&text, *id)).collect();
         let (master, pools) = (text.master.clone(), text.pools.clone());
         self.read.insert(self.revision, text);
-        Event::Configure { revision: self.revision, base, master, pools, roll }
+        Event::Configure { revision: self.revision, base, master, pools, roll, changes: Vec::new() }
     }
 
     /// The core has decided for one: of the others it wants to keep this one only.
@@ -272,6 +280,7 @@ impl File {
                 p.timeout = other.timeout;
                 p.release = other.release;
                 p.prepares = other.prepares;
+                p.pre_start = other.pre_start;
                 p.stop = other.stop;
                 p.quick_signal = other.quick_signal;
                 p.quick_timeout = other.quick_timeout;

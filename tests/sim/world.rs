@@ -294,6 +294,13 @@ impl World {
                 let base = self.rng.permille(300).then_some(self.shadow.revision);
                 self.queue.at(self.now + after, Item::ConfigRead { reading, base });
             }
+            Action::PreStart { pool, revision } => {
+                // A hook with a limit: it ends, one way or another. No draw, so that what others do stays as it was.
+                let n = u64::from(*revision).wrapping_mul(31).wrapping_add(u64::from(pool.0));
+                let failed = n.is_multiple_of(4).then(|| "its hook failed".to_owned());
+                let answer = Event::PreStarted { pool: *pool, revision: *revision, failed };
+                self.queue.at(self.now + Duration::from_millis(n % 5 * 300), Item::Fact(answer));
+            }
             Action::Commit { revision, keep } => self.file.commit(*revision, *keep),
             Action::Discard { .. }
             | Action::ReopenLogs
@@ -428,6 +435,7 @@ fn subject(event: &Event) -> Option<poolmaster::supervisor::WorkerId> {
         | Event::SignalFailed { worker, .. } => Some(*worker),
         Event::Configure { .. }
         | Event::ConfigRejected { .. }
+        | Event::PreStarted { .. }
         | Event::Signal { .. }
         | Event::ScaleSignals { .. }
         | Event::RestartSignal { .. }

@@ -70,7 +70,8 @@ pub(super) fn config(path: Option<PathBuf>, trees: &Trees, facts: &Facts, around
         pool.spec.release = release(&master, pool);
         // Of a listener that all share, when it leaves the config.
         pool.spec.farewell = Some(master.spec.linger).filter(|linger| !linger.is_zero() && !pool.listeners.is_empty());
-        pool.spec.prepares = !pool.hooks.pre_start.is_empty() || !pool.hooks.pre_spawn.is_empty();
+        pool.spec.pre_start = !pool.hooks.pre_start.is_empty();
+        pool.spec.prepares = pool.spec.pre_start || !pool.hooks.pre_spawn.is_empty();
     }
     Config { path, master, pools, warnings: Vec::new(), not_yet: Vec::new(), shown: String::new(), settings: Default::default() }
 }

@@ -1,14 +1,14 @@
 //! Owns what hooks hold back: the start of a pool, the start of a worker, the release of a worker, the start of the master. Every action that is
 //! held back has its one outcome in the end, whatever becomes of the hook.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::super::master::Master;
 use super::super::pools::{PoolRun, Prepared};
 use super::child::What as Job;
 use super::{Facts, Moment};
-use crate::supervisor::{Action, Event, SpawnError, SpawnFault, WorkerId};
+use crate::supervisor::{Action, Event, PoolId, SpawnError, SpawnFault, WorkerId};
 
 /// Workers whose start or stop is held back, with the hook that does.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(in super::super) struct Preparing {
     starts: BTreeMap<WorkerId, (u32, Option<u64>)>,
     /// To be told to stop once their hook is done.
     stops: BTreeMap<WorkerId, u64>,
+    /// Pools whose own hook the core waits for, under this revision.
+    pools: BTreeSet<(PoolId, u32)>,
 }
 
 /// What a start has to do with hooks.
@@ -53,6 +55,48 @@ impl Master {
             }
         });
         Gate::Held
+    }
+
+    /// Runs the hook before the first worker of a pool that has none yet under this revision.
+    pub(in super::super) fn pre_start(&mut self, pool: PoolId, revision: u32) {
+        self.preparing.pools.insert((pool, revision));
+        let Some(run) = self.run_under(pool, revision).cloned().filter(|run| !run.config.hooks.pre_start.is_empty()) else {
+            return self.pre_started(pool, revision, None);
+        };
+        match run.prepared.get() {
+            Prepared::Done => self.pre_started(pool, revision, None),
+            // Its end is heard.
+            Prepared::Running => {}
+            Prepared::NotYet => {
+                let job = Job::of_pool(Moment::PreStart, &run, None, &Facts::default(), &self.common);
+                let begun = job.and_then(|job| {
+                    run.prepared.set(Prepared::Running);
+                    self.run_hook(job).ok_or_else(|| "the master is ending".to_owned())
+                });
+                if let Err(why) = begun {
+                    run.prepared.set(Prepared::NotYet);
+                    self.pre_started(pool, revision, Some(format!("the pool's pre_start hook cannot be run: {why}")));
+                }
+            }
+        }
+    }
+
+    fn pre_started(&mut self, pool: PoolId, revision: u32, failed: Option<String>) {
+        if self.preparing.pools.remove(&(pool, revision)) {
+            self.facts.push_back(Event::PreStarted { pool, revision, failed });
+        }
+    }
+
+    /// A config is not wanted any more: neither are the hooks that come before its pools.
+    pub(in super::super) fn cancel_pre_starts(&mut self, revision: u32, runs: &[Rc<PoolRun>]) {
+        self.preparing.pools.retain(|(_, of)| *of != revision);
+        let its = |job: &Job| {
+            job.moment == Moment::PreStart && job.run().is_some_and(|run| runs.iter().any(|other| Rc::ptr_eq(other, run)))
+        };
+        let running = self.hooks.running.iter().filter(|(_, child)| its(&child.job)).map(|(number, _)| *number);
+        let waiting = self.hooks.waiting.values().flatten().filter(|(_, job)| its(job)).map(|(number, _)| *number);
+        let numbers: Vec<u64> = running.chain(waiting).collect();
+        numbers.into_iter().for_each(|number| self.cancel_hook(number));
     }
 
     fn gate_job(&mut self, job: Result<Job, String>, worker: WorkerId, note: impl FnOnce(&mut Preparing, u64)) {
@@ -195,6 +239,13 @@ impl Master {
             .filter(|(id, (_, hook))| id.pool == pool && hook.is_none())
             .map(|(id, (revision, _))| (*id, *revision))
             .collect();
+        let asked: Vec<u32> = self.preparing.pools.iter().filter(|(id, _)| *id == pool).map(|(_, revision)| *revision).collect();
+        for revision in asked {
+            if self.run_under(pool, revision).is_some_and(|now| Rc::ptr_eq(&now.prepared, &run.prepared)) {
+                let failed = outcome.as_ref().err().map(|why| format!("the pool's pre_start hook failed: {why}"));
+                self.pre_started(pool, revision, failed);
+            }
+        }
         // Of another config, it says nothing about their start: they come to the gate of their own.
         let of_it = |revision: u32| self.run_under(pool, revision).is_some_and(|now| Rc::ptr_eq(&now.prepared, &run.prepared));
         let (waiting, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, revision)| of_it(*revision));

@@ -3,6 +3,7 @@
 use super::super::action::Next;
 use super::super::chance::draw_for;
 use super::super::{Level, OnBootFailure, Phase, PoolId, Reason, What, WorkerId};
+use super::roll::Halt;
 use super::{Cx, Pool};
 
 /// Number of the first wait in back-off: `base`, as `first` (by default no wait at all) belongs to single deaths.
@@ -112,7 +113,7 @@ impl Pool {
         self.why = Some(why);
         self.probe_at = None;
         self.resources_at = None;
-        self.roll_end(cx, Some("the pool failed".to_owned()));
+        self.roll_end(cx, Some(Halt { why: "the pool failed".to_owned(), untouched: false }));
         self.resize(cx, Reason::PoolFailed);
     }
 

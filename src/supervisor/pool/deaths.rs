@@ -145,7 +145,7 @@ impl Pool {
         } else if asked.is_some() {
             Next::Nothing
         } else if was_incoming {
-            self.incoming_died(cx, id)
+            self.incoming_died(cx, id, &death.words())
         } else if was_current {
             self.current_died(cx, id, &death, &facts)
         } else if self.active.contains(&id.slot) {
@@ -160,7 +160,7 @@ impl Pool {
 
     fn current_died(&mut self, cx: &mut Cx<'_>, id: WorkerId, death: &Death, facts: &Facts) -> Next {
         if facts.early && self.roll.as_ref().is_some_and(|r| r.has_in_flight(id.slot)) {
-            self.roll_failed(cx);
+            self.roll_failed(cx, id.slot, &death.words());
         }
         if self.promote(cx, id.slot) {
             return Next::Replaced;

@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use self::roll::Roll;
+use self::roll::{Halt, Roll};
 use self::slots::Slot;
 pub(super) use self::stop::UNKILLABLE_AFTER;
 pub(super) use self::trial::Finding;
@@ -79,7 +79,7 @@ pub(super) struct Pool {
     pub(super) restarts: u64,
     pub(super) roll: Option<Roll>,
     /// Why the last roll stopped before its end.
-    pub(super) roll_halted: Option<String>,
+    pub(super) roll_halted: Option<Halt>,
 
     /// Generations begin above this one: those up to it belong to an earlier pool of this name.
     floor: u32,
@@ -361,7 +361,11 @@ impl Pool {
             rolling: self.roll.as_ref().map_or(0, Roll::left),
             start_takes: self.start_takes,
             retry_at,
-            why: self.why.as_deref().or(self.roll_halted.as_deref()).or(self.trouble.as_deref().filter(|_| retry_at.is_some())),
+            why: self
+                .why
+                .as_deref()
+                .or(self.roll_halted.as_ref().map(|halt| halt.why.as_str()))
+                .or(self.trouble.as_deref().filter(|_| retry_at.is_some())),
         }
     }
 
@@ -382,8 +386,14 @@ impl Pool {
             Some(roll) => (roll.total() - roll.left(), roll.total()),
             None => (count(self.workers.values().filter(new).filter(good).count()), count(self.active.len())),
         };
+        // In turns of as many as may be begun at once.
+        let rollout = &self.spec.rollout;
+        let room = (rollout.max_surge.of(total) + rollout.max_unavailable.of(total)).max(1);
+        let turns = total.saturating_sub(replaced).div_ceil(room);
+        let left = self.start_takes.filter(|_| turns > 0).map(|takes| (takes + self.spec.settle) * turns);
         super::PoolProgress {
             pool: self.spec.id,
+            left,
             stage: super::ReloadStage::Rolling,
             replaced: replaced.min(total),
             total,

@@ -21,6 +21,16 @@ pub(in super::super) struct Roll {
     failures: u32,
     /// Workers that were to be replaced when it began.
     total: u32,
+    /// So many new workers have to get good before others are begun, and the first of them that does not ends it.
+    canaries: u32,
+}
+
+/// Why a roll has ended before its time.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in super::super) struct Halt {
+    pub(in super::super) why: String,
+    /// Nobody old was touched.
+    pub(in super::super) untouched: bool,
 }
 
 /// What a roll would do next.
@@ -49,13 +59,13 @@ impl Pool {
     /// Begins to replace the workers of these slots. Of a roll that runs, the plan is made anew from the workers as they are.
     pub(in super::super) fn roll_slots(&mut self, cx: &mut Cx<'_>, only: &BTreeSet<u32>) {
         let slots = only.intersection(&self.active).copied().collect();
-        self.roll_over(cx, slots, only);
+        self.roll_over(cx, slots, only, self.spec.canaries(self.target()));
     }
 
     /// Begins to replace all workers: those there are now are of an old edition from now on.
     pub(in super::super) fn roll_all(&mut self, cx: &mut Cx<'_>, edition: u32) {
         self.renew(edition, Rc::clone(&self.spec));
-        self.roll_outdated(cx);
+        self.roll_editions(cx, self.spec.canaries(self.target()));
     }
 
     /// From now on this spec and edition are the present ones.
@@ -65,16 +75,20 @@ impl Pool {
         self.crashed = None;
     }
 
-    /// Begins to replace the workers of other editions than the present one, the oldest first.
+    /// Begins to replace the workers of other editions than the present one, the oldest first. Canaries have been tried.
     pub(in super::super) fn roll_outdated(&mut self, cx: &mut Cx<'_>) {
+        self.roll_editions(cx, 0);
+    }
+
+    fn roll_editions(&mut self, cx: &mut Cx<'_>, canaries: u32) {
         let mut slots: Vec<(u32, u32)> = self.outdated().collect();
         slots.sort_unstable();
-        self.roll_over(cx, slots.into_iter().map(|(_, number)| number).collect(), &BTreeSet::new());
+        self.roll_over(cx, slots.into_iter().map(|(_, number)| number).collect(), &BTreeSet::new(), canaries);
     }
 
     /// Replaces the workers of these slots, and those that an earlier roll has left. A replacement that is not good yet goes, if it is in one
     /// of `anew` or of an old edition: another one comes.
-    fn roll_over(&mut self, cx: &mut Cx<'_>, mut wanted: Vec<u32>, anew: &BTreeSet<u32>) {
+    fn roll_over(&mut self, cx: &mut Cx<'_>, mut wanted: Vec<u32>, anew: &BTreeSet<u32>, canaries: u32) {
         self.roll_halted = None;
         let mut in_flight = BTreeSet::new();
         if let Some(old) = self.roll.take() {
@@ -109,7 +123,7 @@ impl Pool {
         if !queue.is_empty() || !in_flight.is_empty() {
             let total = u32::try_from(queue.len() + in_flight.len()).unwrap_or(u32::MAX);
             self.note(cx, Level::Info, What::RollStarted { workers: total });
-            self.roll = Some(Roll { queue, in_flight, failures: 0, total });
+            self.roll = Some(Roll { queue, in_flight, failures: 0, total, canaries });
         }
         self.fill(cx);
         self.bound_generations(cx);
@@ -144,6 +158,9 @@ impl Pool {
                 return None;
             }
             let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            if roll.canaries > 0 && count(roll.in_flight.len()) >= roll.canaries {
+                return None;
+            }
             let is_beside = |number: &&u32| self.slots.get(number).is_some_and(|slot| slot.incoming.is_some());
             let beside = count(roll.in_flight.iter().filter(is_beside).count());
             if beside < surge {
@@ -184,6 +201,7 @@ impl Pool {
             && roll.in_flight.remove(&id.slot)
         {
             roll.failures = 0;
+            roll.canaries = roll.canaries.saturating_sub(1);
         }
         self.bound_generations(cx);
     }
@@ -212,13 +230,13 @@ impl Pool {
     }
 
     /// A replacement died beside the worker that it was to replace.
-    pub(super) fn incoming_died(&mut self, cx: &mut Cx<'_>, id: WorkerId) -> Next {
+    pub(super) fn incoming_died(&mut self, cx: &mut Cx<'_>, id: WorkerId, words: &str) -> Next {
         let failures = self.slots.get_mut(&id.slot).map_or(1, |slot| {
             slot.failures = slot.failures.saturating_add(1);
             slot.failures
         });
         self.roll_retry(id.slot);
-        self.roll_failed(cx);
+        self.roll_failed(cx, id.slot, words);
         if self.roll.is_none() {
             return Next::RollHalted;
         }
@@ -242,12 +260,18 @@ impl Pool {
     }
 
     /// A new worker did not get good; too many in a row stop the roll where it is.
-    pub(super) fn roll_failed(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn roll_failed(&mut self, cx: &mut Cx<'_>, slot: u32, words: &str) {
         let most = self.spec.rollout.failures.max(1);
         let Some(roll) = self.roll.as_mut() else { return };
         roll.failures += 1;
-        if roll.failures >= most {
-            self.roll_end(cx, Some(format!("{most} new workers in a row did not get good (rollout.failures)")));
+        if roll.canaries > 0 {
+            let untouched = self.slots.get(&slot).is_some_and(|slot| slot.current.is_some());
+            let why = format!("the canary in slot {slot} did not get good: {words}");
+            self.roll_end(cx, Some(Halt { why, untouched }));
+        } else if roll.failures >= most {
+            let why =
+                format!("{most} new workers in a row did not get good (rollout.failures), the last one in slot {slot}: {words}");
+            self.roll_end(cx, Some(Halt { why, untouched: false }));
         }
     }
 
@@ -259,11 +283,12 @@ impl Pool {
     }
 
     /// Ends the roll where it is. Replacements that are not good yet go, the old workers stay.
-    pub(super) fn roll_end(&mut self, cx: &mut Cx<'_>, why: Option<String>) {
+    pub(super) fn roll_end(&mut self, cx: &mut Cx<'_>, halt: Option<Halt>) {
         let Some(roll) = self.roll.take() else { return };
-        if let Some(why) = why {
+        if let Some(Halt { why, untouched }) = halt {
             self.note(cx, Level::Error, What::RollHalted { why: why.clone() });
-            self.roll_halted = Some(format!("replacing its workers stopped: {why}"));
+            let why = format!("replacing its workers stopped: {why}");
+            self.roll_halted = Some(Halt { why, untouched });
         }
         for number in roll.in_flight {
             self.dismiss_incoming(cx, number);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::super::history::Ended;
 use super::super::pending::Goal;
 use super::super::pool::Pool;
 use super::super::timers::Key;
@@ -11,7 +12,7 @@ use super::super::{
     Action, CommandId, ConfigSource, Level, OnRollFailure, Outcome, Phase, PoolId, Reason, Supervisor, Time, What, WorkerId,
     commands,
 };
-use super::{Planned, Reload, Stage};
+use super::{Planned, Stage};
 
 impl Supervisor {
     /// Takes back all canaries, and the pools that came with them. Gives those that are still there.
@@ -44,6 +45,7 @@ impl Supervisor {
         out.push(Action::Discard { revision: reload.revision });
         let why = format!("{why}; nothing was changed, config {} stays in force", self.revision);
         self.cx(now, out).note(Level::Error, None, None, What::ReloadFailed { reason: why.clone() });
+        self.history.end(now, reload.revision, Ended::Undone, &why);
         if ordered.is_empty() {
             self.failed_at = Some((now, why.clone()));
         }
@@ -68,11 +70,9 @@ impl Supervisor {
             (None, OnRollFailure::Rollback, Some(revision)) if !newer => {
                 self.cx(now, out).note(Level::Error, None, None, What::RollingBack { reason: why.clone() });
                 self.failed_at = Some((now, why.clone()));
-                let from = ConfigSource::Kept(revision);
-                self.wish(
-                    Wish { from, restart: false, pools: BTreeSet::new(), orders: reload.wish.orders, failure: Some(why) },
-                    out,
-                );
+                self.history.end(now, reload.revision, Ended::RolledBack, &why);
+                let way_back = Wish::of(ConfigSource::Kept(revision), "rollout.on_failure = \"rollback\"".to_owned());
+                self.wish(Wish { orders: reload.wish.orders, failure: Some(why), ..way_back }, out);
             }
             (None, OnRollFailure::Rollback, _) if newer => {
                 self.stopped_halfway(now, format!("{why}; a newer reload is on its way"), &reload.wish.orders, out);
@@ -85,6 +85,7 @@ impl Supervisor {
         let why = format!("{why}; config {} is in force, the old workers that are left keep serving", self.revision);
         self.cx(now, out).note(Level::Error, None, None, What::ReloadFailed { reason: why.clone() });
         self.failed_at = Some((now, why.clone()));
+        self.history.end(now, self.revision, Ended::Halted, &why);
         for id in orders {
             self.finish(*id, Outcome::Failed(why.clone()), out);
         }
@@ -100,14 +101,16 @@ impl Supervisor {
     }
 
     /// An operator wants the config before the one in force, or the end of a reload that is not committed.
-    pub(in super::super) fn roll_back(&mut self, now: Time, id: CommandId, timeout: Option<Duration>, out: &mut Vec<Action>) {
-        if self.reload.as_ref().is_some_and(|r| matches!(r.stage, Stage::Trying | Stage::Proving)) {
-            self.await_goal(now, id, Goal::Reload, timeout, out);
-            return self.undo(now, "an operator ordered it back".to_owned(), vec![id], out);
-        }
-        if let Some(Reload { stage: Stage::Undoing { ordered, .. }, .. }) = self.reload.as_mut() {
-            ordered.push(id);
-            return self.await_goal(now, id, Goal::Reload, timeout, out);
+    pub(in super::super) fn roll_back(
+        &mut self,
+        now: Time,
+        id: CommandId,
+        by: String,
+        timeout: Option<Duration>,
+        out: &mut Vec<Action>,
+    ) {
+        if self.is_uncommitted() {
+            return self.undo_for(now, id, "an operator ordered it back", timeout, out);
         }
         let Some(kept) = &self.kept else {
             let text =
@@ -116,7 +119,40 @@ impl Supervisor {
         };
         let from = ConfigSource::Kept(kept.revision);
         self.await_goal(now, id, Goal::Reload, timeout, out);
-        self.wish(Wish { from, restart: false, pools: BTreeSet::new(), orders: vec![id], failure: None }, out);
+        self.wish(Wish { orders: vec![id], ..Wish::of(from, by) }, out);
+    }
+
+    /// An operator wants nothing to come of the reloads that are not in force yet.
+    pub(in super::super) fn abort_reload(&mut self, now: Time, id: CommandId, timeout: Option<Duration>, out: &mut Vec<Action>) {
+        let waiting = self.abort_wishes(out);
+        if self.is_uncommitted() {
+            return self.undo_for(now, id, "an operator aborted it", timeout, out);
+        }
+        let outcome = match &self.reload {
+            None | Some(_) if waiting > 0 => {
+                Outcome::Done(format!("the reload is aborted before it was tried; config {} stays in force", self.revision))
+            }
+            Some(reload) => Outcome::Refused(format!(
+                "config {} is in force already, and what is left of its roll goes on; to go back: poolmaster rollback",
+                reload.revision
+            )),
+            None => Outcome::Refused("no reload is under way".to_owned()),
+        };
+        commands::reply(id, outcome, out);
+    }
+
+    fn is_uncommitted(&self) -> bool {
+        self.reload.as_ref().is_some_and(|r| matches!(r.stage, Stage::Trying | Stage::Proving | Stage::Undoing { .. }))
+    }
+
+    /// Undoes the one that is tried; the order is answered when nothing is left of it.
+    fn undo_for(&mut self, now: Time, id: CommandId, why: &str, timeout: Option<Duration>, out: &mut Vec<Action>) {
+        self.await_goal(now, id, Goal::Reload, timeout, out);
+        if let Some(Stage::Undoing { ordered, .. }) = self.reload.as_mut().map(|reload| &mut reload.stage) {
+            ordered.push(id);
+        } else {
+            self.undo(now, why.to_owned(), vec![id], out);
+        }
     }
 
     /// The master ends: no config will come any more.

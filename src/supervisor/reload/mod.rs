@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::history::{Ended, Record};
 use super::pool::Pool;
 use super::timers::Key;
 use super::wishes::Wish;
@@ -63,6 +64,8 @@ pub(super) enum Trying {
     No,
     /// Not begun: pools before it come first.
     Later,
+    /// It gets no canary; what comes before its first worker is under way.
+    Preparing,
     /// Its canaries are not known to be good.
     Now,
     /// They are good.
@@ -99,7 +102,7 @@ impl Supervisor {
         now: Time,
         (revision, base): (u32, u32),
         master: MasterSpec,
-        pools: Vec<PoolSpec>,
+        (pools, changes): (Vec<PoolSpec>, Vec<String>),
         roll: &[PoolId],
         out: &mut Vec<Action>,
     ) {
@@ -117,7 +120,12 @@ impl Supervisor {
             self.wishes.push_front(wish);
             return self.read_next(out);
         }
+        if wish.aborted {
+            out.push(Action::Discard { revision });
+            return self.read_next(out);
+        }
         self.supersede(now, out);
+        self.history.begin(Record { revision: Some(revision), at: now, by: wish.by.clone(), changes, ended: None });
         let fresh = self.fresh_edition();
         let order: Vec<PoolId> = pools.iter().map(|p| p.id).collect();
         let mut plan = BTreeMap::new();
@@ -192,7 +200,7 @@ impl Supervisor {
                 },
             };
             let target = there.map_or(planned.spec.workers, Pool::target);
-            if tried && planned.spec.canaries(target) > 0 {
+            if tried && (planned.spec.canaries(target) > 0 || planned.spec.pre_start) {
                 planned.trial = Trying::Later;
             }
         }
@@ -209,7 +217,9 @@ impl Supervisor {
             Stage::Trying | Stage::Proving => {
                 self.end_trials(now, &reload.plan, Reason::Superseded, out);
                 out.push(Action::Discard { revision });
-                "superseded by a newer reload before its commit: it was undone".to_owned()
+                let text = "superseded by a newer reload before its commit: it was undone";
+                self.history.end(now, revision, Ended::Superseded, text);
+                text.to_owned()
             }
             Stage::Undoing { why, ordered, .. } => {
                 ordered.drain(..).for_each(|id| self.finish(id, Outcome::Done("the reload is undone".to_owned()), out));
@@ -235,7 +245,7 @@ impl Supervisor {
                     return true;
                 }
                 let Some(reload) = self.reload.as_mut() else { return true };
-                if reload.plan.values().any(|p| matches!(p.trial, Trying::Later | Trying::Now)) {
+                if reload.plan.values().any(|p| matches!(p.trial, Trying::Later | Trying::Preparing | Trying::Now)) {
                     return false;
                 }
                 let tried = reload.plan.values().filter(|p| p.trial == Trying::Good);
@@ -276,7 +286,8 @@ impl Supervisor {
     /// Starts the canaries whose turn has come: pools are tried in the order of `after`.
     fn try_next(&mut self, now: Time, out: &mut Vec<Action>) -> bool {
         let Some(reload) = self.reload.as_ref() else { return false };
-        let open = |id: &PoolId| reload.plan.get(id).is_some_and(|p| matches!(p.trial, Trying::Later | Trying::Now));
+        let open =
+            |id: &PoolId| reload.plan.get(id).is_some_and(|p| matches!(p.trial, Trying::Later | Trying::Preparing | Trying::Now));
         let turn = |id: &&PoolId| {
             let later = reload.plan.get(id).filter(|p| p.trial == Trying::Later);
             later.is_some_and(|p| !p.spec.after.iter().any(open))
@@ -297,10 +308,20 @@ impl Supervisor {
             Phase::Running | Phase::Waiting | Phase::BackingOff | Phase::Failed | Phase::Removed => false,
         };
         let tried = !at_rest && (runs || spec.after.iter().all(ready));
+        let target = self.pools.get(&id).filter(|p| p.phase != Phase::Removed).map_or(spec.workers, Pool::target);
+        let canary = spec.canaries(target) > 0;
+        let trial = match (tried, canary) {
+            (false, _) => Trying::No,
+            (true, true) => Trying::Now,
+            (true, false) => Trying::Preparing,
+        };
         if let Some(planned) = self.reload.as_mut().and_then(|r| r.plan.get_mut(&id)) {
-            planned.trial = if tried { Trying::Now } else { Trying::No };
+            planned.trial = trial;
         }
-        if tried {
+        if trial == Trying::Preparing {
+            out.push(Action::PreStart { pool: id, revision });
+        }
+        if trial == Trying::Now {
             if !self.pools.contains_key(&id) {
                 let floor = self.retired.get(&id).copied().unwrap_or(0);
                 self.pools.insert(id, Pool::new(spec.clone(), revision, edition, floor));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::history::Ended;
 use super::super::pending::Goal;
 use super::super::pool::{Finding, Pool};
 use super::super::timers::Key;
@@ -15,7 +16,7 @@ impl Supervisor {
         match &mut reload.stage {
             Stage::Trying | Stage::Proving => {
                 let Some(planned) = reload.plan.get_mut(&id) else { return };
-                if matches!(planned.trial, Trying::No | Trying::Later) {
+                if matches!(planned.trial, Trying::No | Trying::Later | Trying::Preparing) {
                     return;
                 }
                 match self.pools.get(&id).map_or(Finding::NoTrial, Pool::finding) {
@@ -36,6 +37,24 @@ impl Supervisor {
         }
     }
 
+    /// What comes before the first worker of a pool without a canary is done, or could not be done.
+    pub(in super::super) fn pre_started(
+        &mut self,
+        now: Time,
+        id: PoolId,
+        revision: u32,
+        failed: Option<String>,
+        out: &mut Vec<Action>,
+    ) {
+        let reload = self.reload.as_mut().filter(|r| r.revision == revision && matches!(r.stage, Stage::Trying));
+        let Some(planned) = reload.and_then(|r| r.plan.get_mut(&id)).filter(|p| p.trial == Trying::Preparing) else { return };
+        planned.trial = Trying::No;
+        if let Some(why) = failed {
+            let why = format!("{}: {why}", planned.spec.name);
+            self.undo(now, why, Vec::new(), out);
+        }
+    }
+
     /// What a pool does after the commit.
     pub(super) fn saw_committed(&mut self, now: Time, id: PoolId, out: &mut Vec<Action>) {
         let Some(reload) = self.reload.as_mut().filter(|r| r.taking_part.contains(&id)) else { return };
@@ -47,9 +66,11 @@ impl Supervisor {
         let crash = pool.crashed.as_ref().filter(|(at, _)| watched && *at >= reload.since).map(|(_, words)| words.clone());
         let bad = match pool.phase {
             Phase::BackingOff | Phase::Failed => Some(pool.why.clone().unwrap_or_else(|| pool.phase.word().to_owned())),
-            Phase::Running => {
-                pool.roll_halted.clone().or(crash.map(|words| format!("a new worker ended while it was watched ({words})")))
-            }
+            Phase::Running => pool
+                .roll_halted
+                .as_ref()
+                .map(|halt| halt.why.clone())
+                .or(crash.map(|words| format!("a new worker ended while it was watched ({words})"))),
             Phase::Waiting | Phase::Stopped | Phase::Parked | Phase::Completed | Phase::Removed => None,
         };
         if let Some(why) = bad {
@@ -86,6 +107,7 @@ impl Supervisor {
         self.timers.arm(Key::Reload, &mut self.reload_armed, None);
         self.in_force_good = true;
         let summary = self.summary(&reload, now - reload.begun);
+        self.history.end(now, reload.revision, Ended::InForce, &summary);
         let outcome = match &reload.wish.failure {
             Some(why) => {
                 let reason = format!("{why}; rolled back: {summary}");

@@ -242,7 +242,9 @@ fn a_worker_that_was_long_ready_and_is_told_to_go_was_good() {
 
 #[test]
 fn a_wait_between_replacements_does_not_hold_back_the_one_in_their_place() {
-    let mut s = good(pool(0, 1));
+    let mut a = pool(0, 1);
+    a.rollout.canary = 0;
+    let mut s = good(a);
     s.ask(Command::Restart { targets: vec![poolmaster::supervisor::Target { pool: PoolId(0), slot: None }] });
     s.exit("a0.2", 1).exit("a0.3", 1).expect("1 spawn a0.2, spawn a0.3");
     // The next replacement waits half a second; the old worker dies meanwhile and is replaced at once.

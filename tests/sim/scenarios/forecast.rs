@@ -15,7 +15,7 @@ fn foreseen(s: &Scene, pools: Vec<PoolSpec>, roll: &[PoolId], lasting: bool) -> 
     let text = serde_json::to_string(&s.core).expect("it can be written down");
     let mut core: Supervisor = serde_json::from_str(&text).expect("and read");
     let command = Command::Reload { restart: false, pools: Vec::new() };
-    let config = Event::Configure { revision: 2, base: 1, master: master(), pools, roll: roll.to_vec() };
+    let config = Event::Configure { revision: 2, base: 1, master: master(), pools, roll: roll.to_vec(), changes: Vec::new() };
     let starts = BTreeMap::from([(A, Duration::from_secs(1))]);
     forecast(&mut core, s.now, command, config, &Course { starts, lasting })
 }

@@ -251,3 +251,82 @@ fn who_waits_for_a_settled_pool_is_answered_when_nothing_goes_on_any_more() {
     s.ask(Command::Stop { pools: vec![PoolId(1)] }).ask(wait(1)).expect("3 TERM b0.1, TERM b1.1");
     s.exit("b0.1", 0).expect("").exit("b1.1", 0).expect("3 done 5, done 6");
 }
+
+#[test]
+fn an_abort_undoes_what_is_tried_and_the_order_is_answered_when_nothing_is_left_of_it() {
+    let (pools, mut s) = two();
+    s.reload().changed(master(), pools, &[0]).expect("1 read-config, spawn a0.2");
+    s.ask(Command::Abort).expect("1 TERM a0.2, discard 2");
+    s.ask(Command::Abort).expect("");
+    s.exit("a0.2", 0).expect("1 rolled-back 1, done 2, done 3").to(60.0).expect("").idle();
+    assert_eq!(s.core.reload_failure(), None, "nothing failed");
+    s.ask(Command::Abort).expect("60 refused 4");
+}
+
+#[test]
+fn an_abort_of_what_is_being_read_leaves_what_comes_of_it() {
+    let (pools, mut s) = two();
+    s.reload().expect("1 read-config").ask(Command::Reload { restart: true, pools: Vec::new() }).expect("");
+    // The second one waits for a reading of its own: neither comes to anything.
+    s.ask(Command::Abort).expect("1 rolled-back 1, rolled-back 2, done 3");
+    s.changed(master(), pools.clone(), &[0]).expect("1 discard 2").to(60.0).expect("").idle();
+    // A newer one is read and tried as ever, and what was aborted before is no part of it.
+    s.reload().ask(Command::Abort).expect("60 read-config, rolled-back 4, done 5").reload().expect("");
+    s.rejected().expect("60 read-config").changed(master(), pools, &[]).expect("60 commit 3, done 6");
+}
+
+#[test]
+fn what_is_in_force_is_not_aborted() {
+    let (pools, mut s) = two();
+    s.reload().changed(master(), pools, &[0]).boots("a0.2").to(2.0).skip();
+    s.ask(Command::Abort).expect("2 refused 2");
+}
+
+#[test]
+fn the_history_tells_what_became_of_each_config() {
+    use poolmaster::supervisor::Ended;
+    let (pools, mut s) = two();
+    let told =
+        |s: &Scene| s.core.history().map(|r| (r.revision, r.ended.as_ref().map(|(_, ended, _)| *ended))).collect::<Vec<_>>();
+    assert_eq!(told(&s), [(Some(1), Some(Ended::InForce))]);
+    s.reload().rejected().reload().changed(master(), pools.clone(), &[0]).skip();
+    assert_eq!(told(&s)[1..], [(None, Some(Ended::Refused)), (Some(2), None)]);
+    s.up("a0.2").exit("a0.2", 1).skip();
+    assert_eq!(told(&s)[2], (Some(2), Some(Ended::Undone)));
+    // One that a newer one takes the place of before its commit, and that one after it.
+    s.reload().changed(master(), pools.clone(), &[0]).reload().changed(master(), pools.clone(), &[0]).skip();
+    assert_eq!(told(&s)[3..], [(Some(3), Some(Ended::Superseded)), (Some(4), None)]);
+    s.bring_up().to(3.0).reload().changed(master(), pools, &[1]).skip();
+    assert_eq!(told(&s)[4..], [(Some(4), None), (Some(5), None)], "the fourth goes on, should the fifth come to nothing");
+    s.bring_up().to(4.0);
+    assert_eq!(told(&s)[4], (Some(4), Some(Ended::Superseded)));
+    for at in 5..10 {
+        s.bring_up().to(f64::from(at));
+    }
+    assert_eq!(told(&s)[5], (Some(5), Some(Ended::InForce)));
+    let record = s.core.history().last().expect("the last");
+    assert_eq!(record.by, ["reload, asked by pid 4242 (uid 1000)"]);
+}
+
+#[test]
+fn what_comes_before_the_first_worker_is_done_before_the_commit_also_without_a_canary() {
+    let (mut pools, mut s) = two();
+    pools[0].rollout.canary = 0;
+    pools[0].pre_start = true;
+    let answer = |failed: Option<&str>, revision| poolmaster::supervisor::Event::PreStarted {
+        pool: PoolId(0),
+        revision,
+        failed: failed.map(str::to_owned),
+    };
+    // The other one is tried as ever, and all of it is undone.
+    s.reload().changed(master(), pools.clone(), &[0, 1]).expect("1 read-config, pre-start a 2, spawn b0.2");
+    s.boots("b0.2").to(2.0).expect("");
+    s.fact(answer(Some("no disk"), 2)).expect("2 TERM b0.2, discard 2").exit("b0.2", 0).expect("2 rolled-back 1");
+    let why = s.core.reload_failure().map(|(_, why)| why.to_owned()).unwrap_or_default();
+    assert!(why.starts_with("a: no disk; nothing was changed"), "{why}");
+    // An answer to what is wanted no more.
+    s.reload().changed(master(), pools.clone(), &[0]).ask(Command::Abort);
+    s.expect("2 read-config, pre-start a 3, discard 3, rolled-back 2, done 3").fact(answer(None, 3)).expect("");
+    s.reload().changed(master(), pools, &[0]).expect("2 read-config, pre-start a 4");
+    s.fact(answer(None, 4)).expect("2 commit 4, spawn a0.2");
+}

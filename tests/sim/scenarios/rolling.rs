@@ -25,6 +25,7 @@ fn with_a_surge_of_one_each_new_worker_is_good_before_its_old_one_stops() {
 fn a_larger_surge_replaces_several_at_once() {
     let mut a = pool(0, 4);
     a.rollout.max_surge = Share::Percent(50);
+    a.rollout.canary = 0;
     let mut s = Scene::of(vec![a]);
     s.settled().ask(restart(None)).expect("1 spawn a0.2, spawn a1.2");
     s.bring_up().to(2.0).expect("2 TERM a0.1, spawn a2.2, TERM a1.1, spawn a3.2");
@@ -45,6 +46,7 @@ fn without_surge_the_old_one_stops_first() {
 fn with_both_some_are_replaced_beside_the_old_ones_and_some_in_their_place() {
     let mut a = pool(0, 4);
     a.rollout.max_surge = Share::Count(1);
+    a.rollout.canary = 0;
     a.rollout.max_unavailable = Share::Count(1);
     let mut s = Scene::of(vec![a]);
     s.settled().ask(restart(None)).expect("1 spawn a0.2, TERM a1.1");
@@ -64,11 +66,50 @@ fn one_slot_can_be_replaced_alone() {
 
 #[test]
 fn a_roll_stops_where_it_is_after_three_failures_in_a_row() {
-    let mut s = Scene::of(vec![pool(0, 2)]);
+    let mut a = pool(0, 2);
+    a.rollout.canary = 0;
+    let mut s = Scene::of(vec![a]);
     s.settled().ask(restart(None)).exit("a0.2", 1).exit("a0.3", 1).to(1.5).expect("1 spawn a0.2, spawn a0.3; 1.5 spawn a0.4");
     s.exit("a0.4", 1).to(60.0).expect("1.5 failed 1").idle();
     assert!(s.noted(|w| matches!(w, What::RollHalted { .. })));
     assert_eq!(s.core.pools()[0].ready, 2, "the old workers keep serving");
+}
+
+#[test]
+fn a_restart_begins_with_canaries() {
+    let mut a = pool(0, 4);
+    a.rollout.max_surge = Share::Percent(50);
+    let mut s = Scene::of(vec![a.clone()]);
+    s.settled().ask(restart(None)).expect("1 spawn a0.2");
+    s.boots("a0.2").to(2.0).expect("2 TERM a0.1, spawn a1.2, spawn a2.2");
+    a.rollout.canary = 2;
+    let mut s = Scene::of(vec![a]);
+    s.settled().ask(restart(None)).expect("1 spawn a0.2, spawn a1.2");
+    s.boots("a0.2").to(2.0).expect("2 TERM a0.1");
+    s.boots("a1.2").to(3.0).expect("3 TERM a1.1, spawn a2.2, spawn a3.2");
+}
+
+#[test]
+fn a_restart_whose_canary_does_not_get_good_has_touched_nobody() {
+    let mut s = Scene::of(vec![pool(0, 2)]);
+    s.settled().ask(restart(None)).exit("a0.2", 1).to(60.0).expect("1 spawn a0.2, rolled-back 1").idle();
+    assert!(s.noted(|w| matches!(w, What::RollHalted { .. })));
+    assert_eq!(s.core.pools()[0].ready, 2, "the old workers keep serving");
+    // Later ones have more than one try.
+    s.ask(restart(None)).boots("a0.3").to(61.0).expect("60 spawn a0.3; 61 TERM a0.1, spawn a1.2");
+    s.exit("a0.1", 0).exit("a1.2", 1).expect("61 spawn a1.3").boots("a1.3").to(62.0).expect("62 TERM a1.1");
+    s.exit("a1.1", 0).expect("62 done 2");
+}
+
+#[test]
+fn a_canary_of_a_restart_that_takes_the_place_of_the_old_one_stops_it_as_well() {
+    let mut a = pool(0, 2);
+    a.rollout.max_surge = Share::Count(0);
+    a.rollout.max_unavailable = Share::Count(1);
+    let mut s = Scene::of(vec![a]);
+    s.settled().ask(restart(None)).expect("1 TERM a0.1").exit("a0.1", 0).expect("1 spawn a0.2");
+    // The slot is filled again; the other old worker stays.
+    s.exit("a0.2", 1).expect("1 spawn a0.3, failed 1").boots("a0.3").to(60.0).expect("").idle();
 }
 
 #[test]
@@ -134,6 +175,7 @@ fn a_slot_that_stays_empty_does_not_hold_up_the_roll() {
     a.restart.policy = RestartPolicy::Never;
     a.rollout.max_surge = Share::Count(0);
     a.rollout.max_unavailable = Share::Count(1);
+    a.rollout.canary = 0;
     let mut s = Scene::of(vec![a]);
     s.settled().ask(restart(None)).expect("1 TERM a0.1").exit("a0.1", 0).expect("1 spawn a0.2");
     s.up("a0.2").exit("a0.2", 1).expect("1 TERM a1.1").exit("a1.1", 0).expect("1 spawn a1.2");
