@@ -23,6 +23,17 @@ fn pool(listen: &str, requests: u32, edition: u32) -> String {
     )
 }
 
+/// A config that is no good, and the exit code of a reload to it.
+fn bad(text: &str, n: u32) -> (String, i32) {
+    match n % 5 {
+        0 => (text.replace("worker --", "worker --fail-boot --"), 3),
+        1 => (text.replace("worker --", "worker --never-ready --").replace("settle", "start_timeout = \"60ms\"\nsettle"), 3),
+        2 => (text.replace("POOLMASTER", "/nonexistent/server"), 3),
+        3 => (format!("{text}hooks.pre_start = \"/bin/false\"\n"), 3),
+        _ => (format!("{text}workers = = 2\n"), 2),
+    }
+}
+
 /// Everything at once that replaces workers, and nothing may be lost.
 fn nothing_is_lost(goal: &Goal, listen: &str, clients: usize, manner: Manner, pace: Duration) {
     let requests = if pace.is_zero() { 20_000 } else { 2000 };
@@ -30,6 +41,12 @@ fn nothing_is_lost(goal: &Goal, listen: &str, clients: usize, manner: Manner, pa
     let load = Load::on(goal, clients, manner, pace);
     load.wait_more(clients as u64 * 2);
     for n in 1..=50 {
+        let before = m.pids("web");
+        let (text, code) = bad(&pool(listen, requests, n), n);
+        m.rewrite(&text);
+        let said = m.code(code, &["reload"]);
+        assert!(said.contains("nothing was changed"), "{n}: {said}");
+        assert_eq!(environ(before[0])["EDITION"], (n - 1).to_string(), "{n}: {said}");
         m.rewrite(&pool(listen, requests, n));
         m.ok(&["reload"]);
         assert!(m.pids("web").iter().all(|pid| environ(*pid)["EDITION"] == n.to_string()), "reload {n}");

@@ -1,5 +1,5 @@
 //! Real servers, one for each dialect, none of which knows poolmaster: Puma speaks systemd's (sockets, readiness, heartbeat), Starlet that of
-//! Server::Starter, php-cgi takes its listener as stdin. What cannot be installed here is skipped, visibly.
+//! Server::Starter, php-cgi takes its listener as stdin, uvicorn and Node take a descriptor. What cannot be installed here is skipped, visibly.
 
 #![allow(
     clippy::unwrap_used,
@@ -169,26 +169,64 @@ const ASGI: &str = "async def app(scope, receive, send):\n    \
      await send({'type': 'http.response.start', 'status': 200, 'headers': [(b'content-length', b'5')]})\n    \
      await send({'type': 'http.response.body', 'body': b'hello'})\n";
 
-/// Workers of uvicorn, which knows nothing of poolmaster, replaced under load by reloads, restarts and scaling.
-fn uvicorn_under_load(name: &str, clients: usize, manner: Manner, reloads: u32, listener: &str) {
-    if let Err(why) = packages("uvicorn", &["uvicorn"]) {
+/// A server that knows nothing of poolmaster.
+struct Server {
+    program: &'static str,
+    packages: &'static [&'static str],
+    /// The command, and one that does not come up.
+    command: &'static str,
+    broken: &'static str,
+    file: (&'static str, &'static str),
+    /// At its stop signal it drops what it has accepted and not read.
+    drops: bool,
+}
+
+const UVICORN: Server = Server {
+    program: "uvicorn",
+    packages: &["uvicorn"],
+    command: "uvicorn --log-level warning --lifespan off --app-dir DIR app:app --fd {fd}",
+    broken: "uvicorn --log-level warning --lifespan off --app-dir DIR app:nothing --fd {fd}",
+    file: ("app.py", ASGI),
+    drops: true,
+};
+
+const NODE: Server = Server {
+    program: "node",
+    packages: &["nodejs"],
+    command: "node DIR/app.js {fd}",
+    broken: "node DIR/nothing.js {fd}",
+    file: ("app.js", HTTP),
+    drops: false,
+};
+
+/// One that says hello, and at its stop signal takes no more, answers whom it has, and ends.
+const HTTP: &str = "const server = require('http').createServer((request, response) => response.end('hello'));\n\
+     server.listen({ fd: Number(process.argv[2]) });\n\
+     process.on('SIGTERM', () => { server.close(() => process.exit(0)); server.closeIdleConnections(); });\n";
+
+/// Workers of a server replaced under load by reloads, good and bad ones, restarts and scaling.
+fn under_load(name: &str, server: &Server, clients: usize, manner: Manner, reloads: u32, listener: &str) {
+    if let Err(why) = packages(server.program, server.packages) {
         return skip(name, &why);
     }
     let port = free_port();
-    let config = |edition: u32| {
+    let config = |command: &str, edition: u32| {
         format!(
-            "[pool.web]\ncommand = \"uvicorn --log-level warning --lifespan off --app-dir DIR app:app --fd {{fd}}\"\n\
-             listen.main = {{ address = \"127.0.0.1:{port}\", {listener} }}\nworkers = 2\nscale.max = 8\nsettle = \"20ms\"\n\
-             rollout.max_surge = 2\nenv.EDITION = \"{edition}\"\n"
+            "[pool.web]\ncommand = \"{command}\"\nlisten.main = {{ address = \"127.0.0.1:{port}\", {listener} }}\n\
+             workers = 2\nscale.max = 8\nsettle = \"20ms\"\nrollout.max_surge = 2\nenv.EDITION = \"{edition}\"\n"
         )
     };
-    let s = setup(&config(0));
-    std::fs::write(s.path("app.py"), ASGI).unwrap();
+    let s = setup(&config(server.command, 0));
+    std::fs::write(s.path(server.file.0), server.file.1).unwrap();
     let mut m = s.start().ready();
     let load = Load::on(&Goal::Port(port), clients, manner, Duration::from_millis(2));
     load.wait_more(clients as u64 * 2);
     for edition in 1..=reloads {
-        m.rewrite(&config(edition));
+        let before = m.pids("web");
+        m.rewrite(&config(server.broken, edition));
+        assert!(m.code(3, &["reload", "--timeout", "60s"]).contains("nothing was changed"));
+        assert_eq!(m.pids("web"), before, "reload {edition}");
+        m.rewrite(&config(server.command, edition));
         m.ok(&["reload", "--timeout", "60s"]);
         assert!(m.pids("web").iter().all(|pid| environ(*pid)["EDITION"] == edition.to_string()), "reload {edition}");
     }
@@ -201,9 +239,9 @@ fn uvicorn_under_load(name: &str, clients: usize, manner: Manner, reloads: u32, 
     load.wait_more(clients as u64 * 5);
     let toll = load.end();
     eprintln!("{name}: {} answered, {} sent once more", toll.answered, toll.retried);
-    // At its stop signal uvicorn drops what it has accepted and not read: that is its own. Nobody was kept from connecting, or got half an answer.
-    // With a socket of its own it has served them all before.
-    let own = listener.contains("reuseport");
+    // What a server drops of its own account is its own. Nobody was kept from connecting, or got half an answer. With a socket of its own it has
+    // served them all before.
+    let own = listener.contains("reuseport") || !server.drops;
     let ours: Vec<_> = toll.failures.iter().filter(|why| own || !why.contains("without an answer")).collect();
     assert!(ours.is_empty(), "{} of {}: {ours:?}", ours.len(), toll.answered);
     assert_eq!(m.stop(), 0);
@@ -213,12 +251,22 @@ fn uvicorn_under_load(name: &str, clients: usize, manner: Manner, reloads: u32, 
 #[test]
 fn uvicorn_under_load_with_a_socket_for_each_worker() {
     let name = "uvicorn_under_load_with_a_socket_for_each_worker";
-    uvicorn_under_load(name, 20, Manner::Each, 10, "reuseport = true");
+    under_load(name, &UVICORN, 20, Manner::Each, 10, "reuseport = true");
 }
 
 /// A server closes connections that stay whenever it likes, and at its end uvicorn does: clients send once more what was not answered.
 #[test]
 fn uvicorn_under_load_with_connections_that_stay() {
     let name = "uvicorn_under_load_with_connections_that_stay";
-    uvicorn_under_load(name, 50, Manner::KeepaliveRetrying, 10, "nodelay = true");
+    under_load(name, &UVICORN, 50, Manner::KeepaliveRetrying, 10, "nodelay = true");
+}
+
+#[test]
+fn node_under_load_with_a_connection_for_each_request() {
+    under_load("node_under_load_with_a_connection_for_each_request", &NODE, 20, Manner::Each, 10, "nodelay = true");
+}
+
+#[test]
+fn node_under_load_with_connections_that_stay() {
+    under_load("node_under_load_with_connections_that_stay", &NODE, 50, Manner::KeepaliveRetrying, 10, "nodelay = true");
 }

@@ -3,6 +3,8 @@
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::os::signals::ignored_at_start;
+
 /// SIGINT comes in here, and does not end the process, as long as this is there.
 #[derive(Debug)]
 pub(super) struct Interrupt {
@@ -11,8 +13,11 @@ pub(super) struct Interrupt {
 }
 
 impl Interrupt {
-    /// `None`: it cannot be had, and ^C ends the process as ever.
+    /// `None`: it cannot be had, and ^C does what it ever does. A process that was started to ignore it, as jobs of a script are, goes on doing so.
     pub(super) fn watch() -> Option<Interrupt> {
+        if ignored_at_start().contains(&(Signal::SIGINT as i32)) {
+            return None;
+        }
         let mask = SigSet::from(Signal::SIGINT);
         let fd = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).ok()?;
         mask.thread_block().ok()?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::master::Master;
 use super::reading::Purpose;
+use super::sockets::{self, OpenSockets};
 use crate::config::diff::{self, Change, Class, Fate, What};
 use crate::config::spec::{Config, Pool};
 use crate::protocol::{
@@ -71,12 +72,17 @@ impl Master {
         };
         let difference = diff::diff(present, &config);
         let mut roll = BTreeSet::new();
+        let open = OpenSockets::of(self.open_sockets(), &config);
         let pools: Vec<PoolPlan> = difference
             .pools
             .iter()
             .map(|d| {
                 let restart = p.restart && (only.is_empty() || p.pools.contains(&d.name));
-                self.plan_of(d, &config, restart, &mut roll)
+                let mut plan = self.plan_of(d, &config, restart, &mut roll);
+                let new = config.pools.iter().find(|pool| pool.spec.name == d.name && !d.listeners.is_empty());
+                let listeners = new.into_iter().flat_map(|pool| &pool.listeners);
+                plan.remarks.extend(listeners.filter_map(|listener| sockets::in_the_way(&d.name, listener, &open)));
+                plan
             })
             .collect();
         let by_verdict = pools.iter().map(|pool| match pool.verdict {

@@ -231,6 +231,25 @@ impl OpenSockets {
     }
 }
 
+/// Why this listener cannot be opened by a reload: what this master has open on its port, in words.
+pub(super) fn in_the_way(pool: &str, listener: &Listener, open: &OpenSockets) -> Option<String> {
+    let origin = listener.shared.clone().unwrap_or_else(|| format!("{pool}.{}", listener.name));
+    let wanted = address_of(&listener.address);
+    if open.near(&listener.address).any(|socket| socket.serves(listener, wanted.as_ref(), &origin)) {
+        return None;
+    }
+    let wanted = wanted?;
+    let beside =
+        |socket: &Socket| !listener.reuseport && socket.slots().is_none() && wanted.takes_in(socket.listening.local_addr());
+    let there = open.leaving.iter().find(|socket| wanted.overlaps(socket.listening.local_addr()) && !beside(socket))?;
+    Some(format!(
+        "listener {}: the reload will be refused: {wanted} cannot be opened beside {}, which is open until its last worker is gone; take that away by \
+         one reload, and name the new address in the next",
+        listener.name,
+        there.listening.local_addr()
+    ))
+}
+
 /// Opens a listener. One that is open already, in whichever pool, keeps its socket and so its queue, and for now its options: the config may
 /// still turn out to be no good. One that the master was started with is taken instead of bound.
 pub(super) fn open(

@@ -55,7 +55,7 @@ impl Supervisor {
             self.history.end(now, behind.revision, Ended::Superseded, "a newer reload took its place after its commit");
         }
         let behind = behind.map(|r| r.taking_part).unwrap_or_default();
-        self.keep_last_good(&reload);
+        self.keep_last_good(&reload, behind.is_empty());
         out.push(Action::Commit { revision: reload.revision, keep: self.kept.as_ref().map(|k| k.revision) });
         self.in_force(now, reload.revision, reload.master.clone(), reload.order.clone(), out);
         self.in_force_good = false;
@@ -74,14 +74,23 @@ impl Supervisor {
         self.reload = Some(reload);
     }
 
-    /// What a rollback would bring back: the config that is in force until now, if it is known to be good.
-    fn keep_last_good(&mut self, reload: &Reload) {
+    /// What a rollback would bring back: the config that is in force until now, if it is known to be good. `first`: no reload to it is under way.
+    fn keep_last_good(&mut self, reload: &Reload, first: bool) {
         if reload.wish.from != ConfigSource::File {
             self.kept = None;
-        } else if self.in_force_good {
+        } else if self.in_force_good || (first && self.failed_at.is_none() && self.all_well()) {
             let editions = self.order.iter().filter_map(|id| Some((*id, self.pools.get(id)?.edition))).collect();
             self.kept = Some(Kept { revision: self.revision, editions });
         }
+    }
+
+    /// Nothing that runs is failing, and each has had a good worker.
+    fn all_well(&self) -> bool {
+        self.order.iter().filter_map(|id| self.pools.get(id)).all(|p| match p.phase {
+            Phase::Running => p.ever_good || p.target() == 0,
+            Phase::BackingOff | Phase::Failed | Phase::Waiting => false,
+            Phase::Stopped | Phase::Parked | Phase::Completed | Phase::Removed => true,
+        })
     }
 
     /// One pool of the config that is in force from now on.

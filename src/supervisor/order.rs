@@ -69,6 +69,7 @@ impl Supervisor {
                 let others: Vec<(String, Phase)> =
                     starting().filter(|p| !p.all_ready()).map(|p| (p.spec.name.clone(), p.phase)).collect();
                 self.all_ready_told = true;
+                self.in_force_good |= others.is_empty();
                 let level = if others.is_empty() { Level::Info } else { Level::Warn };
                 self.cx(now, out).note(level, None, None, What::AllReady { pools, workers, others });
             }

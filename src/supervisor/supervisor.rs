@@ -91,7 +91,7 @@ impl Supervisor {
             reload: None,
             reload_armed: None,
             kept: None,
-            in_force_good: true,
+            in_force_good: false,
             failed_at: None,
             history: History::default(),
             next_edition: 0,

@@ -303,3 +303,34 @@ fn one_that_shares_can_run_alone_and_any_free_port_is_another_one_for_each() {
     assert_eq!(any(&m), before, "kept at reload");
     assert_eq!(m.stop(), 0);
 }
+
+/// The kernel would give the clients of the old one to the new one while that is only tried.
+#[test]
+fn an_address_within_one_that_is_open_takes_two_reloads_and_plan_says_so() {
+    for (old, new, more) in [("0.0.0.0", "127.0.0.1", ""), ("[::]", "127.0.0.1", ""), ("[::]", "[::]", "v6only = true")] {
+        let port = free_port();
+        let text = |address: &str, more: &str| {
+            format!(
+                "[pool.web]\ncommand = \"POOLMASTER worker --fd {{fd}}\"\nsettle = \"50ms\"\n[pool.web.listen.main]\naddress = \"{address}:{port}\"\n{more}\n"
+            )
+        };
+        let mut m = setup(&text(old, "")).start().ready();
+        let before = m.pids("web");
+        m.rewrite(&text(new, more));
+        let said = m.code(11, &["plan"]).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            said.contains("listener main: the reload will be refused: ") && said.contains("take that away by one reload"),
+            "{said}"
+        );
+        let said = m.code(3, &["reload"]).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains("which is this master itself"), "{said}");
+        assert_eq!(m.pids("web"), before);
+        m.rewrite("[pool.web]\ncommand = \"POOLMASTER worker\"\nsettle = \"50ms\"\n");
+        m.ok(&["reload"]);
+        m.rewrite(&text(new, more));
+        assert!(!m.code(11, &["plan"]).contains("refused"));
+        m.ok(&["reload"]);
+        assert_eq!(m.stop(), 0);
+        m.assert_nothing_left();
+    }
+}

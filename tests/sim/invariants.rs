@@ -262,7 +262,8 @@ pub(crate) fn stopped_for_a_reason(shadow: &Shadow, core: &Supervisor, life: &Li
             let good = shadow
                 .of_pool(life.id.pool)
                 .any(|l| l.id.slot == life.id.slot && l.id != life.id && l.edition == pool.edition && l.staying() && l.good(now));
-            in_place || pool.roll_asked && (unavailable || good || life.ready.is_none())
+            let missed = if life.ready.is_none() || good { true } else { enough_are_left(shadow, pool, now) };
+            missed && (in_place || pool.roll_asked && (unavailable || good || life.ready.is_none()))
         }
         Reason::Stopped => pool.op_stopped,
         Reason::Removed => !pool.in_config,
@@ -286,6 +287,18 @@ pub(crate) fn stopped_for_a_reason(shadow: &Shadow, core: &Supervisor, life: &Li
             shadow.staying(pool.spec.id)
         )
     })
+}
+
+/// For our own reasons never fewer are ready than wanted, less `max_unavailable`; and where there is no room beside the old ones, one.
+fn enough_are_left(shadow: &Shadow, pool: &PoolLife, now: Time) -> bool {
+    let may_miss = |spec: &PoolSpec| {
+        let surge = spec.rollout.max_surge.of(pool.target.max(1));
+        let canaries = shadow.proposal(spec.id).map_or(0, |p| p.spec.canaries(pool.target.max(1)));
+        spec.rollout.max_unavailable.of(pool.target).max(u32::from(surge == 0)).max(canaries)
+    };
+    let tried = shadow.proposal(pool.spec.id).map_or(0, |p| may_miss(&p.spec));
+    let (_, most) = shadow.ready_between(pool.spec.id, now);
+    finite(pool) || most + may_miss(&pool.spec).max(tried) >= pool.target.min(pool.target_before)
 }
 
 /// A pool is stopped only when those that are `after` it are down.

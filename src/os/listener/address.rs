@@ -55,6 +55,19 @@ impl ListenAddress {
         }
     }
 
+    /// Two addresses of one port that the kernel does not let two sockets have at one time, though they are not the same.
+    pub fn overlaps(&self, other: &ListenAddress) -> bool {
+        let ((ListenAddress::Tcp { addr: a, dual: both_a }, ListenAddress::Tcp { addr: b, dual: both_b })
+        | (ListenAddress::Udp { addr: a, dual: both_a }, ListenAddress::Udp { addr: b, dual: both_b })) = (self, other)
+        else {
+            return false;
+        };
+        let reaches = |all: &SocketAddr, both: bool, one: &SocketAddr| {
+            all.ip().is_unspecified() && (all.is_ipv4() == one.is_ipv4() || both && one.is_ipv4())
+        };
+        a.port() == b.port() && a.port() != 0 && self != other && (reaches(a, *both_a, b) || reaches(b, *both_b, a))
+    }
+
     /// The address that a socket is bound to. `None`: it is of no kind that can be a listener, or bound to nothing.
     pub fn of(fd: impl AsFd) -> io::Result<Option<ListenAddress>> {
         let fd = fd.as_fd();
@@ -113,4 +126,31 @@ pub fn first_unprivileged(port: u16) -> Option<u16> {
     let first = procfs::read("/proc/sys/net/ipv4/ip_unprivileged_port_start").and_then(|text| text.trim().parse().ok());
     let first = first.unwrap_or(1024);
     (port != 0 && port < first && !process::has_capability(NET_BIND_SERVICE)).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_port_overlap_where_one_is_all_addresses() {
+        let tcp = |text: &str, dual| ListenAddress::Tcp { addr: text.parse().unwrap(), dual };
+        for (one, other, want) in [
+            (tcp("0.0.0.0:80", false), tcp("127.0.0.1:80", false), true),
+            (tcp("0.0.0.0:80", false), tcp("127.0.0.1:81", false), false),
+            (tcp("127.0.0.2:80", false), tcp("127.0.0.1:80", false), false),
+            (tcp("[::]:80", true), tcp("127.0.0.1:80", false), true),
+            (tcp("[::]:80", false), tcp("127.0.0.1:80", false), false),
+            (tcp("[::]:80", false), tcp("[::1]:80", false), true),
+            (tcp("[::]:80", true), tcp("[::]:80", false), true),
+            (tcp("[::]:80", false), tcp("0.0.0.0:80", false), false),
+            (tcp("[::]:80", true), tcp("0.0.0.0:80", false), true),
+            (tcp("[::]:80", true), tcp("[::]:80", true), false),
+            (tcp("0.0.0.0:0", false), tcp("127.0.0.1:0", false), false),
+        ] {
+            assert_eq!((one.overlaps(&other), other.overlaps(&one)), (want, want), "{one} {other}");
+        }
+        let udp = ListenAddress::Udp { addr: "0.0.0.0:80".parse().unwrap(), dual: false };
+        assert!(!udp.overlaps(&tcp("127.0.0.1:80", false)));
+    }
 }

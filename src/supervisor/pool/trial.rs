@@ -97,13 +97,13 @@ impl Pool {
                     |g: u32| self.workers.get(&(**slot, g)).is_some_and(|w| w.edition != trial.edition && !w.is_stopping());
                 self.slots.get(slot).is_some_and(|s| s.incoming.is_none() && s.current.is_some_and(outdated))
             };
-            let vacant = |slot: &&u32| self.slots.get(slot).is_some_and(|s| s.current.is_none() && s.finished.is_none());
             let beside = self.active.iter().filter(free).find(filled).copied();
-            let instead = self.active.iter().filter(free).find(vacant).copied();
+            let instead = self.vacant_for_canary();
             // A pool that is backing off lets the canary be its probe.
             let chosen = match (self.phase, surge) {
                 (Phase::Running, true) => beside.map(|slot| (slot, true)).or(instead.map(|slot| (slot, false))),
-                (Phase::Running, false) => beside.or(instead).map(|slot| (slot, false)),
+                // Nobody is stopped for it where somebody is missing anyway.
+                (Phase::Running, false) => instead.or(beside).map(|slot| (slot, false)),
                 (
                     Phase::BackingOff
                     | Phase::Waiting
@@ -144,9 +144,40 @@ impl Pool {
             let Some(generation) = slot.current else {
                 return Some(Start { slot: number, incoming: false, probe: false, canary: true });
             };
+            if !self.may_make_room(number) {
+                // Until others are ready; or one of them is missing, whose place it may have.
+                if let Some(vacant) = self.vacant_for_canary()
+                    && let Some(trial) = self.trial.as_mut()
+                    && let Some(canary) = trial.slots.remove(&number)
+                {
+                    trial.slots.insert(vacant, canary);
+                    self.arm_slot(cx, vacant, None);
+                    return Some(Start { slot: vacant, incoming: false, probe: false, canary: true });
+                }
+                continue;
+            }
             self.stop_worker(cx, WorkerId { pool: self.spec.id, slot: number, generation }, Reason::Replaced);
         }
         None
+    }
+
+    /// The worker of this slot may be stopped for its canary without more missing than may be. One that is not ready is missing already.
+    fn may_make_room(&self, number: u32) -> bool {
+        let Some(trial) = self.trial.as_ref().filter(|_| self.phase == Phase::Running) else { return true };
+        let ready = |slot: &u32| {
+            let current = self.slots.get(slot).and_then(|s| s.current);
+            current.and_then(|g| self.workers.get(&(*slot, g))).is_some_and(|w| w.ready_at.is_some() && !w.is_stopping())
+        };
+        let may_miss = trial.spec.rollout.max_unavailable.of(self.target().max(1)).max(1).max(trial.count);
+        let missing = u32::try_from(self.active.len()).unwrap_or(u32::MAX).saturating_sub(self.slots_ready + self.finished);
+        !ready(&number) || missing < may_miss
+    }
+
+    /// A slot that wants a worker, has none, and is not tried already.
+    fn vacant_for_canary(&self) -> Option<u32> {
+        let trial = self.trial.as_ref()?;
+        let vacant = |slot: &&u32| self.slots.get(slot).is_some_and(|s| s.current.is_none() && s.finished.is_none());
+        self.active.iter().filter(|slot| !trial.has_slot(**slot)).find(vacant).copied()
     }
 
     pub(super) fn canary_started(&mut self, id: WorkerId) {

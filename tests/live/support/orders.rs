@@ -1,5 +1,6 @@
 //! Verbs that go on beside the test.
 
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use super::{Master, PATIENCE, POOLMASTER, told, wait_gone};
@@ -13,15 +14,17 @@ impl Master {
     /// Starts a verb and does not wait for it. It has reached the master once this returns, for it is an order that the log tells of.
     pub fn order(&self, args: &[&str]) -> Order {
         let before = self.log.count("asked by");
-        let child = Command::new(POOLMASTER)
-            .args(args)
-            .arg("--socket")
-            .arg(&self.socket)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(POOLMASTER);
+        command.args(args).arg("--socket").arg(&self.socket);
+        // A script's jobs ignore SIGINT, whoever runs these tests may be one.
+        // SAFETY: signal is async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                Ok(())
+            })
+        };
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         self.log.wait_for("asked by", before + 1);
         Order { child }
     }

@@ -330,3 +330,19 @@ fn what_comes_before_the_first_worker_is_done_before_the_commit_also_without_a_c
     s.reload().changed(master(), pools, &[0]).expect("2 read-config, pre-start a 4");
     s.fact(answer(None, 4)).expect("2 commit 4, spawn a0.2");
 }
+
+#[test]
+fn a_config_that_never_worked_is_nothing_to_go_back_to() {
+    let mut a = pool(0, 1);
+    a.restart.budget.failures = 1;
+    a.boot = poolmaster::supervisor::OnBootFailure::Retry;
+    let mut s = Scene::of(vec![a.clone()]);
+    s.up("a0.1").exit("a0.1", 1).skip();
+    assert_eq!(s.phase(0), Phase::BackingOff);
+    s.reload().changed(master(), vec![a.clone()], &[0]).bring_up().to(5.0).skip();
+    assert_eq!((s.phase(0), s.core.rollback_target()), (Phase::Running, None));
+    s.ask(Command::Rollback).expect("5 refused 2");
+    // The next one can be gone back from.
+    s.reload().changed(master(), vec![a], &[0]).bring_up().to(9.0);
+    assert_eq!(s.core.rollback_target(), Some(2));
+}
