@@ -13,6 +13,7 @@ fn main() -> ExitCode {
     let ctx = Context {
         env: std::env::vars_os().filter_map(variable).collect(),
         environ: std::env::vars_os().collect(),
+        args: std::env::args_os().collect(),
         cwd: working_directory(std::env::var_os("PWD").map(PathBuf::from), std::env::current_dir().ok()),
         tty: std::io::stdout().is_terminal(),
         stderr_tty: std::io::stderr().is_terminal(),

@@ -15,6 +15,8 @@ pub struct Context {
     pub env: Vec<(String, String)>,
     /// The environment as it is, for workers: nothing of it is lost.
     pub environ: Vec<(OsString, OsString)>,
+    /// The command line, the program first.
+    pub args: Vec<OsString>,
     /// The working directory, see [`working_directory`].
     pub cwd: PathBuf,
     /// Standard output is a terminal.

@@ -57,6 +57,14 @@ const ENTRIES: &[Entry] = &[
              again is tried less and less often.",
             "Values come from these layers, the weakest first: built-in defaults, the config file, its include files, environment \
              variables (`POOLMASTER__POOL__WEB__WORKERS=8`), flags. `poolmaster config origin` tells which layer a value comes from.",
+            "USR2 starts a second master beside this one: the program is found anew by the words that this one was started with, in its \
+             working directory, with its environment, and gets the same listening sockets. It has workers of its own and goes by `NAME.2` \
+             (control socket, pid file, lock). A deployment: USR2; look at the new one (`poolmaster --socket .../NAME.2.sock status`); then WINCH \
+             to the old one, which parks its workers, and, when all is well, TERM to it. Back out: TERM to the new one, HUP to the old. When the \
+             old one is gone, however it ended, the new one takes its name, its files and its socket files at once, and systemd is told the \
+             new main process (`MAINPID=`). Pools without listeners start in it only then. USR2 is refused, with the reason in the log, \
+             while there are two masters, while workers are being replaced, and where a listener has `reuseport`. Where the old one is process 1 \
+             of a container, it may not end: there the new one can only be looked at.",
             "Without a config, the words after `--` are the command of one pool named `main`. They are taken as they are, but for words \
              in braces such as `{fd}` and `{slot}`, which are filled in for each worker.",
         ],
@@ -98,6 +106,9 @@ const ENTRIES: &[Entry] = &[
             "Then the other workers follow within `rollout.max_surge` and `rollout.max_unavailable`. Should `rollout.failures` new workers \
              in a row not get good, the last good config is brought back (`rollout.on_failure = \"rollback\"`), or the old workers that \
              are left keep serving (`\"halt\"`). A rollback brings back the config, not files that were replaced on disk.",
+            "By default a quarter of the workers is replaced at one time: the roll takes about four times a start and `settle`, and there is a \
+             quarter more of them until it is through. Where memory is short, `rollout.max_surge = 1`; `poolmaster plan --restart` tells \
+             the time and the most processes of either.",
             "What differs only in keys of the class `live` is given to the running workers; pools that do not differ are not touched. \
              `poolmaster plan` tells all of it beforehand.",
             "`--abort` undoes what was ordered and is not in force yet, also what is being read or waits for its turn; it returns once the \

@@ -10,7 +10,7 @@ use crate::config::spec::Config;
 use crate::config::{self, Flag, Sources};
 use crate::os::activation;
 use crate::runtime::daemon::{self, Outcome, Side, Waiting};
-use crate::runtime::{self, Settings, StartError};
+use crate::runtime::{self, Beside, Settings, StartError};
 
 /// Start a master and keep its pools alive
 ///
@@ -112,7 +112,9 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
         sources.path = Some(ctx.cwd.join(path));
     }
     let mut report = None;
-    if config.master.daemon {
+    // A second master has the first one's place in the background.
+    let beside = Beside::of(&ctx.environ);
+    if config.master.daemon && beside.is_none() {
         // Warnings reach the log as well; here they reach who starts it.
         for warning in &config.warnings {
             output::err(&format!("warning: {warning}\n"));
@@ -135,8 +137,8 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
         None => load(&sources, &only, &surroundings),
         Some(path) => load(&Sources { path: Some(path.to_owned()), ..Sources::clone(&sources) }, &only, &surroundings),
     });
-    let (environment, directory) = (ctx.environ.clone(), ctx.cwd.clone());
-    match runtime::run(Settings { config, reader, environment, inherited, directory, report }) {
+    let (environment, directory, command_line) = (ctx.environ.clone(), ctx.cwd.clone(), ctx.args.clone());
+    match runtime::run(Settings { config, reader, environment, inherited, directory, command_line, beside, report }) {
         Ok(code) => Exit::of(code),
         Err(e) => {
             output::err(&format!("poolmaster: cannot start: {e}\n"));

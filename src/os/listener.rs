@@ -1,7 +1,7 @@
 //! Owns listening sockets: opened once, kept open by the master, removed only on request and only by their owner. Refuses to accept: that is
 //! the workers' part.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -66,9 +66,11 @@ pub struct Listening {
     fd: OwnedFd,
     address: ListenAddress,
     inode: u64,
-    file: Option<SocketFile>,
+    file: OnceCell<SocketFile>,
     /// Made by somebody else.
-    inherited: bool,
+    inherited: Cell<bool>,
+    /// Another master has it as well: its door stays open, and its file where it is.
+    shared: Cell<bool>,
     /// What was asked for last: workers that share the socket may have set it otherwise, each for itself and its like.
     nonblocking: Cell<bool>,
     /// The same of its file.
@@ -127,13 +129,13 @@ impl Listening {
     /// Opens one in the place of another, whose file somebody has removed: by the same path, and under the same lock. What is there now is never
     /// taken over.
     pub fn open_anew(&self, spec: &ListenSpec) -> Result<Listening, ListenError> {
-        let lock = self.file.as_ref().map(|file| Rc::clone(&file.lock));
+        let lock = self.file.get().map(|file| Rc::clone(&file.lock));
         Listening::open_as(spec, Place::Alone, lock)
     }
 
     /// What has become of its file, when clients do not find it any more.
     pub fn lost_file(&self) -> Option<LostFile> {
-        let file = self.file.as_ref()?;
+        let file = self.file.get()?;
         match Entry::at(&file.path, Last::Keep).and_then(|entry| entry.id()) {
             Ok(id) if id == file.id => None,
             Ok(_) => Some(LostFile::Replaced),
@@ -145,7 +147,7 @@ impl Listening {
 
     /// Gives its file the name back that somebody has taken away. True: clients find it again, the same socket with all that wait at it.
     pub fn restore_file(&self) -> io::Result<bool> {
-        match &self.file {
+        match self.file.get() {
             Some(file) if self.lost_file() == Some(LostFile::Removed) => socket_file::restore(&file.path, file.id),
             _ => Ok(false),
         }
@@ -174,23 +176,44 @@ impl Listening {
             unix => unix.clone(),
         };
         let (nonblocking, access) = (Cell::new(spec.nonblocking), Cell::new(spec.access()));
-        Ok(Listening { fd, address, inode, file, inherited: false, nonblocking, access })
+        let file = file.map(OnceCell::from).unwrap_or_default();
+        Ok(Listening { fd, address, inode, file, inherited: Cell::new(false), shared: Cell::new(false), nonblocking, access })
     }
 
     /// Takes a socket that somebody else has made and bound where the spec says. What the spec asks for is set; a Unix socket's file is
     /// never touched, for it is not ours.
     pub fn adopt(fd: OwnedFd, spec: &ListenSpec) -> Result<Listening, ListenError> {
+        Listening::adopt_as(fd, spec, false)
+    }
+
+    /// The same for one that another master's workers have as well, which may have made it nonblocking, and rely on it.
+    pub fn join(fd: OwnedFd, spec: &ListenSpec) -> Result<Listening, ListenError> {
+        Listening::adopt_as(fd, spec, true)
+    }
+
+    fn adopt_as(fd: OwnedFd, spec: &ListenSpec, joined: bool) -> Result<Listening, ListenError> {
         let failed = |attempt| move |e: io::Error| ListenError::kernel(&spec.address, attempt, &e);
         if !matches!(spec.address, ListenAddress::Udp { .. }) {
             socket_file::listen(&fd, spec.backlog).map_err(failed("listen on the socket that it was started with"))?;
         }
-        set_nonblocking(&fd, spec.nonblocking).map_err(failed("set it nonblocking"))?;
+        if spec.nonblocking || !joined {
+            set_nonblocking(&fd, spec.nonblocking).map_err(failed("set it nonblocking"))?;
+        }
         if let Some((key, e)) = options::set(fd.as_fd(), spec, &spec.address, true).into_iter().next() {
             return Err(ListenError::option(spec, key, &e));
         }
         let inode = queue::inode(fd.as_fd()).map_err(failed("look at it"))?;
         let (nonblocking, access) = (Cell::new(spec.nonblocking), Cell::new(spec.access()));
-        Ok(Listening { fd, address: spec.address.clone(), inode, file: None, inherited: true, nonblocking, access })
+        Ok(Listening {
+            fd,
+            address: spec.address.clone(),
+            inode,
+            file: OnceCell::new(),
+            inherited: Cell::new(true),
+            shared: Cell::new(false),
+            nonblocking,
+            access,
+        })
     }
 
     /// Where it listens, with the real port.
@@ -232,9 +255,9 @@ impl Listening {
             let set = if spec.nonblocking { set_nonblocking(&self.fd, true) } else { Err(shared()) };
             refused.extend(set.err().map(|e| ("nonblocking", e)));
         }
-        refused.extend(options::set(self.fd.as_fd(), spec, &self.address, self.inherited));
+        refused.extend(options::set(self.fd.as_fd(), spec, &self.address, self.inherited.get()));
         // The path may lead to somebody else's by now.
-        if let Some(file) = &self.file {
+        if let Some(file) = self.file.get() {
             let access = spec.access().after(self.access.replace(spec.access()), process::umask());
             refused.extend(set_access(&file.path, file.id, access).err());
         }
@@ -252,8 +275,8 @@ impl Listening {
     /// Keeps new connections out, as far as that is possible. Those that wait in the queue stay there. An abstract name has no door, and UDP no
     /// queue; a socket of somebody else takes them still: its maker hears of them.
     pub fn let_nobody_in(&self) -> io::Result<()> {
-        match (&self.address, &self.file) {
-            _ if self.inherited => Ok(()),
+        match (&self.address, self.file.get()) {
+            _ if self.inherited.get() || self.shared.get() => Ok(()),
             (ListenAddress::Tcp { .. }, _) => door::drop_beginners(self.fd.as_fd()),
             (_, Some(file)) => unlink_all(&file.path, file.id).map(drop),
             (_, None) => Ok(()),
@@ -263,15 +286,33 @@ impl Listening {
     /// Undoes [`Listening::let_nobody_in`] for a socket of TCP. A file that was removed is made by whoever opens the listener anew.
     pub fn let_in_again(&self) -> io::Result<()> {
         match self.address {
-            ListenAddress::Tcp { .. } if !self.inherited => door::admit(self.fd.as_fd()),
+            ListenAddress::Tcp { .. } if !self.inherited.get() => door::admit(self.fd.as_fd()),
             ListenAddress::Tcp { .. } | ListenAddress::Udp { .. } | ListenAddress::Unix(_) | ListenAddress::Abstract(_) => Ok(()),
         }
+    }
+
+    /// Another master has it as well, or no more.
+    pub fn share(&self, shared: bool) {
+        self.shared.set(shared);
+    }
+
+    /// The master that has made it is gone: it is ours from now on, and so is the file of a Unix socket, with its lock.
+    pub fn take_over(&self) -> Result<(), ListenError> {
+        if let (ListenAddress::Unix(path), None) = (&self.address, self.file.get()) {
+            let failed = |attempt| move |e: io::Error| ListenError::kernel(&self.address, attempt, &e);
+            let lock = take_lock(&self.address, path)?;
+            let id = Entry::at(path, Last::Keep).and_then(|entry| entry.id()).map_err(failed("look at its file"))?;
+            // Nobody has set it meanwhile.
+            let _ = self.file.set(SocketFile { path: path.clone(), id, lock });
+        }
+        self.inherited.set(false);
+        Ok(())
     }
 
     /// Removes a Unix socket's file, if it is still the one we made, and its lock file. True: it was. Nothing to do for others.
     pub fn unlink_if_owner(&mut self) -> io::Result<bool> {
         let Some(file) = self.file.take() else { return Ok(false) };
-        let removed = unlink_all(&file.path, file.id);
+        let removed = if self.shared.get() { Ok(false) } else { unlink_all(&file.path, file.id) };
         // With the last one that has it.
         Rc::try_unwrap(file.lock).map_or(Ok(()), InstanceLock::release)?;
         removed
@@ -342,20 +383,25 @@ fn open_abstract(spec: &ListenSpec, name: &str) -> Result<OwnedFd, ListenError> 
     Ok(fd)
 }
 
+fn take_lock(address: &ListenAddress, path: &Path) -> Result<Rc<InstanceLock>, ListenError> {
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let lock = InstanceLock::take(Path::new(&lock_path)).map_err(|e| match e {
+        LockError::Io { attempt, source, .. } => ListenError::kernel(address, attempt, &source),
+        held => ListenError::occupied(address, &held),
+    });
+    lock.map(Rc::new)
+}
+
 fn open_unix(spec: &ListenSpec, path: &Path, lock: Option<Rc<InstanceLock>>) -> Result<(OwnedFd, SocketFile), ListenError> {
     let address = &spec.address;
     if path.as_os_str().len() > LONGEST {
         return Err(ListenError::path_too_long(address, path.as_os_str().len()));
     }
     // The lock first: whoever has it may judge and replace what is at the path.
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
     let lock = match lock.filter(|lock| lock.is_there()) {
         Some(lock) => lock,
-        None => Rc::new(InstanceLock::take(Path::new(&lock_path)).map_err(|e| match e {
-            LockError::Io { attempt, source, .. } => ListenError::kernel(address, attempt, &source),
-            held => ListenError::occupied(address, &held),
-        })?),
+        None => take_lock(address, path)?,
     };
     let bound = Entry::at(path, Last::Keep).map_err(|e| ListenError::kernel(address, "reach its folder", &e)).and_then(|entry| {
         let stale = check_free(&entry).map_err(|occupied| match occupied {

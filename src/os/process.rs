@@ -1,9 +1,11 @@
 //! Owns questions about processes and the settings of this one. Answers that cannot be had are `None`, never a guess.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::errno::check;
+use super::io::own;
 use super::procfs;
 
 /// Orphans of our children become our children: whole groups can be stopped, and nobody is left unreaped.
@@ -86,6 +88,21 @@ pub(crate) fn refused_limit(resource: Resource, wanted: u64) -> Option<String> {
     let (_, hard) = limit(resource);
     (wanted > hard && !has_capability(SYS_RESOURCE))
         .then(|| format!("{} is more than this user's hard limit, {hard}, which only root may raise", asked()))
+}
+
+/// A descriptor that can be read once this process has ended, whoever's child it is (pidfd_open(2)).
+pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: takes plain numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = check(i32::try_from(fd).unwrap_or(-1))?;
+    // SAFETY: just made, owned by nobody else. The kernel has set close-on-exec.
+    Ok(unsafe { own(fd) })
+}
+
+/// Who started this process.
+pub fn parent_pid() -> i32 {
+    // SAFETY: always succeeds.
+    unsafe { libc::getppid() }
 }
 
 /// Our own process id.

@@ -84,6 +84,7 @@ impl Master {
                 self.read_config(Wanted { from, pools, restart });
             }
             Action::PreStart { pool, revision } => self.pre_start(pool, revision),
+            Action::SecondMaster { sender } => self.start_second(sender),
             Action::Commit { revision, keep } => self.commit(revision, keep),
             Action::Discard { revision } => self.discard(revision),
             Action::ReopenLogs => {

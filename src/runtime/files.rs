@@ -102,7 +102,8 @@ impl Made {
 
 impl Files {
     /// Takes the name, then makes everything that goes with it.
-    pub(super) fn take(master: &spec::Master, uid: u32) -> Result<Files, FilesError> {
+    /// `folder`: what its folder for workers is called.
+    pub(super) fn take(master: &spec::Master, folder: &str, uid: u32) -> Result<Files, FilesError> {
         directory(&master.runtime_dir, 0o711, uid)?;
         let lock_path = master.runtime_dir.join(format!("{}.lock", master.name));
         let lock = InstanceLock::take(&lock_path).map_err(|e| match e {
@@ -110,7 +111,7 @@ impl Files {
             other => FilesError::Lock(other),
         })?;
         let (mut pid, mut pools) = (None, None);
-        let made = under_lock(master, uid, &mut pid, &mut pools).and_then(|made| {
+        let made = under_lock(master, folder, uid, &mut pid, &mut pools).and_then(|made| {
             lock.tell(&master.socket).map_err(FilesError::Lock)?;
             Ok(made)
         });
@@ -121,7 +122,7 @@ impl Files {
                 socket: master.socket.clone(),
                 pid,
                 pools,
-                memory: in_memory(master, uid),
+                memory: in_memory(master, folder, uid),
                 told_spare: Cell::new(false),
                 closed: None,
                 jailed: Vec::new(),
@@ -301,6 +302,12 @@ impl Files {
         }
     }
 
+    /// Gives up the names that this master had before. What cannot be removed is named, for the log.
+    pub(super) fn release_former(&mut self) -> Vec<String> {
+        let released = self.former.drain(..).map(InstanceLock::release);
+        released.filter_map(|done| Some(format!("cannot remove the lock file of the earlier name: {}", done.err()?))).collect()
+    }
+
     /// Removes everything. What cannot be removed is named, for the log.
     pub(super) fn remove(&mut self) -> Vec<String> {
         let mut left = Vec::new();
@@ -369,14 +376,15 @@ fn make_below(root: &Path, path: &Path) -> Result<FileId, FilesError> {
 /// The pid file first, then what goes with the name: what an earlier master left behind under it is stale.
 fn under_lock(
     master: &spec::Master,
+    folder: &str,
     uid: u32,
     pid: &mut Option<PidFile>,
     pools: &mut Option<Made>,
 ) -> Result<(ControlListener, Made, bool), FilesError> {
     *pid = Some(PidFile::create(&master.pidfile).map_err(FilesError::Pid)?);
-    let path = master.runtime_dir.join(format!("{}.d", master.name));
+    let path = master.runtime_dir.join(format!("{folder}.d"));
     let after_a_crash = path.exists();
-    remove_stale(&path);
+    sweep(master, folder);
     let (id, _) = directory(&path, 0o711, uid)?;
     let made = pools.insert(Made { path, id });
     let control = ControlListener::bind(&master.socket, master.socket_mode)
@@ -389,16 +397,29 @@ fn remove_stale(path: &Path) {
     let _ = dirs::found(path).and_then(|id| dirs::remove_tree(path, id));
 }
 
+/// Removes the folders that masters of this name have left behind: `folder`, and those of second masters whose process is gone.
+pub(super) fn sweep(master: &spec::Master, folder: &str) {
+    remove_stale(&master.runtime_dir.join(format!("{folder}.d")));
+    for entry in std::fs::read_dir(&master.runtime_dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(&master.name)?.strip_prefix('.')?.strip_suffix(".d"));
+        let gone = |pid: i32| !crate::os::process::exists(pid);
+        if number.and_then(|number| number.parse().ok()).is_some_and(gone) {
+            remove_stale(&entry.path());
+        }
+    }
+}
+
 /// A place in memory for the notify sockets of an instance whose runtime directory is on a disk: each worker has a socket of its own, and
 /// its start must not wait for a disk, or fail with a full one. `None` where there is no such place, or it is not ours alone.
-fn in_memory(master: &spec::Master, uid: u32) -> Option<Made> {
+fn in_memory(master: &spec::Master, folder: &str, uid: u32) -> Option<Made> {
     if dirs::in_memory(&master.runtime_dir) || !dirs::in_memory(Path::new(MEMORY)) {
         return None;
     }
     let home = std::fs::metadata(&master.runtime_dir).ok()?;
     let shared = Path::new(MEMORY).join(format!("poolmaster-{uid}"));
     // The instance by its name and its runtime directory: what an earlier master of the same two left behind is stale.
-    let own = shared.join(format!("{}-{:x}.{:x}", master.name, home.dev(), home.ino()));
+    let own = shared.join(format!("{folder}-{:x}.{:x}", home.dev(), home.ino()));
     if own.as_os_str().len() > LONGEST {
         return None;
     }
@@ -430,7 +451,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let text = format!("[master]\nruntime_dir = {:?}\n[pool.web]\ncommand = \"sleep 9\"\n", temp.path().join("run"));
         let master = load(&Sources { text: Some(text), ..Sources::default() }).unwrap().master;
-        let mut files = Files::take(&master, process::effective_uid()).unwrap();
+        let mut files = Files::take(&master, &master.name, process::effective_uid()).unwrap();
         let mode = || std::fs::metadata(&master.socket).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(), master.socket_mode);
         files.set_socket_mode(0o660).unwrap();

@@ -12,6 +12,8 @@ struct Socket {
     address: Option<ListenAddress>,
     /// A listener of the config has its address.
     addressed: bool,
+    /// Of a first master: which listener of its config has it, `POOL.LISTENER`, and the address there.
+    first: Option<(String, String)>,
 }
 
 impl Socket {
@@ -33,10 +35,29 @@ impl Handed {
     pub(super) fn of(inherited: Vec<Inherited>) -> Handed {
         let look = |inherited: Inherited| {
             let address = ListenAddress::of(&inherited.fd).ok().flatten();
-            Socket { inherited, address, addressed: false }
+            Socket { inherited, address, addressed: false, first: None }
         };
         let left: Vec<Socket> = inherited.into_iter().map(look).collect();
         Handed { all: left.iter().map(Socket::words).collect(), left }
+    }
+
+    /// What a first master has handed over: whose each is, and where.
+    pub(super) fn of_first(inherited: Vec<Inherited>, told: &[(String, String)]) -> Handed {
+        let mut handed = Handed::of(inherited);
+        for (socket, told) in handed.left.iter_mut().zip(told) {
+            socket.first = Some(told.clone());
+        }
+        handed
+    }
+
+    /// The first master's socket for this listener of the same config, or of another one with its address. Where that is in numbers, with a real
+    /// port.
+    pub(super) fn of_listener(&mut self, origin: &str, address: &str) -> Option<(Inherited, Option<ListenAddress>)> {
+        let same = |socket: &Socket| socket.first.as_ref().is_some_and(|(of, at)| of == origin && at == address);
+        let there = |socket: &Socket| socket.first.as_ref().is_some_and(|(_, at)| at == address && !address.ends_with(":0"));
+        let at = self.left.iter().position(same).or_else(|| self.left.iter().position(there))?;
+        let socket = self.left.remove(at);
+        Some((socket.inherited, socket.address))
     }
 
     /// Keeps those that listeners want by address from being taken by name.
@@ -92,6 +113,10 @@ impl Handed {
     /// Closes what no listener wanted, and says so.
     pub(super) fn close_rest(&mut self) {
         for socket in self.left.drain(..) {
+            if let Some((of, at)) = &socket.first {
+                tracing::info!("listener {of} ({at}) of the first master is in no pool of this config: it is left to that one");
+                continue;
+            }
             let name = &socket.inherited.name;
             tracing::warn!(
                 "the master was started with {}, and no listener of the config wants it: it is closed; write listen = \"inherit:{name}\", \

@@ -35,6 +35,10 @@ impl Lingering {
 impl Master {
     /// Closes the doors.
     pub(super) fn quiesce(&mut self) {
+        if self.second.child().is_some() {
+            // The second master serves them.
+            return self.all_quiet();
+        }
         let sockets = self.open_sockets();
         for listening in sockets.iter().flat_map(|socket| socket.all()) {
             if let Err(e) = listening.let_nobody_in() {

@@ -21,6 +21,7 @@ use super::pools::{Ids, PoolRun};
 use super::processes::Processes;
 use super::reading::Reading;
 use super::sabotage::Sabotage;
+use super::second::Second;
 use super::service::Service;
 use super::signals::SignalMap;
 use super::sockets::Socket;
@@ -102,6 +103,8 @@ pub(super) struct Master {
     pub(super) fdstore: FdStore,
     /// Sockets that the master was started with and nobody has taken yet.
     pub(super) handed: Handed,
+    /// The other one of two masters.
+    pub(super) second: Second,
     pub(super) clients: Clients,
     pub(super) throttle: Throttle,
     pub(super) commands: BTreeMap<CommandId, u64>,

@@ -61,6 +61,7 @@ impl Master {
     pub(super) fn plan(&mut self, p: &PlanParameters, read: Result<Config, String>) -> Result<Draft, Failure> {
         let mut config = read.map_err(|e| Failure::new(ErrorName::BadConfig, e))?;
         self.ids.renumber(&mut config);
+        self.as_second(&mut config);
         let path = config.path.as_ref().map(|path| path.display().to_string());
         let warnings = config.warnings.clone();
         let only: Vec<PoolId> = p.pools.iter().map(|name| self.ids.named(name)).collect();

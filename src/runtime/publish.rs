@@ -48,6 +48,9 @@ impl Master {
         }
         self.hook_on(note);
         self.report_on(note);
+        if let (What::ShuttingDown { .. }, Some(second)) = (&note.what, self.second.child()) {
+            self.service.hand_over(second);
+        }
         self.service.hear(note, self.config.spec.graceful_timeout);
     }
 

@@ -26,6 +26,7 @@ pub(super) fn reap(master: &mut Master) {
                     Some(number) => worker_ended(master, number, dead.pid, status),
                     None if master.stillborn.remove(&dead.pid) => {}
                     None if master.hook_ended(dead.pid, status) => {}
+                    None if master.second_ended(dead.pid, status) => {}
                     None if master.look_ended(dead.pid, status == ExitStatus::Code(0)) => {}
                     None => tracing::debug!(pid = dead.pid, "reaped a process that is no worker: {status}"),
                 }

@@ -74,6 +74,12 @@ impl Service {
         }
     }
 
+    /// The second master is the main process from now on, and has the word: what is said of this one's end would be taken for the unit's.
+    pub(super) fn hand_over(&mut self, second: i32) {
+        self.say(&format!("MAINPID={second}"));
+        self.manager = None;
+    }
+
     /// What a line of the core's means for the manager.
     pub(super) fn hear(&mut self, note: &Note, bound: Duration) {
         match &note.what {

@@ -12,7 +12,7 @@ pub(super) const CLASSIC: [(i32, MasterSignal, &str); 9] = [
     (2, MasterSignal::Int, "stop quickly; again: SIGKILL to all"),
     (3, MasterSignal::Quit, "as SIGINT"),
     (10, MasterSignal::Usr1, "reopen log files (and reopen_signal)"),
-    (12, MasterSignal::Usr2, "(a second master: not in this version yet)"),
+    (12, MasterSignal::Usr2, "start a second master beside this one, on the same sockets"),
     (15, MasterSignal::Term, "stop gracefully; again: quickly; then SIGKILL"),
     (21, MasterSignal::Ttin, "one worker more"),
     (22, MasterSignal::Ttou, "one worker fewer, never below one"),

@@ -285,6 +285,25 @@ pub(super) fn open(
         }
         return Ok(Opened { socket: Rc::clone(same), spec, reuseport: config.reuseport, anew: None });
     }
+    if let Some((first, address)) = handed.of_listener(&origin, &config.address.to_string()) {
+        let address = match (wanted, address) {
+            // The kernel knows the file of a Unix socket by the name that it was renamed from.
+            (Some(unix @ (ListenAddress::Unix(_) | ListenAddress::Abstract(_))), _) => unix,
+            (wanted, real) => real
+                .or(wanted)
+                .ok_or_else(|| OpenError::NotHanded { name: origin.clone(), why: "it has no address".to_owned() })?,
+        };
+        let inherited = match &config.address {
+            Address::Inherit(name) => Some(name.clone()),
+            Address::Tcp { .. } | Address::Udp { .. } | Address::Unix(_) | Address::Abstract(_) => None,
+        };
+        let spec = spec_of(config, address, accounts)?;
+        let listening = Rc::new(Listening::join(first.fd, &spec).map_err(Box::new)?);
+        let socket = Socket { address: config.address.clone(), origin, inherited, listening, slots: OnceCell::new() };
+        let socket = Rc::new(socket);
+        open.add(Rc::clone(&socket));
+        return Ok(Opened { socket, spec, reuseport: false, anew: None });
+    }
     let inherited = match (&config.address, &wanted) {
         (Address::Inherit(name), _) => {
             let named = handed.named(name);
@@ -337,6 +356,16 @@ pub(super) const FIRST: u32 = 0;
 const SPARE: u32 = 1 << 20;
 
 impl Socket {
+    /// Whose it is: `POOL.LISTENER`.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Where it listens, as in the config.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// The sockets of slots, where there are such.
     pub(super) fn slots(&self) -> Option<&Slots> {
         self.slots.get()

@@ -67,6 +67,7 @@ impl Master {
     pub(super) fn config_was_read(&mut self, read: Result<(Config, Accounts), String>, wanted: &Wanted) {
         let config = read.and_then(|(mut config, accounts)| {
             self.ids.renumber(&mut config);
+            self.as_second(&mut config);
             // Pools that stay as they are have accounts as well.
             accounts.fill_from(&self.accounts);
             let config = if wanted.pools.is_empty() { config } else { self.only_pools(config, &wanted.pools)? };

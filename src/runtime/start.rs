@@ -25,6 +25,7 @@ use super::pools::Ids;
 use super::processes::Processes;
 use super::reading::{Reader, Reading};
 use super::sabotage::Sabotage;
+use super::second::{self, Beside, Second};
 use super::service::Service;
 use super::signals::SignalMap;
 use super::sockets::OpenError;
@@ -52,6 +53,10 @@ pub struct Settings {
     pub inherited: Vec<Inherited>,
     /// Its working directory, by the name that it was started in. New workers go there anew, if it is still there.
     pub directory: PathBuf,
+    /// The words that it was started with, the program first.
+    pub command_line: Vec<OsString>,
+    /// It is the second of two masters.
+    pub beside: Option<Beside>,
     /// Of a daemon: who waits to hear that it is ready.
     pub report: Option<Report>,
 }
@@ -138,16 +143,22 @@ fn start(settings: Settings, report: &mut Option<Report>) -> Result<u8, StartErr
     // Before any other descriptor is opened: the lowest numbers make the fastest starts.
     spawn::reserve();
     signals::block_all();
+    let Settings { mut config, reader, environment, inherited, directory, command_line, beside, report: _ } = settings;
+    // Its folder keeps its name when it takes the name of the first: of each second one it is another.
+    let mut folder = config.master.name.clone();
+    if beside.is_some() {
+        folder = format!("{folder}.{}", process::self_pid());
+        second::rename(&mut config.master);
+    }
     // One thread so far, and nobody reads the arguments any more.
-    title::set(&title_of(&settings.config.master.name));
+    title::set(&title_of(&config.master.name));
     // Whoever started us may have ignored it; kept so, no worker's end would ever be seen.
     signals::hear_of_children();
-    let Settings { config, reader, environment, inherited, directory, report: _ } = settings;
     // Asked for by setting it: whatever is in between is made by nobody.
     let inherited_umask = process::set_umask(config.master.umask.unwrap_or(0o077));
     process::set_umask(config.master.umask.unwrap_or(inherited_umask));
     let uid = process::effective_uid();
-    let files = Files::take(&config.master, uid).map_err(|e| StartError::Files(Box::new(e)))?;
+    let files = Files::take(&config.master, &folder, uid).map_err(|e| StartError::Files(Box::new(e)))?;
     let log_options =
         LogOptions { level: config.master.log.level.clone(), json: config.master.log.json, file: config.master.log.file.clone() };
     let mut master = match assemble(config, reader, (environment, directory), files, &log_options, reset_signals) {
@@ -158,7 +169,17 @@ fn start(settings: Settings, report: &mut Option<Report>) -> Result<u8, StartErr
             return Err(e);
         }
     };
-    master.handed = Handed::of(inherited);
+    master.second = Second::of(command_line);
+    master.handed = match &beside {
+        Some(beside) => Handed::of_first(inherited, beside.sockets()),
+        None => Handed::of(inherited),
+    };
+    if let Some(beside) = &beside
+        && let Err(cause) = master.watch_first(beside)
+    {
+        master.close();
+        return Err(StartError::Kernel { attempt: "watch the first master", cause });
+    }
     master.inherited_umask = inherited_umask;
     if master.files.after_a_crash {
         warn_of_leftovers(&master.config.name);
@@ -276,6 +297,7 @@ fn assemble(
         acks: Acks::default(),
         fdstore: FdStore::default(),
         handed: Handed::default(),
+        second: Second::default(),
         clients: Clients::default(),
         throttle: Throttle::default(),
         commands: BTreeMap::new(),
@@ -343,6 +365,7 @@ impl Master {
     /// Puts the first config in force, and gives the event that tells the core of it.
     fn install(&mut self, mut config: Config) -> Result<Event, StartError> {
         self.ids.renumber(&mut config);
+        self.as_second(&mut config);
         let wanted = Wanted { from: ConfigSource::File, pools: Vec::new(), restart: false };
         let (revision, staged) = self.stage(config, Accounts::default(), None, &wanted, &mut BTreeSet::new())?;
         let (master, pools) = (staged.config.master.spec.clone(), staged.config.pools.iter().map(|p| p.spec.clone()).collect());

@@ -33,6 +33,8 @@ pub(super) enum Token {
     Outputs,
     /// A config has been read.
     Config,
+    /// The first master, when this is a second one.
+    First,
 }
 
 const KIND_BITS: u32 = 56;
@@ -55,6 +57,7 @@ impl From<Token> for u64 {
             Token::Hook(n) => (12, n),
             Token::Outputs => (13, 0),
             Token::Config => (14, 0),
+            Token::First => (15, 0),
         };
         kind << KIND_BITS | number
     }
@@ -80,6 +83,7 @@ impl Token {
             12 => Token::Hook(number),
             13 => Token::Outputs,
             14 => Token::Config,
+            15 => Token::First,
             _ => return None,
         })
     }
@@ -107,6 +111,7 @@ mod tests {
             Token::Hook(11),
             Token::Outputs,
             Token::Config,
+            Token::First,
         ] {
             assert_eq!(Token::read(token.into()), Some(token));
         }

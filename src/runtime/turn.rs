@@ -55,6 +55,7 @@ impl Master {
                 Some(Token::Notify(number)) => scratch.notifies.push(number),
                 Some(Token::Outputs) => outputs = true,
                 Some(Token::Config) => self.take_config(),
+                Some(Token::First) => self.promote(),
                 // They are in a set of their own.
                 Some(Token::Stdout(_) | Token::Stderr(_)) => {}
                 Some(Token::Ready(number)) => self.read_ready(number),
@@ -89,6 +90,7 @@ impl Master {
         self.look_at_queues();
         self.look_at_drains();
         self.service.beat(Master::now());
+        self.second_due();
         self.feed_facts();
         if self.core.next_deadline().is_some_and(|at| at <= Master::now()) {
             self.feed(Event::Tick);
@@ -114,6 +116,7 @@ impl Master {
             self.hooks.next_deadline(),
             self.service.next_deadline(),
             self.throttle.next_deadline(),
+            self.second.next_deadline(),
             self.clients.deaf_until,
         ]
         .into_iter()

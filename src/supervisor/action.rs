@@ -72,6 +72,11 @@ pub enum Action {
         /// Which.
         revision: u32,
     },
+    /// Start a second master beside this one, with the same sockets, if there is none.
+    SecondMaster {
+        /// Who asked for it.
+        sender: Sender,
+    },
     /// Reopen the master's log files. On a failure the old file stays in use; the reply tells.
     ReopenLogs,
     /// The pool left the config and its last process is gone: its sockets may be closed.

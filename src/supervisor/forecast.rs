@@ -174,6 +174,7 @@ impl World<'_> {
             Action::Quiesce => self.later(Duration::ZERO, Event::Quiet),
             Action::Commit { .. }
             | Action::Discard { .. }
+            | Action::SecondMaster { .. }
             | Action::ReopenLogs
             | Action::PoolGone { .. }
             | Action::Reply { .. }

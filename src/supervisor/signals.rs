@@ -1,5 +1,6 @@
 //! Owns what signals to the master mean. Scale signals of one turn come summed: the sum is clamped once.
 
+use super::pool::Pool;
 use super::shutdown::Manner;
 use super::wishes::Wish;
 use super::{Action, ConfigSource, Level, MasterSignal, OnHup, Phase, PoolId, Reason, Sender, Supervisor, Time, What};
@@ -47,7 +48,10 @@ impl Supervisor {
                 tell(self, Level::Info, "reopening log files", out);
                 self.reopen(now, out);
             }
-            MasterSignal::Usr2 => tell(self, Level::Warn, "ignored: a second master is not in this version yet", out),
+            MasterSignal::Usr2 if self.reload.is_some() || self.reading || self.pools.values().any(Pool::is_rolling) => {
+                tell(self, Level::Warn, "ignored: workers are being replaced; send it again once that is done", out);
+            }
+            MasterSignal::Usr2 => out.push(Action::SecondMaster { sender }),
             MasterSignal::Winch if self.master.as_ref().is_some_and(|m| m.winch_parks) => {
                 tell(
                     self,

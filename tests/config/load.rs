@@ -81,7 +81,7 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!((r.backoff.first, r.backoff.base, r.backoff.max), (S(0), Duration::from_millis(500), S(30)));
     assert_eq!((r.backoff.factor, r.backoff.jitter, r.backoff.reset_after), (2.0, 0.2, S(60)));
     assert_eq!((r.budget.failures, r.budget.within), (5, S(60)));
-    assert_eq!((a.rollout.max_surge, a.rollout.max_unavailable, a.rollout.failures), (Share::Count(1), Share::Count(0), 3));
+    assert_eq!((a.rollout.max_surge, a.rollout.max_unavailable, a.rollout.failures), (Share::Percent(25), Share::Count(0), 3));
     let launch = &config.pools[0].launch;
     assert_eq!(
         (&launch.stdout, &launch.stderr, launch.max_line, launch.protocols.systemd && launch.protocols.listen_pid),

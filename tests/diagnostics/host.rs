@@ -87,7 +87,7 @@ fn more_than_the_host_has_is_said() {
             &["prlimit", "--nofile=64:64"][..],
             "workers = 60\n",
             [
-                "the master needs about 162 descriptors for 61 workers (those beside them during a rollout included) and 0 \
+                "the master needs about 190 descriptors for 75 workers (those beside them during a rollout included) and 0 \
                  listening sockets; its hard limit is 64",
                 "= raise the limit (ulimit -Hn, LimitNOFILE=); without log.stdout and log.stderr = \"capture\" a worker needs fewer",
             ],
@@ -105,7 +105,7 @@ fn more_than_the_host_has_is_said() {
             &[],
             "workers = 5000000\n",
             [
-                "5000001 workers (those beside them during a rollout included) are more processes than there may be: kernel.",
+                "6250000 workers (those beside them during a rollout included) are more processes than there may be: kernel.",
                 "= raise it, or start fewer; threads of the workers count as well",
             ],
         ),

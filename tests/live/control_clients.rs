@@ -381,7 +381,11 @@ fn idle_clients_make_room_where_descriptors_are_short() {
 #[test]
 fn lines_from_outside_are_some_and_then_a_count() {
     let mut m =
-        setup("[pool.web]\ncommand = \"sleep 1000\"\nready = \"exec\"\n").master("socket_mode = \"0666\"").start().ready();
+        // With such a listener no second master is started.
+        setup("[pool.web]\ncommand = \"sleep 1000\"\nready = \"exec\"\nlisten.main = { address = \"127.0.0.1:0\", reuseport = true }\n")
+            .master("socket_mode = \"0666\"")
+            .start()
+            .ready();
     for n in 1..=40 {
         m.signal(libc::SIGUSR2);
         m.signal(libc::SIGURG);

@@ -59,7 +59,7 @@ fn fault_a_reload_starts_all_new_workers_at_once() {
         let now = m.pids("a");
         (now.len() == 6 && now.iter().all(|pid| !before.contains(pid))).then_some(())
     });
-    assert!(most <= 8, "{most} processes for 6 workers: one more, and one on its way out");
+    assert!(most <= 10, "{most} processes for 6 workers: a quarter more, and as many on their way out");
 }
 
 #[test]

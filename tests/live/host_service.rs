@@ -177,3 +177,22 @@ fn a_failed_pool_keeps_nobody_waiting_for_the_others() {
     m.log.wait_for("ready: 1 pool, 1 worker; not all: absent is failed, behind is failed", 1);
     assert_eq!(m.stop(), 0);
 }
+
+/// The unit goes on with another main process: this one's end is not told as the unit's.
+#[test]
+fn a_second_master_becomes_the_main_process() {
+    let s = setup("[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nsettle = \"10ms\"\nlisten = \"127.0.0.1:0\"\n");
+    let (manager, path) = Manager::bind(&s);
+    let m = s.env("NOTIFY_SOCKET", &path).start().ready();
+    manager.wait("READY=1", 1);
+    m.signal(libc::SIGUSR2);
+    m.log.wait_for("ready: 1 pool", 2);
+    let second: i32 = std::fs::read_to_string(m.setup.path("run/t.pid.2")).unwrap().trim().parse().unwrap();
+    m.signal(libc::SIGTERM);
+    m.log.wait_for("promoted: the first master", 1);
+    manager.wait(&format!("MAINPID={second}"), 1);
+    assert_eq!(manager.count("STOPPING=1"), 0, "{:#?}", manager.lines());
+    kill(second, libc::SIGTERM);
+    manager.wait("STOPPING=1", 1);
+    wait_gone(second, Instant::now() + PATIENCE);
+}

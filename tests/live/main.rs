@@ -76,6 +76,7 @@ mod scaling;
 mod scenarios;
 mod scenarios_change;
 mod scenarios_life;
+mod second;
 mod shutdown;
 mod truth;
 mod verbs;

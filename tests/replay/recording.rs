@@ -117,6 +117,7 @@ impl Recording {
                 Action::PreStart { pool, .. } => format!("pre-start {}", letter(pool.0)),
                 Action::Commit { .. } => "commit".to_owned(),
                 Action::Discard { .. } => "discard".to_owned(),
+                Action::SecondMaster { .. } => "second-master".to_owned(),
                 Action::ReopenLogs => "reopen-logs".to_owned(),
                 Action::PoolGone { pool } => format!("gone {}", letter(pool.0)),
                 Action::Exit { code, .. } => format!("exit {code}"),
@@ -190,6 +191,7 @@ impl Kernel {
                 Action::Commit { .. } | Action::Discard { .. } => {}
                 Action::Release { .. }
                 | Action::Quiesce
+                | Action::SecondMaster { .. }
                 | Action::ReopenLogs
                 | Action::PoolGone { .. }
                 | Action::Reply { .. }

@@ -114,6 +114,7 @@ impl Coverage {
                 Action::ReadConfig { from: ConfigSource::File, .. } => "read-config",
                 Action::ReadConfig { from: ConfigSource::Kept(_), .. } => "read-kept",
                 Action::PreStart { .. } => "pre-start",
+                Action::SecondMaster { .. } => "second-master",
                 Action::Commit { .. } => "commit",
                 Action::Discard { .. } => "discard",
                 Action::ReopenLogs => "reopen-logs",

@@ -51,6 +51,7 @@ fn life_of_the_first(seed: u64, pools: Vec<PoolSpec>) -> Vec<(Time, Action)> {
         | Action::PreStart { .. }
         | Action::Commit { .. }
         | Action::Discard { .. }
+        | Action::SecondMaster { .. }
         | Action::ReopenLogs
         | Action::Exit { .. } => false,
     };

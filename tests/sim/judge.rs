@@ -109,7 +109,7 @@ impl Shadow {
                     }
                     touched.extend(self.pools.keys().copied());
                 }
-                Action::ReopenLogs => {}
+                Action::SecondMaster { .. } | Action::ReopenLogs => {}
                 Action::PoolGone { pool } => {
                     let left = self.of_pool(*pool).count();
                     self.pools.get_mut(pool).into_iter().for_each(|p| p.last_spawn = None);

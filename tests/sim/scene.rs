@@ -147,6 +147,7 @@ impl Scene {
                     format!("commit {revision}")
                 }
                 Action::Discard { revision } => format!("discard {revision}"),
+                Action::SecondMaster { .. } => "second-master".to_owned(),
                 Action::ReopenLogs => "reopen-logs".to_owned(),
                 Action::PoolGone { pool } => format!("gone {}", pool_name(pool.0)),
                 Action::Reply { id, outcome } => format!("{} {}", outcome_name(&outcome), id.0),

@@ -303,6 +303,7 @@ impl World {
             }
             Action::Commit { revision, keep } => self.file.commit(*revision, *keep),
             Action::Discard { .. }
+            | Action::SecondMaster { .. }
             | Action::ReopenLogs
             | Action::PoolGone { .. }
             | Action::Reply { .. }

@@ -92,8 +92,7 @@ mod tests {
 
     #[test]
     fn descriptors_are_counted() {
-        let text =
-            "[pool.web]\ncommand='x'\nworkers=100\nlisten=':80'\nlog.stdout='capture'\n[pool.job]\ncommand='x'\nprotocols=[]\n";
+        let text = "[pool.web]\ncommand='x'\nworkers=100\nrollout.max_surge=1\nlisten=':80'\nlog.stdout='capture'\n[pool.job]\ncommand='x'\nprotocols=[]\n";
         // 101 workers with two pipes and a socket each, 2 with a pipe each, one listener.
         let needs = 101 * 3 + 2 + 1 + OWN_DESCRIPTORS;
         let bounds = |most| Bounds { descriptors: Some(most), ..Bounds::default() };

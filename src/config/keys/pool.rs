@@ -249,7 +249,13 @@ pub(super) const KEYS: &[Key] = &[
     later("pool.*.scale.up_rate", Live, Kind::Rate, "\"100%/1s\"", "fastest growth, a share per duration"),
     later("pool.*.scale.idle_timeout", Live, TIME, "", "with min = 0: idle this long, back to no worker, a duration"),
     // Replacing workers.
-    now("pool.*.rollout.max_surge", Live, Kind::Share, "1", "workers beyond the wanted count, a number or percentage"),
+    now(
+        "pool.*.rollout.max_surge",
+        Live,
+        Kind::Share,
+        "\"25%\"",
+        "workers beyond the wanted count, a number or percentage (rounded up)",
+    ),
     now("pool.*.rollout.max_unavailable", Live, Kind::Share, "0", "wanted workers that may be missing, a number or percentage"),
     now("pool.*.rollout.canary", Live, COUNT, "1", "new workers that have to get good before a reload is committed; 0: none"),
     now(

@@ -82,7 +82,7 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("pool.*.scale.memory.budget", "", "\"4G\""),
     ("pool.*.scale.command.run", "", "[\"./queue-depth\"]"),
     ("pool.*.scale.command.target", "load per worker", "10.0"),
-    ("pool.*.rollout.max_surge", "workers", "\"25%\""),
+    ("pool.*.rollout.max_surge", "workers", "1"),
     ("pool.*.rollout.max_unavailable", "workers", "1"),
     ("pool.*.rollout.canary", "workers", "2"),
     ("pool.*.rollout.failures", "workers", "5"),

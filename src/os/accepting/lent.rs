@@ -8,14 +8,11 @@ use nix::sys::socket::{SockaddrStorage, getpeername, getsockopt, sockopt};
 use crate::os::errno::check;
 use crate::os::io::own;
 use crate::os::listener::ListenAddress;
+use crate::os::process::pidfd;
 
 /// The descriptor, as one of ours.
 fn borrow(pid: i32, fd: i32) -> Option<OwnedFd> {
-    // SAFETY: takes plain numbers.
-    let process = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    let process = check(i32::try_from(process).ok()?).ok()?;
-    // SAFETY: just made, owned by nobody else.
-    let process = unsafe { own(process) };
+    let process = pidfd(pid).ok()?;
     // SAFETY: takes plain numbers.
     let lent = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) };
     let lent = check(i32::try_from(lent).ok()?).ok()?;

@@ -129,8 +129,18 @@ fn usr1_reopens_logs_and_is_passed_to_workers_that_ask_for_it() {
 fn signals_that_mean_nothing_here_do_nothing() {
     let off = MasterSpec { hup: OnHup::Ignore, winch_parks: false, ..master() };
     let mut s = Scene::under(off, vec![pool(0, 1)]);
-    s.settled().signal(MasterSignal::Hup).signal(MasterSignal::Winch).signal(MasterSignal::Usr2).expect("").idle();
-    assert_eq!(s.notes.iter().filter(|w| matches!(w, What::Signal { .. })).count(), 3, "each is told of");
+    s.settled().signal(MasterSignal::Hup).signal(MasterSignal::Winch).expect("").idle();
+    assert_eq!(s.notes.iter().filter(|w| matches!(w, What::Signal { .. })).count(), 2, "each is told of");
+}
+
+#[test]
+fn a_second_master_is_for_times_of_rest() {
+    let mut s = Scene::of(vec![pool(0, 1)]);
+    s.settled().signal(MasterSignal::Usr2).expect("1 second-master");
+    // Not while a config is read or tried, or workers are replaced.
+    s.signal(MasterSignal::Hup).expect("1 read-config").signal(MasterSignal::Usr2).expect("");
+    s.configure(master(), vec![pool(0, 1)]).expect("1 spawn a0.2").signal(MasterSignal::Usr2).expect("");
+    s.boots("a0.2").to(2.0).exit("a0.1", 0).to(10.0).skip().signal(MasterSignal::Usr2).expect("10 second-master");
 }
 
 /// What it waited for is gone: nobody else would start it.
