@@ -61,8 +61,8 @@ const ENTRIES: &[Entry] = &[
              working directory, with its environment, and gets the same listening sockets. It has workers of its own and goes by `NAME.2` \
              (control socket, pid file, lock). A deployment: USR2; look at the new one (`poolmaster --socket .../NAME.2.sock status`); then WINCH \
              to the old one, which parks its workers, and, when all is well, TERM to it. Back out: TERM to the new one, HUP to the old. When the \
-             old one is gone, however it ended, the new one takes its name, its files and its socket files at once, and systemd is told the \
-             new main process (`MAINPID=`). Pools without listeners start in it only then. USR2 is refused, with the reason in the log, \
+             old one is gone, however it ended, the new one takes its name, its files and its socket files at once. systemd is told of the new \
+             main process (`MAINPID=`) when the old one is stopped by TERM; should the old one be killed, systemd ends the unit. Pools without listeners start in it only then. USR2 is refused, with the reason in the log, \
              while there are two masters, while workers are being replaced, and where a listener has `reuseport`. Where the old one is process 1 \
              of a container, it may not end: there the new one can only be looked at.",
             "Without a config, the words after `--` are the command of one pool named `main`. They are taken as they are, but for words \

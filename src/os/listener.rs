@@ -291,6 +291,16 @@ impl Listening {
         }
     }
 
+    /// This master has made it, and no other one has it.
+    pub fn is_alone(&self) -> bool {
+        !self.inherited.get() && !self.shared.get()
+    }
+
+    /// This master has made it.
+    pub fn is_own(&self) -> bool {
+        !self.inherited.get()
+    }
+
     /// Another master has it as well, or no more.
     pub fn share(&self, shared: bool) {
         self.shared.set(shared);
@@ -306,7 +316,8 @@ impl Listening {
             let _ = self.file.set(SocketFile { path: path.clone(), id, lock });
         }
         self.inherited.set(false);
-        Ok(())
+        // The first may have closed the door.
+        self.let_in_again().map_err(|e| ListenError::kernel(&self.address, "let clients in", &e))
     }
 
     /// Removes a Unix socket's file, if it is still the one we made, and its lock file. True: it was. Nothing to do for others.
@@ -323,6 +334,11 @@ impl AsFd for Listening {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// The inode number of a socket.
+pub fn inode_of(fd: impl AsFd) -> Option<u64> {
+    queue::inode(fd.as_fd()).ok()
 }
 
 /// The longest accept queue the kernel allows (net.core.somaxconn).

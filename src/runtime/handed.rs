@@ -1,6 +1,9 @@
 //! Owns the sockets that the master was started with, until listeners of the first config have taken them, by name (`inherit:NAME`) or by
 //! address. What nobody wants is told and closed.
 
+use std::collections::BTreeSet;
+
+use super::second::Shared;
 use crate::config::spec::Pool;
 use crate::os::activation::Inherited;
 use crate::os::listener::ListenAddress;
@@ -13,7 +16,7 @@ struct Socket {
     /// A listener of the config has its address.
     addressed: bool,
     /// Of a first master: which listener of its config has it, `POOL.LISTENER`, and the address there.
-    first: Option<(String, String)>,
+    first: Option<Shared>,
 }
 
 impl Socket {
@@ -29,6 +32,10 @@ pub(super) struct Handed {
     left: Vec<Socket>,
     /// All that there were, in words.
     all: Vec<String>,
+    /// Inodes of those that a first master has made.
+    own: BTreeSet<u64>,
+    /// They come from a first master.
+    shared: bool,
 }
 
 impl Handed {
@@ -38,13 +45,15 @@ impl Handed {
             Socket { inherited, address, addressed: false, first: None }
         };
         let left: Vec<Socket> = inherited.into_iter().map(look).collect();
-        Handed { all: left.iter().map(Socket::words).collect(), left }
+        Handed { all: left.iter().map(Socket::words).collect(), left, own: BTreeSet::new(), shared: false }
     }
 
     /// What a first master has handed over: whose each is, and where.
-    pub(super) fn of_first(inherited: Vec<Inherited>, told: &[(String, String)]) -> Handed {
+    pub(super) fn of_first(inherited: Vec<Inherited>, told: &[Shared]) -> Handed {
         let mut handed = Handed::of(inherited);
+        handed.shared = true;
         for (socket, told) in handed.left.iter_mut().zip(told) {
+            handed.own.extend(crate::os::listener::inode_of(&socket.inherited.fd).filter(|_| told.own));
             socket.first = Some(told.clone());
         }
         handed
@@ -53,8 +62,8 @@ impl Handed {
     /// The first master's socket for this listener of the same config, or of another one with its address. Where that is in numbers, with a real
     /// port.
     pub(super) fn of_listener(&mut self, origin: &str, address: &str) -> Option<(Inherited, Option<ListenAddress>)> {
-        let same = |socket: &Socket| socket.first.as_ref().is_some_and(|(of, at)| of == origin && at == address);
-        let there = |socket: &Socket| socket.first.as_ref().is_some_and(|(_, at)| at == address && !address.ends_with(":0"));
+        let same = |socket: &Socket| socket.first.as_ref().is_some_and(|first| first.of == origin && first.at == address);
+        let there = |socket: &Socket| socket.first.as_ref().is_some_and(|first| first.at == address && !address.ends_with(":0"));
         let at = self.left.iter().position(same).or_else(|| self.left.iter().position(there))?;
         let socket = self.left.remove(at);
         Some((socket.inherited, socket.address))
@@ -67,6 +76,16 @@ impl Handed {
         for socket in &mut self.left {
             socket.addressed = socket.address.as_ref().is_some_and(|address| wanted.iter().any(|w| w.same_place(address)));
         }
+    }
+
+    /// Inodes of those that a first master has made, and that are this one's once that is gone.
+    pub(super) fn own(&self) -> BTreeSet<u64> {
+        self.own.clone()
+    }
+
+    /// They come from a first master, whose workers have them as well.
+    pub(super) fn are_shared(&self) -> bool {
+        self.shared
     }
 
     /// The socket of that address.
@@ -113,7 +132,7 @@ impl Handed {
     /// Closes what no listener wanted, and says so.
     pub(super) fn close_rest(&mut self) {
         for socket in self.left.drain(..) {
-            if let Some((of, at)) = &socket.first {
+            if let Some(Shared { of, at, .. }) = &socket.first {
                 tracing::info!("listener {of} ({at}) of the first master is in no pool of this config: it is left to that one");
                 continue;
             }

@@ -35,16 +35,14 @@ impl Lingering {
 impl Master {
     /// Closes the doors.
     pub(super) fn quiesce(&mut self) {
-        if self.second.child().is_some() {
-            // The second master serves them.
-            return self.all_quiet();
-        }
-        let sockets = self.open_sockets();
+        let mut sockets = self.open_sockets();
         for listening in sockets.iter().flat_map(|socket| socket.all()) {
             if let Err(e) = listening.let_nobody_in() {
                 tracing::debug!("listener {}: cannot keep new connections out: {e}", listening.local_addr());
             }
         }
+        // Those of two masters the other one serves.
+        sockets.retain(|socket| self.second.child().is_none() || socket.all().iter().any(|listening| listening.is_alone()));
         self.lingering.sockets = sockets;
         let waiting = self.lingering.waiting();
         if waiting == 0 {

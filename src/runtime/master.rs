@@ -174,6 +174,6 @@ impl Master {
         let current = self.runs.values().chain(staged).flat_map(|r| r.sockets.iter());
         let held = self.processes.all().flat_map(|p| p.run.sockets.iter());
         let mut seen = BTreeSet::new();
-        current.chain(held).filter(|socket| seen.insert(Rc::as_ptr(socket))).cloned().collect()
+        current.chain(held).chain(self.second.sockets()).filter(|socket| seen.insert(Rc::as_ptr(socket))).cloned().collect()
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct PoolRun {
     /// Where its workers' notify sockets are.
     pub(super) notify_dir: PathBuf,
     pub(super) environment: Rc<Environment>,
+    /// The master's name that is in it.
+    pub(super) instance: String,
     /// Its PATH was told.
     pub(super) path_told: Cell<bool>,
     /// How far the hook before its first worker is.
@@ -50,11 +52,18 @@ pub(super) enum Prepared {
 
 impl PoolRun {
     /// What another would do in every way, with the directories that are there now.
-    pub(super) fn is_as(&self, config: &spec::Pool, sockets: &[Rc<Socket>], workers: &Workers, dirs: &PoolDirs) -> bool {
+    pub(super) fn is_as(
+        &self,
+        config: &spec::Pool,
+        sockets: &[Rc<Socket>],
+        workers: &Workers,
+        (dirs, instance): (&PoolDirs, &str),
+    ) -> bool {
         let same_sockets = self.sockets.len() == sockets.len() && self.sockets.iter().zip(sockets).all(|(a, b)| Rc::ptr_eq(a, b));
         same_sockets
             && self.config == *config
             && self.workers == *workers
+            && self.instance == instance
             && self.dir == dirs.seen
             && self.notify_dir == dirs.notify
             && self.files == environment::prints(config)

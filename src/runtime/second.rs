@@ -1,6 +1,7 @@
 //! Owns the second master: how one is started beside this one, on the same sockets (USR2), and how a second one takes the place of a first that
 //! is gone. Each of the two has its own workers; until then the second one goes by `NAME.2`.
 
+use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,13 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use super::files;
 use super::master::Master;
+use super::sockets::Socket;
 use super::throttle::Repeated;
 use super::token::Token;
 use crate::config::spec::{self, Config};
 use crate::os::epoll::Interest;
 use crate::os::listener::Listening;
 use crate::os::path;
-use crate::os::process::{parent_pid, pidfd};
+use crate::os::process::{parent_pid, pidfd, self_pid};
 use crate::os::spawn::{self, Plan, Resource};
 use crate::supervisor::{Command, CommandId, Event, ExitStatus, PoolId, Sender, Time};
 
@@ -26,6 +28,8 @@ use crate::supervisor::{Command, CommandId, Event, ExitStatus, PoolId, Sender, T
 const VARIABLE: &str = "POOLMASTER_SECOND";
 /// What its files are called beside those of the first.
 const SUFFIX: &str = ".2";
+/// More is not taken (LISTEN_FDS), nor fits into a variable.
+const MOST: usize = 512;
 /// Between two tries to take the name of a first master that is gone.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -34,8 +38,19 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub struct Beside {
     /// The first.
     parent: i32,
-    /// Whose the sockets are, and where: in the order of the descriptors.
-    sockets: Vec<(String, String)>,
+    /// In the order of the descriptors.
+    sockets: Vec<Shared>,
+}
+
+/// A listening socket of the first master.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Shared {
+    /// Whose it is: `POOL.LISTENER`.
+    pub(super) of: String,
+    /// Where it listens, as in the config.
+    pub(super) at: String,
+    /// The first has made it; false: a service manager has.
+    pub(super) own: bool,
 }
 
 impl Beside {
@@ -43,11 +58,12 @@ impl Beside {
     pub fn of(environment: &[(OsString, OsString)]) -> Option<Beside> {
         let (_, text) = environment.iter().find(|(name, _)| name == VARIABLE)?;
         let beside: Beside = serde_json::from_slice(text.as_bytes()).ok()?;
-        // One that is left over from somewhere is nobody's word.
-        (beside.parent == parent_pid()).then_some(beside)
+        // One that is left over from somewhere is nobody's word. The first may be gone already.
+        let ours = environment.iter().any(|(name, pid)| name == "LISTEN_PID" && pid.to_str() == Some(&self_pid().to_string()));
+        (ours || beside.parent == parent_pid()).then_some(beside)
     }
 
-    pub(super) fn sockets(&self) -> &[(String, String)] {
+    pub(super) fn sockets(&self) -> &[Shared] {
         &self.sockets
     }
 }
@@ -57,6 +73,8 @@ pub(super) fn rename(master: &mut spec::Master) {
     master.name.push_str(SUFFIX);
     master.pidfile = beside(&master.pidfile, "");
     master.socket = beside(&master.socket, ".sock");
+    // Two do not write into one.
+    master.trace = master.trace.take().map(|path| beside(&path, ""));
 }
 
 /// Undoes [`rename`].
@@ -98,7 +116,7 @@ pub(super) struct Second {
 struct Child {
     pid: i32,
     exec: spawn::ExecPipe,
-    sockets: Vec<Rc<Listening>>,
+    sockets: Vec<Rc<Socket>>,
 }
 
 #[derive(Debug)]
@@ -119,6 +137,11 @@ impl Second {
         self.child.as_ref().map(|child| child.pid)
     }
 
+    /// Sockets that the second master has as well: open as long as it lives, whatever becomes of the listeners here.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &Rc<Socket>> {
+        self.child.iter().flat_map(|child| &child.sockets)
+    }
+
     /// When to try again to take the name.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         self.parent.as_ref()?.retry_at
@@ -129,6 +152,8 @@ impl Master {
     /// From now on the end of the first master is seen.
     pub(super) fn watch_first(&mut self, beside: &Beside) -> std::io::Result<()> {
         let fd = match pidfd(beside.parent) {
+            // Gone before, and its number somebody else's by now.
+            Ok(_) if parent_pid() != beside.parent => None,
             Ok(fd) => Some(fd),
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => None,
             Err(e) => return Err(e),
@@ -136,6 +161,7 @@ impl Master {
         if let Some(fd) = &fd {
             self.epoll.add(fd.as_fd(), Token::First.into(), Interest::Read)?;
         }
+        self.service.be_silent();
         let retry_at = fd.is_none().then(Master::now);
         self.second.parent = Some(Parent { pid: beside.parent, fd, retry_at });
         Ok(())
@@ -144,26 +170,36 @@ impl Master {
     /// A config, as long as this is a second master: its files are called otherwise, and pools that nobody can share start later.
     pub(super) fn as_second(&mut self, config: &mut Config) {
         if self.second.parent.is_none() {
-            return;
+            // One that was kept, or read, before the promotion. No name has a dot of its own.
+            return first_name(&mut config.master);
         }
         if !config.master.name.ends_with(SUFFIX) {
             rename(&mut config.master);
         }
         for pool in config.pools.iter_mut().filter(|pool| pool.listeners.is_empty() && pool.spec.autostart) {
-            if self.revision == 0 {
-                tracing::info!(
-                    pool = pool.spec.name,
-                    "starts once the first master is gone: it has no listener that two could share"
-                );
-                pool.spec.autostart = false;
-                self.second.waiting.push(pool.spec.id);
+            let id = pool.spec.id;
+            if self.core.pool(id).is_none() && !self.second.waiting.contains(&id) {
+                let pool = pool.spec.name.as_str();
+                tracing::info!(pool, "starts once the first master is gone: it has no listener that two could share");
+                self.second.waiting.push(id);
             }
+            pool.spec.autostart &= !self.second.waiting.contains(&id);
+        }
+        // Those of the first are there for whoever comes after them.
+        for pool in &mut config.pools {
+            pool.spec.after.retain(|before| !self.second.waiting.contains(before));
         }
     }
 
     /// Starts a second master, unless there are two already.
     pub(super) fn start_second(&mut self, sender: Sender) {
         match self.try_start_second() {
+            // The kernel ends all that is left of a pid namespace with its first process.
+            Ok(pid) if self.pid == 1 => tracing::warn!(
+                "SIGUSR2 from {sender}: second master started (pid {pid}): it has the same sockets and goes by {}{SUFFIX}; this one is process 1 here, and \
+                 with its end the whole container ends: the new one can be looked at, and be stopped with TERM, but not take over",
+                self.config.name
+            ),
             Ok(pid) => tracing::info!(
                 "SIGUSR2 from {sender}: second master started (pid {pid}): it has the same sockets and goes by {}{SUFFIX}; stop this one with TERM to let it take over, or that one \
                  with TERM to go back",
@@ -181,18 +217,31 @@ impl Master {
             return Err(format!("there is one already (pid {pid})"));
         }
         if let Some(parent) = &self.second.parent {
-            return Err(format!("this is one itself, and the first (pid {}) still runs", parent.pid));
+            return Err(format!("this is one itself, and has not taken the place of the first (pid {}) yet", parent.pid));
         }
-        let sockets = self.open_sockets();
+        // Not those that are on their way out.
+        let mut seen = BTreeSet::new();
+        let in_force = self.runs.iter().filter(|(id, _)| self.is_in_force(**id)).flat_map(|(_, run)| &run.sockets);
+        let sockets: Vec<Rc<Socket>> = in_force.filter(|socket| seen.insert(Rc::as_ptr(socket))).cloned().collect();
+        if sockets.len() > MOST {
+            return Err(format!("{} listening sockets are more than can be handed over ({MOST})", sockets.len()));
+        }
         if let Some(own) = sockets.iter().find(|socket| socket.slots().is_some()) {
             return Err(format!(
-                "listener {} has a socket for each worker (reuseport), which two masters cannot share; a reload that takes the key away lets it",
+                "listener {} has a socket for each worker (reuseport), which two masters cannot share; without the key, from the start of the master on, they can",
                 own.origin()
             ));
         }
         let text = serde_json::to_string(&Beside {
             parent: self.pid,
-            sockets: sockets.iter().map(|socket| (socket.origin().to_owned(), socket.address().to_string())).collect(),
+            sockets: sockets
+                .iter()
+                .map(|socket| Shared {
+                    of: socket.origin().to_owned(),
+                    at: socket.address().to_string(),
+                    own: socket.all().iter().all(|listening| listening.is_own()),
+                })
+                .collect(),
         });
         let text = text.map_err(|e| e.to_string())?;
         let listening: Vec<Rc<Listening>> = sockets.iter().flat_map(|socket| socket.all()).collect();
@@ -225,14 +274,18 @@ impl Master {
         drop(plan);
         // Whichever of the two ends first takes nothing from the other.
         listening.iter().for_each(|listening| listening.share(true));
-        self.second.child = Some(Child { pid: child.pid, exec: child.exec, sockets: listening });
+        drop(listening);
+        self.second.child = Some(Child { pid: child.pid, exec: child.exec, sockets });
         Ok(child.pid)
     }
 
     /// A child has ended. True: it was the second master.
     pub(super) fn second_ended(&mut self, pid: i32, status: ExitStatus) -> bool {
         let Some(child) = self.second.child.take_if(|child| child.pid == pid) else { return false };
-        child.sockets.iter().for_each(|listening| listening.share(false));
+        child.sockets.iter().flat_map(|socket| socket.all()).for_each(|listening| listening.share(false));
+        // It may have taken the file of a listener with it.
+        child.sockets.iter().for_each(|socket| socket.restore_file());
+        self.service.take_back();
         let why = match child.exec.poll() {
             spawn::ExecState::Failed(failure) => format!("its program could not be run: {failure}"),
             _ => status.to_string(),
@@ -249,9 +302,10 @@ impl Master {
         }
         parent.retry_at = None;
         let pid = parent.pid;
-        let Some(config) = self.configs.get(&self.revision) else {
+        let begun = self.held_config.is_none() && !self.core.pools().is_empty();
+        let Some(config) = self.configs.get(&self.revision).filter(|_| begun) else {
             // Its own config is not in force yet.
-            return self.promote_later(AGAIN);
+            return self.promote_later(AGAIN / 10);
         };
         let mut master = config.master.clone();
         first_name(&mut master);
@@ -276,20 +330,22 @@ impl Master {
         }
         // One that was killed has left its folder.
         files::sweep(&master, &master.name);
-        for listening in self.open_sockets().iter().flat_map(|socket| socket.all()) {
+        let own = self.handed.own();
+        for listening in self.open_sockets().iter().flat_map(|socket| socket.all()).filter(|l| own.contains(&l.inode())) {
             if let Err(e) = listening.take_over() {
                 tracing::warn!("listener {}: its socket serves, but its file cannot be taken over: {e}", listening.local_addr());
             }
         }
         self.second.parent = None;
+        self.service.take_back();
         tracing::info!("promoted: the first master (pid {pid}) is gone, this one has its name and its sockets");
         let pools = std::mem::take(&mut self.second.waiting);
         if !pools.is_empty() {
             let id = CommandId(self.next_command);
             self.next_command += 1;
             let sender = Sender { pid: self.pid, uid: self.uid };
-            self.feed(Event::Command { id, command: Command::Start { pools }, sender, timeout: None });
-            self.feed(Event::Abandoned { id });
+            self.facts.push_back(Event::Command { id, command: Command::Start { pools }, sender, timeout: None });
+            self.facts.push_back(Event::Abandoned { id });
         }
     }
 

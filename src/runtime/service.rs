@@ -22,6 +22,8 @@ pub(super) struct Service {
     status: String,
     /// A message was lost, and that was told.
     lost: bool,
+    /// Another master has the word: what is said of this one would be taken for the unit.
+    silent: bool,
 }
 
 impl Service {
@@ -49,7 +51,7 @@ impl Service {
     }
 
     fn say(&mut self, text: &str) {
-        let Some(manager) = &self.manager else { return };
+        let Some(manager) = self.manager.as_ref().filter(|_| !self.silent) else { return };
         if let Err(e) = manager.say(text)
             && !std::mem::replace(&mut self.lost, true)
         {
@@ -77,7 +79,20 @@ impl Service {
     /// The second master is the main process from now on, and has the word: what is said of this one's end would be taken for the unit's.
     pub(super) fn hand_over(&mut self, second: i32) {
         self.say(&format!("MAINPID={second}"));
-        self.manager = None;
+        self.silent = true;
+    }
+
+    /// This is a second master, and the first has the word.
+    pub(super) fn be_silent(&mut self) {
+        self.silent = true;
+    }
+
+    /// The other one is gone: this is the main process.
+    pub(super) fn take_back(&mut self) {
+        if std::mem::take(&mut self.silent) {
+            self.status.clear();
+            self.say(&format!("MAINPID={}", self_pid()));
+        }
     }
 
     /// What a line of the core's means for the manager.

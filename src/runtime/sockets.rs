@@ -322,7 +322,8 @@ pub(super) fn open(
                     config.name
                 );
             }
-            (Rc::new(Listening::adopt(inherited.fd, &spec).map_err(Box::new)?), OnceCell::new(), spec, Some(inherited.name))
+            let adopt = if handed.are_shared() { Listening::join } else { Listening::adopt };
+            (Rc::new(adopt(inherited.fd, &spec).map_err(Box::new)?), OnceCell::new(), spec, Some(inherited.name))
         }
         (None, Some(wanted)) if config.reuseport => {
             let spec = spec_of(config, wanted, accounts)?;

@@ -180,8 +180,6 @@ impl Master {
             }
             listeners.push(sockets);
         }
-        // Workers are told the name.
-        let renamed = config.master.name != self.config.name;
         for (pool, sockets) in config.pools.iter().zip(listeners) {
             let present = self.runs.get(&pool.spec.id).filter(|_| self.is_in_force(pool.spec.id)).cloned();
             let asked = wanted.restart && (wanted.pools.is_empty() || wanted.pools.contains(&pool.spec.id));
@@ -190,19 +188,23 @@ impl Master {
             let dirs = self.files.pool_dirs(&pool.spec.name, workers.uid().unwrap_or(self.uid), pool.identity.chroot.as_deref());
             let dirs = dirs.map_err(|e| StartError::Files(Box::new(e)))?;
             // Of thousands of pools most stay as they are.
-            if !asked && !renamed && present.as_ref().is_some_and(|present| present.is_as(pool, &sockets, &workers, &dirs)) {
+            let instance = config.master.name.as_str();
+            if !asked && present.as_ref().is_some_and(|present| present.is_as(pool, &sockets, &workers, (&dirs, instance))) {
                 continue;
             }
-            let same =
-                present.as_ref().filter(|run| !renamed && run.config.launch == pool.launch && run.workers.login == workers.login);
+            let same = |run: &&Rc<PoolRun>| {
+                run.instance == instance && run.config.launch == pool.launch && run.workers.login == workers.login
+            };
+            let same = present.as_ref().filter(same);
             let environment = same
                 .map(|run| Rc::clone(&run.environment))
-                .unwrap_or_else(|| Rc::new(Environment::of(&self.environment, pool, &config.master.name, &workers.login)));
+                .unwrap_or_else(|| Rc::new(Environment::of(&self.environment, pool, instance, &workers.login)));
             let mut run = PoolRun {
                 sockets,
                 dir: dirs.seen,
                 notify_dir: dirs.notify,
                 environment,
+                instance: instance.to_owned(),
                 files: super::environment::prints(pool),
                 workers,
                 prepared: Rc::new(Cell::new(Prepared::NotYet)),

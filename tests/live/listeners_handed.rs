@@ -268,3 +268,33 @@ fn one_that_is_handed_over_stays_one_socket_where_each_slot_would_have_its_own()
     assert!(get(port, "/").unwrap().contains("200 OK"));
     assert_eq!(m.stop(), 0);
 }
+
+/// What somebody else has made stays somebody else's, also for a master that took the place of the one that was started with it.
+#[test]
+fn sockets_of_systemd_outlive_a_second_master_that_took_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("handed.sock");
+    let (tcp, unix) = (TcpListener::bind("127.0.0.1:0").unwrap(), UnixListener::bind(&path).unwrap());
+    let port = tcp.local_addr().unwrap().port();
+    let text = format!(
+        "[pool.web]\ncommand = \"POOLMASTER worker\"\nready = \"notify\"\nlisten = {{ main = \"inherit:http\", file = \"unix:{}\" }}\n",
+        path.display()
+    );
+    let m = handed(setup(&text), &[tcp.as_raw_fd(), unix.as_raw_fd()], Some("http:file")).start().ready();
+    m.signal(libc::SIGUSR2);
+    m.log.wait_for("ready: 1 pool", 2);
+    let second: i32 = std::fs::read_to_string(m.setup.path("run/t.pid.2")).unwrap().trim().parse().unwrap();
+    let told = String::from_utf8(cli(&m.setup.path("run/t.2.sock"), &["listeners"]).stdout).unwrap();
+    assert!(told.contains(&inode_of(&tcp).to_string()) && told.contains(&inode_of(&unix).to_string()), "{told}");
+    kill(m.pid(), libc::SIGTERM);
+    m.log.wait_for("promoted: the first master", 1);
+    assert!(ask(TcpStream::connect(("127.0.0.1", port)).unwrap()).contains("200 OK"));
+    assert!(ask(UnixStream::connect(&path).unwrap()).contains("200 OK"));
+    kill(second, libc::SIGTERM);
+    wait_gone(second, std::time::Instant::now() + PATIENCE);
+    // The next master would be started by who comes now.
+    let _client = TcpStream::connect_timeout(&tcp.local_addr().unwrap(), PATIENCE).unwrap();
+    tcp.set_nonblocking(true).unwrap();
+    m.log.wait_until("the client waits", || tcp.accept().ok());
+    UnixStream::connect(&path).unwrap();
+}

@@ -71,7 +71,9 @@ fn row_03_a_second_master_shares_the_sockets_and_can_be_backed_out() {
         m.log.wait_until("they are gone", || m.all_pids("web").is_empty().then_some(()));
         more();
         let gone = m.log.count("the second master (pid");
-        m.ok(&["start", "all"]);
+        let ready = m.log.count("web 2 of 2 workers ready");
+        m.signal(libc::SIGHUP);
+        m.log.wait_for("web 2 of 2 workers ready", ready + 1);
         more();
         kill(second.pid, libc::SIGTERM);
         m.log.wait_for("the second master (pid", gone + 1);
@@ -233,4 +235,63 @@ fn no_second_master_where_workers_are_being_replaced_or_have_sockets_of_their_ow
     m.signal(libc::SIGUSR2);
     m.log.wait_for("ignored: workers are being replaced", 1);
     assert_eq!(m.stop(), 0);
+}
+
+/// Process 1 of a container: the second master runs and can be stopped again, and it is told that it cannot take over.
+#[test]
+fn in_a_container_a_second_master_runs_and_its_limits_are_told() {
+    let name = "in_a_container_a_second_master_runs_and_its_limits_are_told";
+    let unshare = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let able = std::process::Command::new(unshare[0]).args(&unshare[1..]).arg("true").output();
+    if !able.is_ok_and(|out| out.status.success()) {
+        return skip(name, "no pid namespace can be made here");
+    }
+    let port = free_port();
+    let m = setup(&pool(&format!("127.0.0.1:{port}"))).under(&unshare).start().ready();
+    let inside = |m: &Master| children(m.pid())[0];
+    kill(inside(&m), libc::SIGUSR2);
+    m.log.wait_for("with its end the whole container ends", 1);
+    m.log.wait_for("ready: 1 pool", 1);
+    let second = m.setup.path("run/t.2.sock");
+    assert_eq!(workers(&second, "web").len(), 2);
+    get(port, "/").unwrap();
+    let out = cli(&second, &["shutdown"]);
+    assert!(out.status.success(), "{}", told(&out).1);
+    m.log.wait_for("the second master (pid", 1);
+    get(port, "/").unwrap();
+    let out = cli(&m.socket, &["shutdown"]);
+    assert!(out.status.success(), "{}", told(&out).1);
+}
+
+#[test]
+fn listeners_come_and_go_in_the_first_while_there_are_two() {
+    let (kept, moved) = (free_port(), free_port());
+    let text = |more: &str| {
+        format!(
+            "[pool.web]\ncommand = \"POOLMASTER worker\"\nready = \"notify\"\nsettle = \"50ms\"\nafter = [\"jobs\"]\n\
+             listen = {{ main = \"127.0.0.1:{kept}\"{more} }}\n[pool.jobs]\ncommand = \"sleep 1000\"\nsettle = \"10ms\"\n"
+        )
+    };
+    let with = text(&format!(", other = \"127.0.0.1:{moved}\", file = \"unix:DIR/web.sock\""));
+    let mut m = setup(&with).start().ready();
+    // What comes after a pool that is the first one's alone does not wait for it.
+    let second = start_second(&m);
+    let load = Load::on(&Goal::Port(moved), 10, Manner::Each, Duration::ZERO);
+    load.wait_more(100);
+    for _ in 0..2 {
+        m.rewrite(&text(""));
+        m.ok(&["reload"]);
+        load.wait_more(100);
+        m.rewrite(&with);
+        m.ok(&["reload"]);
+        load.wait_more(100);
+    }
+    kill(second.pid, libc::SIGTERM);
+    m.log.wait_for("the second master (pid", 1);
+    load.wait_more(100);
+    let toll = load.end();
+    assert!(toll.failures.is_empty() && toll.retried == 0, "{} of {}: {:?}", toll.failures.len(), toll.answered, toll.failures);
+    std::os::unix::net::UnixStream::connect(m.setup.path("web.sock")).unwrap();
+    assert_eq!(m.stop(), 0);
+    m.assert_nothing_left();
 }

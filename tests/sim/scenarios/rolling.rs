@@ -206,3 +206,21 @@ fn a_worker_that_ends_well_just_before_it_is_good_is_not_told_to_stop_any_more()
     s.boots("a1.2").ask(restart(Some(1))).expect("");
     s.exit("a1.2", 0).to(2.0).expect("1.6 spawn a1.3");
 }
+
+#[test]
+fn a_roll_takes_as_many_turns_as_the_surge_makes_of_it() {
+    for (surge, turns) in [(Share::Percent(25), 5), (Share::Percent(50), 3), (Share::Count(10), 11)] {
+        let mut a = pool(0, 100);
+        a.rollout.max_surge = surge;
+        let mut s = Scene::of(vec![a.clone()]);
+        s.settled().reload().changed(master(), vec![a], &[0]);
+        // The canary's, then the others'. Each takes a start, which takes no time here, and `settle`, which is a second.
+        let mut seconds = 0;
+        while s.core.reload_progress().is_some() {
+            seconds += 1;
+            s.bring_up().to(f64::from(1 + seconds));
+            assert!(seconds <= 100, "{surge:?} has no end");
+        }
+        assert_eq!(seconds, turns, "{surge:?}");
+    }
+}
