@@ -163,7 +163,8 @@ impl Pool {
 
     /// The worker of this slot may be stopped for its canary without more missing than may be. One that is not ready is missing already.
     fn may_make_room(&self, number: u32) -> bool {
-        let Some(trial) = self.trial.as_ref().filter(|_| self.phase == Phase::Running) else { return true };
+        let runs = matches!(self.phase, Phase::Running | Phase::BackingOff);
+        let Some(trial) = self.trial.as_ref().filter(|_| runs) else { return true };
         let ready = |slot: &u32| {
             let current = self.slots.get(slot).and_then(|s| s.current);
             current.and_then(|g| self.workers.get(&(*slot, g))).is_some_and(|w| w.ready_at.is_some() && !w.is_stopping())

@@ -346,3 +346,19 @@ fn a_config_that_never_worked_is_nothing_to_go_back_to() {
     s.reload().changed(master(), vec![a], &[0]).bring_up().to(9.0);
     assert_eq!(s.core.rollback_target(), Some(2));
 }
+
+#[test]
+fn a_canary_that_waits_for_room_takes_the_place_of_a_worker_that_dies() {
+    let mut a = pool(0, 3);
+    a.rollout.max_surge = Share::Count(0);
+    a.rollout.max_unavailable = Share::Count(1);
+    a.restart.budget.failures = 1;
+    let mut s = Scene::of(vec![a.clone()]);
+    // One is missing: no other is stopped for the canary.
+    s.settled().exit("a2.1", 1).expect("1 spawn a2.2");
+    s.reload().changed(master(), vec![a], &[0]).expect("1 read-config");
+    // Now the pool backs off: its next try is the canary.
+    s.up("a2.2").exit("a2.2", 1);
+    assert_eq!(s.phase(0), Phase::BackingOff);
+    s.expect("1 spawn a2.3").bring_up().to(2.0).expect("2 commit 2, TERM a0.1");
+}
