@@ -621,7 +621,7 @@ fn a_stop_under_keepalive_load_loses_no_request() {
     }
 }
 
-/// Workers replaced one by one under clients that connect anew for each request or whenever told to: no error is seen.
+/// Workers replaced under clients that connect anew for each request or whenever told to: no error is seen.
 #[test]
 fn replacing_workers_under_load_loses_no_request() {
     let rig = Rig::new();

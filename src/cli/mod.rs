@@ -74,9 +74,9 @@ pub enum Verb {
     Ps(ps::Args),
     /// Change how many workers a pool has
     Scale(scale::Args),
-    /// Read the config again and replace workers one by one
+    /// Read the config again, replace what it changes
     Reload(reload::Args),
-    /// Replace workers one by one; new ones are good before old ones stop
+    /// Replace workers; new ones are good before old ones stop
     Restart(restart::Args),
     /// Start pools that are stopped, parked, failed or completed
     Start(start::Args),

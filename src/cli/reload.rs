@@ -4,7 +4,7 @@ use super::{Answer, Session, Waiting, plan};
 use crate::client::ClientError;
 use crate::protocol::{AbortParameters, PlanParameters, ReloadParameters, Request};
 
-/// Read the config again and replace workers one by one
+/// Read the config again, replace what it changes
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -1,10 +1,10 @@
-//! `restart`: workers are replaced one by one.
+//! `restart`: workers are replaced, a few at a time.
 
 use super::{Answer, Session, Waiting};
 use crate::client::ClientError;
 use crate::protocol::{Request, RestartParameters, Selector};
 
-/// Replace workers one by one; new ones are good before old ones stop
+/// Replace workers; new ones are good before old ones stop
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -10,7 +10,7 @@ pub enum ChangeClass {
     None,
     /// It holds for running workers and open sockets at once; nothing is restarted.
     Live,
-    /// Workers are replaced, one by one.
+    /// Workers are replaced, a few at a time.
     Rolling,
     /// Sockets are opened anew, and workers are replaced.
     Rebind,

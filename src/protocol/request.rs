@@ -36,7 +36,7 @@ pub enum Request {
     Stop(PoolsParameters),
     /// Start pools.
     Start(PoolsParameters),
-    /// Replace workers one by one.
+    /// Replace workers a few at a time.
     Restart(RestartParameters),
     /// Signal workers. Answered as soon as it is sent.
     Kill(KillParameters),

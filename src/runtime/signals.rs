@@ -8,7 +8,7 @@ use crate::supervisor::{Event, MasterSignal, PoolId, Sender};
 
 /// The classic signals, with what each does, in the words of `poolmaster signals`.
 pub(super) const CLASSIC: [(i32, MasterSignal, &str); 9] = [
-    (1, MasterSignal::Hup, "re-read the config, replace workers one by one"),
+    (1, MasterSignal::Hup, "re-read the config, replace all workers by and by"),
     (2, MasterSignal::Int, "stop quickly; again: SIGKILL to all"),
     (3, MasterSignal::Quit, "as SIGINT"),
     (10, MasterSignal::Usr1, "reopen log files (and reopen_signal)"),
@@ -79,7 +79,7 @@ impl SignalMap {
             let effect = match meaning {
                 Meaning::Up => "one worker more",
                 Meaning::Down => "one worker fewer, never below one",
-                Meaning::Restart => "replace all workers one by one",
+                Meaning::Restart => "replace all workers by and by",
             };
             entries.push(SignalEntry::new(*number, effect, Some(name(*pool)), pid));
         }

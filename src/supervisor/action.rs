@@ -444,6 +444,9 @@ pub enum What {
     RollStarted {
         /// How many.
         workers: u32,
+        /// How many of them may be under way at one time.
+        #[serde(default = "one", skip_serializing_if = "is_one")]
+        at_once: u32,
     },
     /// All are replaced.
     RollDone,
@@ -555,4 +558,13 @@ pub enum Next {
     RollHalted,
     /// None: the config that it tried is not put in force.
     CanaryFailed,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+const fn is_one(n: &u32) -> bool {
+    *n == 1
 }

@@ -300,7 +300,7 @@ pub enum Command {
         /// Which.
         pools: Vec<PoolId>,
     },
-    /// Replace these workers one by one, new ones good before old ones stop. Done when all are replaced.
+    /// Replace these workers a few at a time, new ones good before old ones stop. Done when all are replaced.
     Restart {
         /// Which.
         targets: Vec<Target>,

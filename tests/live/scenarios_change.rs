@@ -1,4 +1,4 @@
-//! The simulator's scenarios of change with real processes: another config, and workers replaced one by one.
+//! The simulator's scenarios of change with real processes: another config, and workers replaced.
 
 use std::time::Instant;
 

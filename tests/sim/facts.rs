@@ -348,7 +348,7 @@ impl Shadow {
 
     /// Its replacement is running beside it: whether its death counts is left open.
     fn replaced(&self, w: WorkerId) -> bool {
-        self.of_pool(w.pool).any(|l| l.id.slot == w.slot && l.id.generation > w.generation && l.staying())
+        self.of_pool(w.pool).any(|l| l.id.slot == w.slot && l.id.generation != w.generation && l.staying())
     }
 
     /// It was going already when its pool became smaller: its slot may have been taken from it.

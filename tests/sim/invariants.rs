@@ -293,8 +293,7 @@ pub(crate) fn stopped_for_a_reason(shadow: &Shadow, core: &Supervisor, life: &Li
 fn enough_are_left(shadow: &Shadow, pool: &PoolLife, now: Time) -> bool {
     let may_miss = |spec: &PoolSpec| {
         let surge = spec.rollout.max_surge.of(pool.target.max(1));
-        let canaries = shadow.proposal(spec.id).map_or(0, |p| p.spec.canaries(pool.target.max(1)));
-        spec.rollout.max_unavailable.of(pool.target).max(u32::from(surge == 0)).max(canaries)
+        spec.rollout.max_unavailable.of(pool.target).max(u32::from(surge == 0))
     };
     let tried = shadow.proposal(pool.spec.id).map_or(0, |p| may_miss(&p.spec));
     let (_, most) = shadow.ready_between(pool.spec.id, now);

@@ -97,6 +97,8 @@ impl Shadow {
                     must(open.is_none(), || format!("config {revision} is in force before {open:?} was prepared"))?;
                     self.committed(now, *revision)?;
                     self.adopt_shown(now, core, event);
+                    // What was started a moment before, for a pool that leaves with it, was in order when it was.
+                    spawned.retain(|w: &WorkerId| self.pools.get(&w.pool).is_some_and(|p| p.in_config));
                     touched.extend(self.pools.keys().copied());
                 }
                 Action::Discard { revision } => {
@@ -123,7 +125,11 @@ impl Shadow {
                     self.replies += 1;
                     replies.push((asked, outcome));
                 }
-                Action::Note(note) => self.take_note(now, note),
+                Action::Note(note) => {
+                    // Another pool's end may be this one's too.
+                    touched.extend(note.pool.filter(|_| matches!(note.what, What::PoolFailed { .. })));
+                    self.take_note(now, note);
+                }
                 Action::Exit { code, .. } => {
                     holds::ends_cleanly(self, now, alive)?;
                     must(matches!(out.last(), Some(Action::Exit { .. })), || "Exit is not the last action".to_owned())?;
@@ -164,7 +170,9 @@ impl Shadow {
         };
         let tried: Vec<PoolId> = match core.reload_progress() {
             Some((ReloadStage::Canary, _, pools)) => {
-                pools.iter().filter(|p| p.stage == ReloadStage::Canary).map(|p| p.pool).collect()
+                // One that is only prepared has no canary that an order could be in the way of.
+                let prepared = |pool: PoolId| self.pre_starts.iter().any(|(of, _)| *of == pool);
+                pools.iter().filter(|p| p.stage == ReloadStage::Canary && !prepared(p.pool)).map(|p| p.pool).collect()
             }
             _ => Vec::new(),
         };

@@ -121,7 +121,7 @@ impl Pool {
             age: cx.now - worker.started,
         };
         let lingers = worker.state == WorkerState::Lingering;
-        self.ever_good |= !facts.early && !facts.canary;
+        self.ever_good |= !facts.early && !facts.canary && facts.leaving != Some(Reason::Removed);
         let was_incoming = self.slots.get(&id.slot).is_some_and(|s| s.incoming == Some(id.generation));
         let was_current = self.vacate(id);
         if !lingers {
@@ -206,7 +206,7 @@ impl Pool {
 
     /// A worker of it was good at some time, or is by now: the loop may have been away, and no look at the clock has shown it yet.
     pub(super) fn was_ever_good(&self, now: Time) -> bool {
-        self.ever_good || self.workers.values().any(|w| w.has_settled(now, w.spec.settle) && !w.tried)
+        self.ever_good || self.workers.values().any(|w| w.has_settled(now, w.spec.settle) && !w.tried && !w.is_stopping())
     }
 
     fn is_success(&self, death: &Death) -> bool {

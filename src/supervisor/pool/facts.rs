@@ -182,9 +182,13 @@ impl Pool {
             w.enter(WorkerState::Stopping, now, Some(now + bound));
         });
         if replace {
+            let was_incoming = self.slots.get(&id.slot).is_some_and(|s| s.incoming == Some(id.generation));
             self.vacate(id);
-            // One that was to replace it anyway takes its place.
-            if !self.promote(cx, id.slot) {
+            if was_incoming {
+                // It goes before the look at the clock that would have given it the old one's place: that one is to be replaced still.
+                self.roll_retry(id.slot);
+            } else if !self.promote(cx, id.slot) {
+                // None stood beside it that was to replace it anyway.
                 self.restarts += 1;
             }
         }

@@ -40,6 +40,10 @@ impl Pool {
         self.enter(cx, phase, reason);
         self.end_trial(cx, reason);
         self.resize(cx, reason);
+        if phase == Phase::Removed {
+            // If it comes back, it has everything to show again.
+            self.ever_good = false;
+        }
         self.fill(cx);
     }
 
@@ -141,8 +145,9 @@ impl Pool {
         }
     }
 
-    /// A new pool that starts with its canary.
-    pub(in super::super) fn wait_for_canary(&mut self, revision: u32) {
+    /// A new pool that starts with its canary, by the config that brings it: one that comes back has nothing of its life before.
+    pub(in super::super) fn wait_for_canary(&mut self, spec: PoolSpec, edition: u32, revision: u32) {
+        self.renew(edition, Rc::new(spec));
         self.phase = Phase::Waiting;
         self.operator = None;
         self.why = Some(format!("waits for its canary (reload to config {revision})"));

@@ -387,9 +387,7 @@ impl Pool {
             None => (count(self.workers.values().filter(new).filter(good).count()), count(self.active.len())),
         };
         // In turns of as many as may be begun at once.
-        let rollout = &self.spec.rollout;
-        let room = (rollout.max_surge.of(total) + rollout.max_unavailable.of(total)).max(1);
-        let turns = total.saturating_sub(replaced).div_ceil(room);
+        let turns = total.saturating_sub(replaced).div_ceil(self.rolls_at_once());
         let left = self.start_takes.filter(|_| turns > 0).map(|takes| (takes + self.spec.settle) * turns);
         super::PoolProgress {
             pool: self.spec.id,
@@ -400,6 +398,12 @@ impl Pool {
             starting: count(self.workers.values().filter(new).filter(|w| w.state != WorkerState::Good).count()),
             draining: count(self.workers.values().filter(|w| w.edition != present && w.is_stopping()).count()),
         }
+    }
+
+    /// How many replacements may be under way at one time.
+    pub(super) fn rolls_at_once(&self) -> u32 {
+        let (rollout, target) = (&self.spec.rollout, self.target());
+        (rollout.max_surge.of(target) + rollout.max_unavailable.of(target)).max(1)
     }
 
     pub(super) fn worker_view(&self, id: WorkerId) -> Option<WorkerView<'_>> {

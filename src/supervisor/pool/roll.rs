@@ -122,7 +122,7 @@ impl Pool {
         let queue: VecDeque<WorkerId> = wanted.into_iter().filter_map(current).collect();
         if !queue.is_empty() || !in_flight.is_empty() {
             let total = u32::try_from(queue.len() + in_flight.len()).unwrap_or(u32::MAX);
-            self.note(cx, Level::Info, What::RollStarted { workers: total });
+            self.note(cx, Level::Info, What::RollStarted { workers: total, at_once: self.rolls_at_once().min(total) });
             self.roll = Some(Roll { queue, in_flight, failures: 0, total, canaries });
         }
         self.fill(cx);

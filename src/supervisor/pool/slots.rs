@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::super::timers::Key;
 use super::super::worker::Worker;
 use super::super::{Reason, Remove, Time, WorkerId};
+use super::trial::Trial;
 use super::{Cx, Pool};
 
 /// A numbered place for one worker (and, during a roll, for its replacement beside it).
@@ -34,6 +35,7 @@ pub(super) struct Slot {
 impl Pool {
     /// Brings the number of wanted slots to what the phase wants; surplus workers are stopped for `reason`.
     pub(super) fn resize(&mut self, cx: &mut Cx<'_>, reason: Reason) {
+        self.limit_canaries();
         let wanted = self.wanted() as usize;
         while self.active.len() > wanted {
             let Some(slot) = self.next_to_remove() else { break };
@@ -52,7 +54,11 @@ impl Pool {
 
     /// Slots without a live worker first, then those whose worker is going anyway, then by the pool's rule.
     fn next_to_remove(&self) -> Option<u32> {
-        // Those of canaries last of all: they decide more than the others.
+        // A canary in place of an old worker that is one too many by now: nobody serves there yet.
+        if let Some(slot) = self.trial.as_ref().and_then(Trial::too_many) {
+            return Some(slot);
+        }
+        // Those of the others last of all: they decide more than old workers.
         let tried = |slot: &u32| self.trial.as_ref().is_some_and(|t| t.has_slot(*slot));
         let plain = |slot: &&u32| !tried(slot);
         let idle = self.empty.iter().rev().find(plain).or_else(|| self.leaving.iter().rev().find(plain)).copied();
@@ -92,15 +98,15 @@ impl Pool {
         set(&mut self.empty, number, active && slot.current.is_none());
         set(&mut self.vacant, number, active && slot.current.is_none() && slot.retry_at.is_none() && slot.finished.is_none());
 
-        let leaving = active && slot.incoming.is_none() && current.is_some_and(|w| w.is_stopping());
-        set(&mut self.leaving, number, leaving);
+        let incoming = slot.incoming.and_then(|generation| self.workers.get(&(number, generation)));
+        let leaving = current.is_some_and(|w| w.is_stopping()) && incoming.is_none_or(|w| w.is_stopping());
+        set(&mut self.leaving, number, active && leaving);
         let aged = current.filter(|_| active).map(|w| w.started);
         if slot.aged != aged {
             slot.aged.map(|at| self.by_age.remove(&(at, number)));
             aged.map(|at| self.by_age.insert((at, number)));
             slot.aged = aged;
         }
-        let incoming = slot.incoming.and_then(|generation| self.workers.get(&(number, generation)));
         let ready = active && [current, incoming].into_iter().flatten().any(Worker::counts);
         if slot.counted_ready != ready {
             slot.counted_ready = ready;

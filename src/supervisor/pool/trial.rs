@@ -64,6 +64,12 @@ impl Trial {
         self.count
     }
 
+    /// The slot of a canary in place that is not good yet, where there are more than are wanted.
+    pub(super) fn too_many(&self) -> Option<u32> {
+        let beyond = self.slots.len() > self.count as usize;
+        self.slots.iter().rev().find(|(_, c)| beyond && !c.beside && !c.good).map(|(slot, _)| *slot)
+    }
+
     fn lacks_slots(&self) -> bool {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX) < self.count
     }
@@ -84,6 +90,23 @@ impl Pool {
         self.resize(cx, Reason::ScaleDown);
         self.choose_canaries(cx);
         self.fill(cx);
+    }
+
+    /// The pool may have become smaller: no more canaries than so many workers get.
+    pub(super) fn limit_canaries(&mut self) {
+        let target = self.target();
+        let (Phase::Running | Phase::BackingOff, Some(trial)) = (self.phase, self.trial.as_mut()) else { return };
+        trial.count = trial.count.min(trial.spec.canaries(target));
+        while trial.slots.len() > trial.count as usize {
+            // Those for which nothing was begun yet.
+            let serves = |slot: &u32| {
+                let current = self.slots.get(slot).and_then(|s| s.current);
+                current.and_then(|g| self.workers.get(&(*slot, g))).is_some_and(|w| !w.is_stopping())
+            };
+            let idle = trial.slots.iter().rev().find(|(slot, c)| c.generation.is_none() && serves(slot));
+            let Some(slot) = idle.map(|(slot, _)| *slot) else { return };
+            trial.slots.remove(&slot);
+        }
     }
 
     /// Finds slots for the canaries that have none (any more).
@@ -169,7 +192,8 @@ impl Pool {
             let current = self.slots.get(slot).and_then(|s| s.current);
             current.and_then(|g| self.workers.get(&(*slot, g))).is_some_and(|w| w.ready_at.is_some() && !w.is_stopping())
         };
-        let may_miss = trial.spec.rollout.max_unavailable.of(self.target().max(1)).max(1).max(trial.count);
+        // Of as many as are wanted by now, which may be fewer than when the canaries were counted.
+        let may_miss = trial.spec.rollout.max_unavailable.of(self.target().max(1)).max(1);
         let missing = u32::try_from(self.active.len()).unwrap_or(u32::MAX).saturating_sub(self.slots_ready + self.finished);
         !ready(&number) || missing < may_miss
     }
@@ -303,6 +327,10 @@ impl Pool {
         for (number, canary) in trial.slots {
             self.ever_good |= canary.good;
             let Some(generation) = canary.generation else { continue };
+            // It may have begun where a job was done: that slot has another one now.
+            if let Some(slot) = self.slots.get_mut(&number) {
+                slot.finished = None;
+            }
             self.edit(cx, WorkerId { pool: self.spec.id, slot: number, generation }, |w| w.tried = false);
             if !canary.beside {
                 continue;
@@ -312,7 +340,6 @@ impl Pool {
                 continue;
             }
             slot.incoming = None;
-            slot.finished = None;
             let old = slot.current.replace(generation);
             let id = WorkerId { pool: self.spec.id, slot: number, generation };
             self.edit(cx, id, |w| w.incoming = false);

@@ -328,7 +328,7 @@ impl Supervisor {
             }
             self.on_pool(now, id, out, |p, cx| {
                 if !there {
-                    p.wait_for_canary(revision);
+                    p.wait_for_canary(spec.clone(), edition, revision);
                 }
                 p.try_out(cx, spec, edition, revision);
             });

@@ -1,7 +1,8 @@
 //! The transaction: canaries, commit, and the ways back.
 
 use poolmaster::supervisor::{
-    Command, Condition, OnRollFailure, Phase, PoolId, PoolSpec, Reason, Share, SpawnFault, What, WorkerState,
+    Command, Condition, ExitWhen, MasterSpec, Notification, OnRollFailure, Phase, PoolId, PoolSpec, Reason, Remove,
+    RestartPolicy, Share, SpawnFault, Target, What, WorkerState,
 };
 
 use crate::scene::Scene;
@@ -361,4 +362,95 @@ fn a_canary_that_waits_for_room_takes_the_place_of_a_worker_that_dies() {
     s.up("a2.2").exit("a2.2", 1);
     assert_eq!(s.phase(0), Phase::BackingOff);
     s.expect("1 spawn a2.3").bring_up().to(2.0).expect("2 commit 2, TERM a0.1");
+}
+
+#[test]
+fn canaries_make_room_by_the_number_that_is_wanted_now() {
+    let mut a = pool(0, 5);
+    a.rollout.max_surge = Share::Count(0);
+    a.rollout.max_unavailable = Share::Percent(25);
+    a.rollout.canary = 2;
+    a.remove = Remove::Oldest;
+    let mut s = Scene::of(vec![a.clone()]);
+    s.settled().exit("a3.1", 1).exit("a4.1", 1).expect("1 spawn a3.2, spawn a4.2");
+    // Two of five may be missing, and are.
+    s.reload().changed(master(), vec![a], &[0]).expect("1 read-config");
+    // Of four only one may be.
+    s.scale_to(0, 4).expect("1 TERM a1.1").boots("a3.2").to(1.4).expect("").boots("a4.2").expect("1.4 TERM a0.1");
+}
+
+#[test]
+fn a_pool_that_becomes_smaller_gives_up_the_places_of_canaries_rather_than_workers_that_serve() {
+    let mut a = pool(0, 5);
+    a.rollout.max_surge = Share::Count(0);
+    a.rollout.max_unavailable = Share::Percent(25);
+    a.rollout.canary = 2;
+    a.remove = Remove::Oldest;
+    let mut s = Scene::of(vec![a.clone()]);
+    s.settled().reload().changed(master(), vec![a], &[0]).expect("1 read-config, TERM a0.1, TERM a1.1");
+    // Of four one canary is enough.
+    s.scale_to(0, 4).exit("a0.1", 0).exit("a1.1", 0).expect("1 spawn a0.2").bring_up().to(2.0).skip();
+    assert_eq!(s.state("a0.2"), Some(WorkerState::Good));
+}
+
+#[test]
+fn a_canary_where_a_job_was_done_is_a_job_of_its_own() {
+    let mut a = pool(0, 3);
+    a.restart.policy = RestartPolicy::Never;
+    a.rollout.max_surge = Share::Count(0);
+    a.rollout.max_unavailable = Share::Count(1);
+    let stay = MasterSpec { exit_when: ExitWhen::Never, ..master() };
+    let mut s = Scene::under(stay.clone(), vec![a.clone()]);
+    s.skip().boots("a0.1").boots("a1.1").up("a2.1").to(0.5).skip();
+    // Its canary waits for room; then its job is done.
+    s.reload().changed(stay, vec![a], &[0]).expect("0.5 read-config");
+    s.exit("a0.1", 0).expect("0.5 spawn a0.2");
+    s.boots("a0.2").boots("a2.1").to(2.0).expect("1.5 commit 2, TERM a1.1");
+    s.exit("a1.1", 0).boots("a1.2").to(3.0).exit("a2.1", 0).boots("a2.2").to(4.0).skip();
+    s.exit("a1.2", 0).exit("a2.2", 0).expect("");
+    assert_eq!(s.phase(0), Phase::Running);
+    s.exit("a0.2", 0);
+    assert_eq!(s.phase(0), Phase::Completed);
+}
+
+#[test]
+fn a_replacement_that_goes_before_it_was_seen_to_be_good_leaves_its_worker_to_be_replaced() {
+    let mut s = Scene::of(vec![pool(0, 1)]);
+    s.settled().ask(Command::Restart { targets: vec![Target { pool: PoolId(0), slot: None }] }).expect("1 spawn a0.2");
+    // It has lasted, and says that it goes, before the loop comes to look at the clock.
+    s.boots("a0.2").asleep(secs(30)).says("a0.2", Notification::Stopping).exit("a0.2", 0).skip();
+    s.bring_up().to(60.0).skip();
+    assert_eq!(s.state("a0.1"), Some(WorkerState::Stopping));
+    s.exit("a0.1", 0).idle();
+}
+
+/// Pool a has left the config, and something of its former life is still there, at 1 s.
+fn left(a: &PoolSpec) -> (MasterSpec, Scene) {
+    let stay = MasterSpec { exit_when: ExitWhen::Never, ..master() };
+    let mut s = Scene::under(stay.clone(), vec![a.clone(), pool(1, 1)]);
+    s.settled().reload().changed(stay.clone(), vec![pool(1, 1)], &[]);
+    s.expect("1 read-config, commit 2, TERM a0.1, TERM a1.1").exit("a1.1", 0).skip();
+    (stay, s)
+}
+
+#[test]
+fn a_pool_that_comes_back_has_the_pace_of_the_config_that_brings_it() {
+    let mut a = pool(0, 2);
+    let (stay, mut s) = left(&a);
+    a.spawn_interval = ms(300);
+    a.rollout.canary = 2;
+    a.rollout.max_surge = Share::Count(2);
+    s.reload().changed(stay, vec![a, pool(1, 1)], &[0]);
+    s.to(1.2).expect("1 read-config, spawn a0.2, done 1").to(1.3).expect("1.3 spawn a1.2");
+}
+
+#[test]
+fn what_was_good_in_a_former_life_of_a_pool_tells_nothing_of_it_now() {
+    let mut a = pool(0, 2);
+    a.restart.budget.failures = 1;
+    a.rollout.canary = 0;
+    let (stay, mut s) = left(&a);
+    s.reload().changed(stay, vec![a, pool(1, 1)], &[0]).expect("1 read-config, commit 3, spawn a0.2, spawn a1.2, done 1");
+    s.exit("a0.1", 0).up("a0.2").exit("a0.2", 1);
+    assert_eq!(s.phase(0), Phase::Failed);
 }

@@ -1,6 +1,9 @@
 //! The wanted count: by order, by signal, within its bounds.
 
-use poolmaster::supervisor::{Command, MasterSignal, MasterSpec, Next, PoolId, PoolSpec, ReadyKind, Remove, ScaleChange, What};
+use poolmaster::supervisor::{
+    Command, MasterSignal, MasterSpec, Next, Notification, PoolId, PoolSpec, ReadyKind, Remove, ScaleChange, Target, What,
+    WorkerState,
+};
 
 use crate::scene::Scene;
 use crate::specs::{master, pool, secs};
@@ -15,6 +18,19 @@ fn settled(spec: PoolSpec) -> Scene {
     let mut s = Scene::of(vec![spec]);
     s.settled();
     s
+}
+
+#[test]
+fn a_slot_whose_worker_and_its_replacement_both_go_is_removed_first() {
+    let mut a = pool(0, 2);
+    a.start_timeout = secs(5);
+    a.remove = Remove::Newest;
+    let mut s = Scene::of(vec![a]);
+    s.settled().ask(Command::Restart { targets: vec![Target { pool: PoolId(0), slot: Some(0) }] }).expect("1 spawn a0.2");
+    s.up("a0.2").to(6.0).expect("6 TERM a0.2").says("a0.1", Notification::Trigger).expect("6 ABRT a0.1");
+    // The other one serves, and goes on to.
+    s.scale_to(0, 1).skip();
+    assert_eq!(s.state("a1.1"), Some(WorkerState::Good));
 }
 
 #[test]
