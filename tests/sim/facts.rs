@@ -316,6 +316,10 @@ impl Shadow {
             // Of one of which nothing was seen it is left open whether it was good.
             pool.maybe_good |=
                 before.ready.is_some() || matches!(before.ready_kind, ReadyKind::Accepting | ReadyKind::NotifyOrAccepting);
+            if before.meddled {
+                // Or the core had told it to go, which is not seen behind an operator's signal.
+                self.early_death(now, &before, false);
+            }
             return false;
         }
         // A verdict, or its own word, ends the time in which it could get good.
