@@ -9,7 +9,7 @@ use super::groups::ALONE;
 use super::{Answer, Cli, Context, Exit, Reach, Session, Verb, output};
 use super::{
     check, completions, config, health, history, init, kill, listeners, plan, ps, reload, reopen, restart, retry, rollback, run,
-    scale, shutdown, signals, start, status, stop, wait, worker,
+    scale, shutdown, signals, start, status, stop, upgrade, wait, worker,
 };
 use crate::client::ClientError;
 
@@ -32,6 +32,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>, ctx: &Context) -> u8 {
         Verb::Scale(args) => scale::run(args, &session),
         Verb::Plan(args) => plan::run(args, &session),
         Verb::Rollback(args) => rollback::run(args, &session),
+        Verb::Upgrade(args) => upgrade::run(args, &session),
         Verb::History(args) => history::run(args, &session),
         Verb::Reload(args) => reload::run(args, &session),
         Verb::Restart(args) => restart::run(args, &session),
@@ -80,8 +81,7 @@ fn own(exit: Exit, meaning: fn(Exit) -> &'static str) -> u8 {
 }
 
 /// Verbs that are described, and are not there yet.
-const LATER: [&str; 11] =
-    ["logs", "top", "events", "explain", "doctor", "upgrade", "pause", "resume", "generate", "import", "man"];
+const LATER: [&str; 10] = ["logs", "top", "events", "explain", "doctor", "pause", "resume", "generate", "import", "man"];
 
 /// Help and version go to stdout and are no error; the rest is.
 fn usage(e: &clap::Error) -> u8 {

@@ -7,7 +7,7 @@ use super::{Cli, Reach};
 /// The groups, in the order in which people need them.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Everyday", &["run", "status", "ps", "scale", "reload", "restart", "start", "stop", "shutdown"]),
-    ("Change", &["init", "check", "plan", "config", "rollback", "history", "reopen"]),
+    ("Change", &["init", "check", "plan", "config", "rollback", "history", "upgrade", "reopen"]),
     ("Insight", &["wait", "health", "signals", "listeners"]),
     ("Pools", &["retry", "kill"]),
     ("Set-up", &["completions", "worker", "help"]),

@@ -154,6 +154,35 @@ const ENTRIES: &[Entry] = &[
         ],
     ),
     entry(
+        "upgrade",
+        &[
+            (
+                Exit::RolledBack,
+                "The new program was not found, cannot be executed, or could not go on from the master's state: the one that was goes on, with all \
+                 that it had.",
+            ),
+            (
+                Exit::Refused,
+                "Something is in the way: a reload or a replacement of workers (`--wait` waits for its end), two masters, `master.trace`, a listener \
+                 with `reuseport`; or the master is shutting down.",
+            ),
+        ],
+        &["reload", "restart", "shutdown"],
+        &[
+            "The new program takes the place of the old one in the same process: the pid stays, and with it the workers, their sockets and who waits \
+             there, their reports and their output, the control socket and who is connected to it. The config is not read again, and no worker is \
+             touched: new ones are started by the new program.",
+            "First the new program is started as a child and reads a copy of the state. If it cannot, or says nothing within `--timeout` (20 s), all is \
+             as it was. Then the master executes it. Should it fail before it has taken over, it executes the old program again, from the open \
+             file, with the same state. For some milliseconds nobody supervises: what happens then is acted on right after; the answer tells how \
+             long it was.",
+            "Without `--binary` it is the program that the master was started as, looked for anew: a symbolic link that was flipped meanwhile leads to \
+             the new release. Only root and the master's own user may name another one. A state of a format that the new program does not know is \
+             refused by it: start it beside the old one instead (USR2).",
+            "The service manager is told RELOADING=1 before and READY=1 after; its pid file and MAINPID stay true.",
+        ],
+    ),
+    entry(
         "history",
         &[],
         &["reload", "rollback", "plan"],

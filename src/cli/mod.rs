@@ -37,6 +37,7 @@ pub mod status;
 mod steps;
 pub mod stop;
 mod table;
+pub mod upgrade;
 pub mod wait;
 mod words;
 pub mod worker;
@@ -94,6 +95,8 @@ pub enum Verb {
     Config(config::Args),
     /// Put the last good config back, or undo a reload under way
     Rollback(rollback::Args),
+    /// Put a new program in the master's place; workers do not notice
+    Upgrade(upgrade::Args),
     /// Show the last reloads: when, by whom, what changed, how it ended
     History(history::Args),
     /// Reopen log files, after they were moved away

@@ -10,7 +10,7 @@ use crate::config::spec::Config;
 use crate::config::{self, Flag, Sources};
 use crate::os::activation;
 use crate::runtime::daemon::{self, Outcome, Side, Waiting};
-use crate::runtime::{self, Beside, Settings, StartError};
+use crate::runtime::{self, Again, Beside, Handover, Settings, StartError};
 
 /// Start a master and keep its pools alive
 ///
@@ -90,6 +90,13 @@ impl Args {
 
 /// Runs until the master ends.
 pub fn run(args: &Args, ctx: &Context) -> Exit {
+    // Another program was here a moment ago, or is to be told whether this one could go on in its place.
+    if let Some(verdict) = runtime::check(&ctx.environ) {
+        return told(verdict.and_then(|words| sources(args, ctx).map(|_| words)));
+    }
+    if let Some(handover) = Handover::of(&ctx.environ) {
+        return go_on(args, ctx, handover);
+    }
     // Before anything else is opened.
     let inherited = match activation::take(&ctx.environ) {
         Ok(inherited) => inherited,
@@ -132,11 +139,8 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
             }
         }
     }
-    let (surroundings, again) = (ctx.clone(), Sources::clone(&sources));
-    let reader: runtime::Reader = Arc::new(move |other: Option<&Path>| match other {
-        None => load(&sources, &only, &surroundings),
-        Some(path) => load(&Sources { path: Some(path.to_owned()), ..Sources::clone(&sources) }, &only, &surroundings),
-    });
+    let again = Sources::clone(&sources);
+    let reader = reader(sources, only, ctx);
     let (environment, directory, command_line) = (ctx.environ.clone(), ctx.cwd.clone(), ctx.args.clone());
     match runtime::run(Settings { config, reader, environment, inherited, directory, command_line, beside, report }) {
         Ok(code) => Exit::of(code),
@@ -146,6 +150,48 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
                 output::err(&format!("  at {place}; `poolmaster check` tells more\n"));
             }
             Exit::Failed
+        }
+    }
+}
+
+/// Reads the config again, or another one in its place.
+fn reader(sources: Sources, only: Vec<String>, ctx: &Context) -> runtime::Reader {
+    let surroundings = ctx.clone();
+    Arc::new(move |other: Option<&Path>| match other {
+        None => load(&sources, &only, &surroundings),
+        Some(path) => load(&Sources { path: Some(path.to_owned()), ..Sources::clone(&sources) }, &only, &surroundings),
+    })
+}
+
+/// Says whether this program could go on in the place of the one that has started it.
+fn told(verdict: Result<String, String>) -> Exit {
+    match verdict {
+        Ok(words) => {
+            output::out(&format!("{words}\n"));
+            Exit::Done
+        }
+        Err(why) => {
+            output::err(&format!("{why}\n"));
+            Exit::Failed
+        }
+    }
+}
+
+/// Goes on in the place of the program before this one.
+fn go_on(args: &Args, ctx: &Context, handover: Handover) -> Exit {
+    let (only, surroundings) = (args.only.clone(), ctx.clone());
+    // That it has some was made sure of by the child before.
+    let mut sources = sources(args, ctx).unwrap_or_default();
+    let reader = Box::new(move |path: Option<PathBuf>| {
+        sources.path = path.map(|path| surroundings.cwd.join(path));
+        reader(sources, only, &surroundings)
+    });
+    let (environment, directory, command_line) = (ctx.environ.clone(), ctx.cwd.clone(), ctx.args.clone());
+    match runtime::resume(Again { handover, reader, environment, directory, command_line }) {
+        Ok(code) => Exit::of(code),
+        Err(e) => {
+            output::err(&format!("poolmaster: {e}; its workers go on, and nobody supervises them\n"));
+            Exit::Internal
         }
     }
 }

@@ -252,6 +252,7 @@ fn hint(request: &Request) -> Option<&'static str> {
         | Request::Wait(_)
         | Request::Retry(_)
         | Request::Abort(_)
+        | Request::Upgrade(_)
         | Request::Reopen
         | Request::Shutdown(_) => None,
     }

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 pub use super::class::Class;
 use super::kind::Typed;
 use super::moves::Moves;
@@ -65,7 +67,7 @@ pub struct Change {
 }
 
 /// A value for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     /// In TOML syntax; a secret is `***`.
     pub value: String,

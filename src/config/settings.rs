@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::build::{Trees, default_node};
 use super::class::Class;
 use super::diff::Shown;
@@ -14,7 +16,8 @@ use super::node::{Layer, Node, Place};
 use super::show;
 
 /// What a config gives, table by table.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub struct Settings {
     pub(super) master: Arc<Vec<Given>>,
     pools: BTreeMap<String, Arc<Vec<Given>>>,
@@ -31,6 +34,52 @@ pub(super) struct Given {
     /// What it means; `None`: the same as not given.
     pub(super) value: Option<Typed>,
     pub(super) shown: Shown,
+}
+
+/// The same in the state that one master hands to the next.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    master: Vec<WrittenKey>,
+    pools: BTreeMap<String, Vec<WrittenKey>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenKey {
+    path: Vec<String>,
+    key: String,
+    /// The path of its definition.
+    of: String,
+    value: Option<Typed>,
+    shown: Shown,
+}
+
+impl From<Settings> for Written {
+    fn from(settings: Settings) -> Written {
+        let one = |given: &Given| WrittenKey {
+            path: given.path.clone(),
+            key: given.key.clone(),
+            of: given.definition.path.to_owned(),
+            value: given.value.clone(),
+            shown: given.shown.clone(),
+        };
+        let table = |given: &Arc<Vec<Given>>| given.iter().map(one).collect();
+        let pools = settings.pools.iter().map(|(name, given)| (name.clone(), table(given))).collect();
+        Written { master: table(&settings.master), pools }
+    }
+}
+
+impl From<Written> for Settings {
+    fn from(written: Written) -> Settings {
+        let definitions: BTreeMap<&str, &'static Key> = keys::all().map(|key| (key.path, key)).collect();
+        // A key that this version does not know differs from nothing.
+        let one = |key: WrittenKey| {
+            let definition = definitions.get(key.of.as_str()).copied()?;
+            Some(Given { path: key.path, key: key.key, definition, value: key.value, shown: key.shown })
+        };
+        let table = |keys: Vec<WrittenKey>| Arc::new(keys.into_iter().filter_map(one).collect::<Vec<_>>());
+        let master = table(written.master);
+        Settings { master, pools: written.pools.into_iter().map(|(name, keys)| (name, table(keys))).collect() }
+    }
 }
 
 impl Settings {

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::supervisor::{MasterSpec, PoolSpec};
 
 /// A whole config, ready to be put in force.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Config {
     /// Where it came from; `None`: only flags.
     pub path: Option<PathBuf>,
@@ -27,7 +29,7 @@ pub struct Config {
 }
 
 /// The master's own settings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Master {
     /// Instance name.
     pub name: String,
@@ -60,7 +62,7 @@ pub struct Master {
 }
 
 /// Commands for the master's moments; an empty one is none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MasterHooks {
     /// Before the first pool starts; it has to succeed.
     pub starting: Vec<String>,
@@ -75,7 +77,7 @@ pub struct MasterHooks {
 }
 
 /// Commands for a pool's moments: templates, filled in as `argv` is; an empty one is none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hooks {
     /// Before the first worker under a config; it has to succeed.
     pub pre_start: Vec<String>,
@@ -96,7 +98,7 @@ pub struct Hooks {
 }
 
 /// A user or a group, as written.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Account {
     /// By number.
     Id(u32),
@@ -114,7 +116,7 @@ impl std::fmt::Display for Account {
 }
 
 /// A resource limit; `None`: unlimited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
     /// What holds.
     pub soft: Option<u64>,
@@ -123,7 +125,7 @@ pub struct Bounds {
 }
 
 /// The master's log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MasterLog {
     /// error, warn, info, debug, trace.
     pub level: String,
@@ -134,7 +136,7 @@ pub struct MasterLog {
 }
 
 /// One pool.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pool {
     /// What the core is told.
     pub spec: PoolSpec,
@@ -151,7 +153,7 @@ pub struct Pool {
 }
 
 /// Signals to the master that belong to one pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScaleSignals {
     /// One worker more.
     pub up: Option<i32>,
@@ -163,7 +165,7 @@ pub struct ScaleSignals {
 
 /// How a worker is started. `argv` and the values of `env` are templates: `{pool}`, `{slot}`, `{generation}`, `{fd}`, `{fd:NAME}`,
 /// `{cpus}` and `{runtime}` are filled in at each spawn by [`crate::config::template`]; `${VAR}` is already resolved.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
     /// Program and arguments. Never empty.
     pub argv: Vec<String>,
@@ -192,7 +194,7 @@ pub struct Launch {
 }
 
 /// The protocols that are spoken with a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Protocols {
     /// LISTEN_FDS, NOTIFY_SOCKET and WATCHDOG_USEC are set.
     pub systemd: bool,
@@ -211,7 +213,7 @@ pub struct Protocols {
 }
 
 /// What is looked at from outside to see that a worker is ready: templates, filled in for each worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Look {
     /// An address that takes connections ([`crate::config::target::target`]).
     Tcp(String),
@@ -222,7 +224,7 @@ pub enum Look {
 }
 
 /// A file of variables.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvFile {
     /// Where.
     pub path: PathBuf,
@@ -231,7 +233,7 @@ pub struct EnvFile {
 }
 
 /// Who a worker is, and what it may use. What is `None`, empty or false stays as the master has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// User.
     pub user: Option<Account>,
@@ -258,7 +260,7 @@ pub struct Identity {
 }
 
 /// What a resource limit bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resource {
     /// Open files.
     OpenFiles,
@@ -295,7 +297,7 @@ impl Resource {
 }
 
 /// Where a worker's stdout or stderr goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Output {
     /// To the master's own.
     Inherit,
@@ -312,7 +314,7 @@ pub enum Output {
 }
 
 /// A listening socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
     /// Its name in the config, LISTEN_FDNAMES and `{fd:NAME}`.
     pub name: String,
@@ -339,7 +341,7 @@ pub struct Listener {
 }
 
 /// Options of TCP and UDP sockets. What is zero, empty, false or `None` is as the kernel has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketOptions {
     /// Bind an address that the host does not have (yet).
     pub freebind: bool,
@@ -356,7 +358,7 @@ pub struct SocketOptions {
 }
 
 /// Where a listener listens.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Address {
     /// TCP; `dual` on `[::]`: IPv4 as well.
     Tcp {

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, UnixAddr, setsockopt, sockopt};
 
 use super::entry::{Entry, Last};
+use super::handover::{ListeningState, Passed, Taken};
 use super::io::set_nonblocking;
 use super::lockfile::{InstanceLock, LockError};
 use super::socket_file::{
@@ -213,6 +214,43 @@ impl Listening {
             shared: Cell::new(false),
             nonblocking,
             access,
+        })
+    }
+
+    /// For the next image of this process.
+    pub fn state(&self) -> io::Result<ListeningState> {
+        let file = self.file.get().map(|file| Ok::<_, io::Error>((file.path.clone(), file.id, file.lock.state()?)));
+        Ok(ListeningState {
+            fd: Passed::of(&self.fd)?,
+            address: self.address.clone(),
+            inherited: self.inherited.get(),
+            nonblocking: self.nonblocking.get(),
+            access: self.access.get(),
+            file: file.transpose()?,
+        })
+    }
+
+    /// As the image before this one has left it, with all that wait at it. `locks`: those that were restored before, which two may have.
+    pub fn restore(state: ListeningState, taken: &mut Taken, locks: &mut Vec<Rc<InstanceLock>>) -> io::Result<Listening> {
+        let fd = taken.take(&state.fd)?;
+        let inode = queue::inode(fd.as_fd())?;
+        let file = OnceCell::new();
+        if let Some((path, id, lock)) = state.file {
+            let known = locks.iter().find(|known| known.path() == lock.path).cloned();
+            let lock = known.map_or_else(|| InstanceLock::restore(lock, taken).map(Rc::new), Ok)?;
+            locks.push(Rc::clone(&lock));
+            // It was empty.
+            let _ = file.set(SocketFile { path, id, lock });
+        }
+        Ok(Listening {
+            fd,
+            address: state.address,
+            inode,
+            file,
+            inherited: Cell::new(state.inherited),
+            shared: Cell::new(false),
+            nonblocking: Cell::new(state.nonblocking),
+            access: Cell::new(state.access),
         })
     }
 

@@ -13,6 +13,7 @@ use nix::fcntl::OFlag;
 
 use super::entry::{Entry, Last};
 use super::errno::{check, reason, retry};
+use super::handover::{LockState, Passed, Taken};
 use super::process::{exists, self_pid};
 use super::procfs;
 use super::socket_file::{FileId, unlink_if};
@@ -163,6 +164,18 @@ impl InstanceLock {
     }
 }
 
+impl InstanceLock {
+    /// For the next image of this process.
+    pub fn state(&self) -> io::Result<LockState> {
+        Ok(LockState { fd: Passed::of(&self.file)?, path: self.path.clone() })
+    }
+
+    /// As the image before this one has left it: the lock is on the open file.
+    pub fn restore(state: LockState, taken: &mut Taken) -> io::Result<InstanceLock> {
+        Ok(InstanceLock { file: taken.take(&state.fd)?.into(), path: state.path })
+    }
+}
+
 impl AsFd for InstanceLock {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
@@ -223,6 +236,18 @@ impl PidFile {
             return Ok(false);
         }
         unlink_if(&self.path, FileId::of_open(&self.file)?)
+    }
+}
+
+impl PidFile {
+    /// For the next image of this process.
+    pub fn state(&self) -> io::Result<LockState> {
+        Ok(LockState { fd: Passed::of(&self.file)?, path: self.path.clone() })
+    }
+
+    /// As the image before this one has left it.
+    pub fn restore(state: LockState, taken: &mut Taken) -> io::Result<PidFile> {
+        Ok(PidFile { file: taken.take(&state.fd)?.into(), path: state.path })
     }
 }
 

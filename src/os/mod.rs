@@ -10,6 +10,7 @@
 //! | [`attributes`] | changes what running processes may use |
 //! | [`budget`] | how many descriptors, signals and processes there may be |
 //! | [`clock`] | reads the clocks |
+//! | [`handover`] | descriptors and memory that one image of this process leaves to the next |
 //! | [`inherit`] | takes descriptors that a parent left open |
 //! | [`io`] | read, write, pipes, /dev/null |
 //! | [`signals`] | blocks, receives and sends signals |
@@ -43,6 +44,7 @@ pub mod dirs;
 mod entry;
 pub mod epoll;
 mod errno;
+pub mod handover;
 pub mod inherit;
 pub mod io;
 pub mod leftovers;

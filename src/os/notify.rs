@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::entry::{Entry, Last};
 use super::errno::{check, retry};
+use super::handover::{BoundState, Passed, Taken};
 use super::io::own;
 use super::socket_file::{self, Access, Bound, FileId};
 
@@ -60,6 +61,16 @@ impl NotifySocket {
         // Only a wish: the kernel may clamp it.
         let _ = set_option(&fd, libc::SO_RCVBUF, BUFFER);
         Ok(NotifySocket { fd, path: path.to_owned(), file })
+    }
+
+    /// For the next image of this process.
+    pub fn state(&self) -> io::Result<BoundState> {
+        Ok(BoundState { fd: Passed::of(&self.fd)?, path: self.path.clone(), file: self.file })
+    }
+
+    /// As the image before this one has left it, with all that waits in it.
+    pub fn restore(state: BoundState, taken: &mut Taken) -> io::Result<NotifySocket> {
+        Ok(NotifySocket { fd: taken.take(&state.fd)?, path: state.path, file: state.file })
     }
 
     /// Where it is: the value of NOTIFY_SOCKET.

@@ -72,6 +72,13 @@ pub fn next_exited() -> io::Result<Option<Reaped>> {
     wait(-1, libc::WNOHANG)
 }
 
+/// This process is a child of ours, running or ended and not reaped yet.
+pub fn is_child(pid: i32) -> bool {
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
+    waitid(Id::Pid(nix::unistd::Pid::from_raw(pid)), look).is_ok()
+}
+
 /// Reaps this child if it has ended.
 pub fn exited(pid: i32) -> io::Result<Option<Reaped>> {
     wait(pid, libc::WNOHANG)

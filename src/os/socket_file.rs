@@ -9,6 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use nix::sys::stat::{FileStat, SFlag};
 
 use super::entry::{Entry, Last};
@@ -20,7 +22,7 @@ pub(crate) const LONGEST: usize = 107;
 
 /// A file's identity, whatever its name. Good for as long as the file, or the socket bound to it, is open: its inode number cannot come round
 /// again before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileId {
     device: u64,
     inode: u64,
@@ -118,7 +120,7 @@ pub(crate) fn check_free(entry: &Entry) -> Result<Option<FileId>, Occupied> {
 }
 
 /// Who may connect to a socket's file. What is `None` stays as it is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Access {
     pub(crate) mode: Option<u32>,
     pub(crate) owner: Option<u32>,

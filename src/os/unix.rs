@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::entry::{Entry, Last};
 use super::errno::{check, retry};
+use super::handover::{BoundState, Passed, Taken};
 use super::io::{open_null, own, set_nonblocking};
 use super::socket_file::{self, Access, FileId, Occupied, check_free, listen_at, set_access, unlink_if};
 
@@ -20,7 +21,7 @@ const BACKLOG: u32 = 64;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who is at the other end, as it was when it connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PeerCred {
     /// Process id; 0 when it lives in a pid namespace of its own.
     pub pid: i32,
@@ -134,6 +135,19 @@ impl ControlListener {
         Entry::at(&self.path, Last::Keep)?.rename(&Entry::at(new, Last::Keep)?)?;
         self.path = new.to_owned();
         Ok(())
+    }
+}
+
+impl ControlListener {
+    /// For the next image of this process.
+    pub fn state(&self) -> io::Result<BoundState> {
+        Ok(BoundState { fd: Passed::of(&self.fd)?, path: self.path.clone(), file: self.file })
+    }
+
+    /// As the image before this one has left it, with those who wait at it.
+    pub fn restore(state: BoundState, taken: &mut Taken) -> io::Result<ControlListener> {
+        let reserve = RefCell::new(Some(open_null()?));
+        Ok(ControlListener { fd: taken.take(&state.fd)?, path: state.path, file: state.file, reserve })
     }
 }
 

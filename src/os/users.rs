@@ -5,10 +5,12 @@ use std::ffi::CString;
 use std::io;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use nix::unistd::{Gid, Group, Uid, User};
 
 /// A user of this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Person {
     /// Its number.
     pub uid: u32,

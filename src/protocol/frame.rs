@@ -47,6 +47,18 @@ pub struct LineBuffer {
 }
 
 impl LineBuffer {
+    /// All that was not handed out yet.
+    pub fn rest(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
+    /// A buffer that goes on with that.
+    pub fn resume(max: usize, rest: &[u8]) -> LineBuffer {
+        let mut buffer = LineBuffer::new(max);
+        buffer.push(rest);
+        buffer
+    }
+
     /// An empty buffer for lines of up to `max` bytes.
     pub fn new(max: usize) -> LineBuffer {
         LineBuffer { bytes: Vec::new(), start: 0, tail: 0, max, refused: false }

@@ -28,7 +28,7 @@ pub use insight::{HealthReply, InfoReply, ListenerStatus, ListenersReply, PoolHe
 pub use parameters::{
     AbortParameters, HealthParameters, KillParameters, ListenersParameters, Patience, PlanParameters, PoolsParameters,
     PsParameters, ReloadParameters, RestartParameters, RetryParameters, RollbackParameters, ScaleParameters, ShutdownParameters,
-    StatusParameters, WaitParameters,
+    StatusParameters, UpgradeParameters, WaitParameters,
 };
 pub use plan::{ChangeClass, ListenerVerdict, PlanChange, PlanListener, PlanReply, PlanValue, PoolPlan, PoolVerdict};
 pub use progress::{PoolProgress, ProgressReply, ReloadFailure, ReloadStage};

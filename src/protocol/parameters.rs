@@ -30,6 +30,10 @@ fn yes() -> bool {
     true
 }
 
+fn is_false(b: &bool) -> bool {
+    !*b
+}
+
 fn is_true(b: &bool) -> bool {
     *b
 }
@@ -198,6 +202,21 @@ pub struct AbortParameters {
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub wait: bool,
     /// See [`Patience`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// Of `upgrade`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpgradeParameters {
+    /// The program, by its path; without it, the one that the master was started as, found anew. For root and the master's own user alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary: Option<String>,
+    /// Wait for the end of a reload, a roll or a hook, instead of being refused.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub wait_for_rest: bool,
+    /// How long it all may take; 20 s without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
 }

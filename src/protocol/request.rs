@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::{
     AbortParameters, ErrorName, Failure, HealthParameters, KillParameters, ListenersParameters, Patience, PlanParameters,
     PoolsParameters, PsParameters, ReloadParameters, RestartParameters, RetryParameters, RollbackParameters, ScaleParameters,
-    ShutdownParameters, StatusParameters, WaitParameters,
+    ShutdownParameters, StatusParameters, UpgradeParameters, WaitParameters,
 };
 
 /// What a client asks.
@@ -50,6 +50,8 @@ pub enum Request {
     Abort(AbortParameters),
     /// Put the last good config before the one in force in force again.
     Rollback(RollbackParameters),
+    /// Put another program in the place of the master's, in the same process.
+    Upgrade(UpgradeParameters),
     /// Reopen log files. Answered at once.
     Reopen,
     /// End the master.
@@ -57,7 +59,7 @@ pub enum Request {
 }
 
 /// The names of all methods.
-pub const METHODS: [&str; 20] = [
+pub const METHODS: [&str; 21] = [
     "info",
     "status",
     "ps",
@@ -76,6 +78,7 @@ pub const METHODS: [&str; 20] = [
     "abort",
     "rollback",
     "history",
+    "upgrade",
     "reopen",
     "shutdown",
 ];
@@ -93,6 +96,7 @@ impl Request {
             Request::Abort(p) => Patience::of(p.wait, p.timeout_ms),
             Request::Rollback(p) => Patience::of(p.wait, p.timeout_ms),
             Request::Shutdown(p) => Patience::of(p.wait, p.timeout_ms),
+            Request::Upgrade(p) => Patience::of(true, p.timeout_ms),
             Request::Info
             | Request::Status(_)
             | Request::Ps(_)
@@ -127,6 +131,7 @@ impl Request {
             | Request::Reload(_)
             | Request::Abort(_)
             | Request::Rollback(_)
+            | Request::Upgrade(_)
             | Request::Reopen
             | Request::Shutdown(_) => true,
         }
@@ -198,6 +203,7 @@ impl Call {
             "reload" => read(&method, parameters).map(Request::Reload),
             "abort" => read(&method, parameters).map(Request::Abort),
             "rollback" => read(&method, parameters).map(Request::Rollback),
+            "upgrade" => read(&method, parameters).map(Request::Upgrade),
             "history" => none(&method, parameters).map(|()| Request::History),
             "reopen" => none(&method, parameters).map(|()| Request::Reopen),
             "shutdown" => read(&method, parameters).map(Request::Shutdown),
@@ -271,6 +277,11 @@ mod tests {
             Request::Plan(PlanParameters { config: Some("/etc/x.toml".to_owned()), restart: true, pools: vec![web()] }),
             Request::Reload(ReloadParameters { restart: true, pools: vec![web()], wait: true, timeout_ms: None }),
             Request::Abort(AbortParameters { wait: true, timeout_ms: None }),
+            Request::Upgrade(UpgradeParameters {
+                binary: Some("/opt/2/poolmaster".to_owned()),
+                wait_for_rest: true,
+                timeout_ms: Some(9),
+            }),
             Request::Rollback(RollbackParameters { wait: false, timeout_ms: Some(3) }),
             Request::History,
             Request::Reopen,

@@ -8,7 +8,8 @@ use super::dialects::ACKS;
 use super::master::Master;
 use super::pools::PoolRun;
 use super::token::Token;
-use crate::os::epoll::Interest;
+use crate::os::epoll::{Epoll, Interest};
+use crate::os::handover::{BoundState, Taken};
 use crate::os::io as fdio;
 use crate::os::process::session_of;
 use crate::os::unix::{Accepted, ControlListener};
@@ -36,6 +37,31 @@ pub(super) struct Acks {
     sockets: BTreeMap<PoolId, ControlListener>,
     open: BTreeMap<u64, Ack>,
     next: u64,
+}
+
+impl Acks {
+    /// A worker is saying something.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// For the next image of the master.
+    pub(super) fn state(&self) -> std::io::Result<BTreeMap<PoolId, BoundState>> {
+        self.sockets.iter().map(|(id, socket)| Ok((*id, socket.state()?))).collect()
+    }
+
+    /// As the image before has left them.
+    pub(super) fn restore(state: BTreeMap<PoolId, BoundState>, taken: &mut Taken) -> std::io::Result<Acks> {
+        let one = |(id, socket)| Ok((id, ControlListener::restore(socket, taken)?));
+        Ok(Acks { sockets: state.into_iter().map(one).collect::<std::io::Result<_>>()?, ..Acks::default() })
+    }
+
+    /// From now on they are heard.
+    pub(super) fn watch(&self, epoll: &Epoll) -> std::io::Result<()> {
+        self.sockets
+            .iter()
+            .try_for_each(|(id, socket)| epoll.add(socket.as_fd(), Token::Acks(id.0.into()).into(), Interest::Read))
+    }
 }
 
 impl Master {

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::handover::ClientState;
 use super::master::Master;
 use super::progress::Watch;
 use super::throttle::Repeated;
 use super::token::Token;
-use crate::os::epoll::Interest;
+use crate::os::epoll::{Epoll, Interest};
+use crate::os::handover::{Passed, Taken};
 use crate::os::io as fdio;
 use crate::os::unix::{Accepted, PeerCred};
 use crate::protocol::{ErrorName, Failure, LineBuffer, MAX_FRAME, encode_failure};
@@ -41,6 +43,8 @@ pub(super) enum Awaits {
     Order(CommandId),
     /// A config that has to be read first.
     Plan,
+    /// Another program in the place of this one.
+    Upgrade,
 }
 
 /// One connection.
@@ -131,6 +135,65 @@ impl Clients {
         let rests = |c: &Client| c.waiting.is_none() && c.unsent() == 0 && !c.has_requests() && now - c.used >= AT_REST;
         let idle = self.by_number.iter().filter(|(_, c)| rests(c));
         idle.min_by_key(|(_, c)| c.used).map(|(n, _)| *n)
+    }
+}
+
+impl Clients {
+    /// For the next image of the master.
+    pub(super) fn state(&self) -> io::Result<Vec<ClientState>> {
+        let one = |(number, client): (&u64, &Client)| {
+            Ok(ClientState {
+                number: *number,
+                fd: Passed::of(&client.fd)?,
+                peer: client.peer,
+                input: client.input.rest().to_vec(),
+                output: client.output.get(client.sent..).unwrap_or_default().to_vec(),
+                order: client.waiting.and_then(|awaits| match awaits {
+                    Awaits::Order(id) => Some(id),
+                    Awaits::Plan | Awaits::Upgrade => None,
+                }),
+            })
+        };
+        // One that is on its way out has heard all that it will.
+        self.by_number.iter().filter(|(_, client)| !client.closing && !client.ended).map(one).collect()
+    }
+
+    /// As the image before has left them.
+    pub(super) fn restore(state: Vec<ClientState>, now: Time, taken: &mut Taken) -> io::Result<Clients> {
+        let mut clients = Clients::default();
+        for one in state {
+            clients.next = clients.next.max(one.number + 1);
+            if !one.output.is_empty() {
+                clients.dirty.push(one.number);
+            }
+            let client = Client {
+                fd: taken.take(&one.fd)?,
+                peer: one.peer,
+                input: LineBuffer::resume(MAX_FRAME, &one.input),
+                output: one.output,
+                sent: 0,
+                waiting: one.order.map(Awaits::Order),
+                watch: None,
+                closing: false,
+                ended: false,
+                interest: Interest::Read,
+                used: now,
+            };
+            clients.by_number.insert(one.number, client);
+        }
+        Ok(clients)
+    }
+
+    /// From now on they are heard.
+    pub(super) fn watch(&self, epoll: &Epoll) -> io::Result<()> {
+        self.by_number
+            .iter()
+            .try_for_each(|(number, client)| epoll.add(client.fd.as_fd(), Token::Client(*number).into(), Interest::Read))
+    }
+
+    /// One waits for what is done beside the loop.
+    pub(super) fn plans(&self) -> bool {
+        self.by_number.values().any(|client| client.waiting == Some(Awaits::Plan))
     }
 }
 

@@ -7,6 +7,8 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::dialects;
 use super::launch::setup;
 use crate::config::env_file;
@@ -46,7 +48,7 @@ fn is_passed(name: &[u8], pass: &[String]) -> bool {
 const LOGIN: [&[u8]; 4] = [b"USER", b"LOGNAME", b"HOME", b"SHELL"];
 
 /// Whose login the workers have.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Login {
     /// The master's own.
     #[default]

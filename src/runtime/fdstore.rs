@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::handover::StoredState;
 use super::master::Master;
 use super::throttle::Repeated;
 use super::token::Token;
-use crate::os::epoll::Interest;
+use crate::os::epoll::{Epoll, Interest};
+use crate::os::handover::{Passed, Taken};
 use crate::os::io::same_file;
 use crate::supervisor::{PoolId, WorkerId};
 use crate::telemetry::systemd::StoreOrder;
@@ -19,6 +21,8 @@ const MOST: usize = 64;
 struct Stored {
     number: u64,
     name: String,
+    /// Dropped when the other side is gone.
+    watch: bool,
     fd: OwnedFd,
 }
 
@@ -33,6 +37,37 @@ impl FdStore {
     /// What the next worker of a slot is given, with the names.
     pub(super) fn of(&self, pool: PoolId, slot: u32) -> Vec<(&str, BorrowedFd<'_>)> {
         self.by_slot.get(&(pool, slot)).into_iter().flatten().map(|s| (s.name.as_str(), s.fd.as_fd())).collect()
+    }
+}
+
+impl FdStore {
+    /// For the next image of the master.
+    pub(super) fn state(&self) -> std::io::Result<Vec<StoredState>> {
+        let all = self.by_slot.iter().flat_map(|(place, kept)| kept.iter().map(move |stored| (*place, stored)));
+        all.map(|((pool, slot), stored)| {
+            Ok(StoredState { pool, slot, name: stored.name.clone(), watch: stored.watch, fd: Passed::of(&stored.fd)? })
+        })
+        .collect()
+    }
+
+    /// As the image before has left them.
+    pub(super) fn restore(state: Vec<StoredState>, taken: &mut Taken) -> std::io::Result<FdStore> {
+        let mut store = FdStore::default();
+        for StoredState { pool, slot, name, watch, fd } in state {
+            let number = store.next;
+            store.next += 1;
+            let stored = Stored { number, name, watch, fd: taken.take(&fd)? };
+            store.by_slot.entry((pool, slot)).or_default().push(stored);
+        }
+        Ok(store)
+    }
+
+    /// From now on their other sides are watched.
+    pub(super) fn watch(&self, epoll: &Epoll) {
+        for stored in self.by_slot.values().flatten().filter(|stored| stored.watch) {
+            // As when it was taken: files and the like cannot be watched.
+            let _ = epoll.add(stored.fd.as_fd(), Token::Stored(stored.number).into(), Interest::Hangup);
+        }
     }
 }
 
@@ -78,7 +113,7 @@ impl Master {
                         let _ = self.epoll.add(fd.as_fd(), Token::Stored(number).into(), Interest::Hangup);
                     }
                     tracing::debug!(pool, slot = worker.slot, "descriptor {name} is kept for the slot's next worker");
-                    kept.push(Stored { number, name: name.clone(), fd });
+                    kept.push(Stored { number, name: name.clone(), watch, fd });
                 }
             }
         }

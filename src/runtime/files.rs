@@ -7,8 +7,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::spec;
 use crate::os::dirs::{self, FileId};
+use crate::os::handover::{BoundState, LockState, Passed, Taken};
 use crate::os::lockfile::{InstanceLock, LockError, PidFile};
 use crate::os::unix::ControlListener;
 
@@ -69,7 +72,7 @@ pub(super) struct Files {
 }
 
 /// A directory that this master made, and which it is: another one may come in its place.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Made {
     path: PathBuf,
     id: FileId,
@@ -100,7 +103,68 @@ impl Made {
     }
 }
 
+/// The same in the state that one image of the master hands to the next.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FilesState {
+    control: BoundState,
+    socket: PathBuf,
+    pid: Option<LockState>,
+    pools: Made,
+    memory: Option<Made>,
+    closed: Option<(PathBuf, u32)>,
+    jailed: Vec<Made>,
+    of_pools: BTreeMap<String, (u32, Option<PathBuf>, PoolDirs)>,
+    former: Vec<LockState>,
+    lock: Option<LockState>,
+}
+
+impl FilesState {
+    /// Their descriptors.
+    pub(super) fn passed(&self) -> Vec<Passed> {
+        let locks = self.pid.iter().chain(&self.former).chain(&self.lock);
+        locks.flat_map(LockState::passed).chain(self.control.passed()).collect()
+    }
+}
+
 impl Files {
+    /// For the next image of the master.
+    pub(super) fn state(&self) -> io::Result<FilesState> {
+        Ok(FilesState {
+            control: self.control.state()?,
+            socket: self.socket.clone(),
+            pid: self.pid.as_ref().map(PidFile::state).transpose()?,
+            pools: self.pools.clone(),
+            memory: self.memory.clone(),
+            closed: self.closed.clone(),
+            jailed: self.jailed.clone(),
+            of_pools: self.of_pools.clone(),
+            former: self.former.iter().map(InstanceLock::state).collect::<io::Result<_>>()?,
+            lock: self.lock.as_ref().map(InstanceLock::state).transpose()?,
+        })
+    }
+
+    /// As the image before has left them.
+    pub(super) fn restore_state(state: FilesState, uid: u32, taken: &mut Taken) -> io::Result<Files> {
+        let mut lock = |lock| InstanceLock::restore(lock, taken);
+        let former = state.former.into_iter().map(&mut lock).collect::<io::Result<_>>()?;
+        let own = state.lock.map(&mut lock).transpose()?;
+        Ok(Files {
+            control: ControlListener::restore(state.control, taken)?,
+            socket: state.socket,
+            pid: state.pid.map(|pid| PidFile::restore(pid, taken)).transpose()?,
+            pools: state.pools,
+            memory: state.memory,
+            told_spare: Cell::new(false),
+            closed: state.closed,
+            jailed: state.jailed,
+            of_pools: state.of_pools,
+            uid,
+            after_a_crash: false,
+            former,
+            lock: own,
+        })
+    }
+
     /// Takes the name, then makes everything that goes with it.
     /// `folder`: what its folder for workers is called.
     pub(super) fn take(master: &spec::Master, folder: &str, uid: u32) -> Result<Files, FilesError> {
@@ -338,7 +402,7 @@ impl Files {
 }
 
 /// The directories of one pool.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct PoolDirs {
     /// Its own, as its workers see it.
     pub(super) seen: PathBuf,

@@ -3,6 +3,8 @@
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 
+use serde::{Deserialize, Serialize};
+
 use super::accounts::Accounts;
 use super::environment::Login;
 use crate::config::spec;
@@ -11,7 +13,7 @@ use crate::os::process;
 use crate::os::spawn::{self, Resource, UNLIMITED};
 
 /// Who the workers of a pool are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Workers {
     /// For the spawn; the CPUs are each slot's own.
     identity: spawn::Identity,

@@ -52,6 +52,11 @@ impl Looks {
         self.open.values().map(|look| look.by).min()
     }
 
+    /// One is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     fn of_pid(&self, wanted: i32) -> Option<u64> {
         let is = |look: &Open| matches!(look.how, How::Command { pid } if pid == wanted);
         self.open.iter().find(|(_, look)| is(look)).map(|(number, _)| *number)

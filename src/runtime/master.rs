@@ -29,6 +29,7 @@ use super::staging::Staged;
 use super::steer::Steering;
 use super::throttle::Throttle;
 use super::trace::Trace;
+use super::upgrade::Upgrade;
 use crate::config::spec;
 use crate::os::epoll::Epoll;
 use crate::os::signals::SignalFd;
@@ -105,6 +106,8 @@ pub(super) struct Master {
     pub(super) handed: Handed,
     /// The other one of two masters.
     pub(super) second: Second,
+    /// Another program is to take the place of this one.
+    pub(super) upgrade: Option<Upgrade>,
     pub(super) clients: Clients,
     pub(super) throttle: Throttle,
     pub(super) commands: BTreeMap<CommandId, u64>,

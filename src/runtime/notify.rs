@@ -100,6 +100,18 @@ impl NotifySockets {
         }
     }
 
+    /// Nobody is to find one that no worker has: the next image of the master makes its own. Gives the last number that was used.
+    pub(super) fn pack(&mut self) -> u64 {
+        self.gone.extend(std::mem::take(&mut self.ready).into_values().map(|kept| kept.socket));
+        self.finish();
+        self.next
+    }
+
+    /// After the last number that the image before has used.
+    pub(super) fn after(next: u64) -> NotifySockets {
+        NotifySockets { next, ..NotifySockets::new() }
+    }
+
     /// The pool is gone.
     pub(super) fn drop_pool(&mut self, pool: PoolId) {
         self.ready.remove(&pool);

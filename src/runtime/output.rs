@@ -5,7 +5,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use super::handover::CaptureState;
 use super::master::Master;
+use crate::os::handover::{Passed, Taken};
 use crate::os::io as fdio;
 use crate::supervisor::Time;
 use crate::telemetry::{Batch, Lines, Relay, Source, Tail};
@@ -96,6 +98,16 @@ impl Leftover {
 impl Capture {
     pub(super) fn new(fd: OwnedFd, max_line: usize, stream: &'static str) -> Capture {
         Capture { fd, lines: Lines::new(max_line), stream }
+    }
+
+    /// For the next image of the master.
+    pub(super) fn state(&self) -> io::Result<CaptureState> {
+        Ok(CaptureState { fd: Passed::of(&self.fd)?, partial: self.lines.partial().to_vec() })
+    }
+
+    /// As the image before has left it.
+    pub(super) fn restore(state: CaptureState, max_line: usize, stream: &'static str, taken: &mut Taken) -> io::Result<Capture> {
+        Ok(Capture { fd: taken.take(&state.fd)?, lines: Lines::resume(max_line, state.partial), stream })
     }
 
     /// A config is in force that has another limit.

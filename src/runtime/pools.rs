@@ -107,6 +107,16 @@ impl Ids {
         *self.by_name.entry(name.to_owned()).or_insert(next)
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> &BTreeMap<String, PoolId> {
+        &self.by_name
+    }
+
+    /// As they were given out before.
+    pub(super) fn given(by_name: BTreeMap<String, PoolId>) -> Ids {
+        Ids { by_name }
+    }
+
     /// The id of a name that may come.
     pub(super) fn named(&mut self, name: &str) -> PoolId {
         self.of(name)

@@ -71,6 +71,11 @@ impl Reading {
         Ok(Reading { reader, waiting: VecDeque::new(), busy: false, bell: Arc::new(Bell::new()?), results, give })
     }
 
+    /// Something is read, or waits to be.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy || !self.waiting.is_empty()
+    }
+
     /// Reads it when its turn has come.
     pub(super) fn ask(&mut self, purpose: Purpose) {
         self.waiting.push_back(purpose);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::master::Master;
 use super::processes::Process;
-use crate::os::reap::{RawStatus, next_exited};
+use crate::os::reap::{RawStatus, is_child, next_exited};
 use crate::os::signals::group_exists;
 use crate::supervisor::{Event, ExitStatus, KillMode};
 
@@ -27,6 +27,7 @@ pub(super) fn reap(master: &mut Master) {
                     None if master.stillborn.remove(&dead.pid) => {}
                     None if master.hook_ended(dead.pid, status) => {}
                     None if master.second_ended(dead.pid, status) => {}
+                    None if master.check_ended(dead.pid, status) => {}
                     None if master.look_ended(dead.pid, status == ExitStatus::Code(0)) => {}
                     None => tracing::debug!(pid = dead.pid, "reaped a process that is no worker: {status}"),
                 }
@@ -79,6 +80,15 @@ fn wanted_our_port(process: &Process, status: ExitStatus) -> bool {
     const SAID: [&str; 2] = ["address already in use", "eaddrinuse"];
     let says = |line: String| SAID.iter().any(|words| line.to_ascii_lowercase().contains(words));
     status != ExitStatus::Code(0) && !process.run.sockets.is_empty() && process.tail.lines().any(says)
+}
+
+/// Workers that another program has reaped: that they have ended is known, how is not.
+pub(super) fn notice_reaped(master: &mut Master) {
+    let running = master.processes.all().filter(|process| !process.exited);
+    let gone: Vec<(u64, i32)> = running.map(|process| (process.number, process.pid)).filter(|(_, pid)| !is_child(*pid)).collect();
+    for (number, pid) in gone {
+        worker_ended(master, number, pid, ExitStatus::Unknown);
+    }
 }
 
 /// The last process of a worker's group is gone.

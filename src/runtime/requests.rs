@@ -51,6 +51,12 @@ impl Master {
                 Command::Reload { restart: p.restart, pools }
             }
             Request::Abort(_) => Command::Abort,
+            Request::Upgrade(p) => {
+                let uid = self.clients.get_mut(client).map(|client| client.peer.uid);
+                let trusted = uid.is_some_and(|uid| uid == 0 || uid == self.uid);
+                self.begin_upgrade(client, &p, trusted)?;
+                return Ok(None);
+            }
             Request::Rollback(_) => Command::Rollback,
             Request::Reopen => Command::Reopen,
             Request::Shutdown(p) => Command::Shutdown { now: p.now },

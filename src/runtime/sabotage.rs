@@ -5,7 +5,8 @@ use std::ffi::OsString;
 
 use crate::supervisor::signal_number;
 
-/// Names a signal: the master panics in the turn that reads it. With `,again` after it, once more while it stops the workers.
+/// Names a signal: the master panics in the turn that reads it. With `,again` after it, once more while it stops the workers. `RESUME`: a program
+/// that takes the place of another one panics in the middle of it.
 const VARIABLE: &str = "POOLMASTER_TEST_PANIC";
 
 /// Where to panic; by default nowhere.
@@ -13,6 +14,7 @@ const VARIABLE: &str = "POOLMASTER_TEST_PANIC";
 pub(super) struct Sabotage {
     signal: Option<i32>,
     again: bool,
+    resume: bool,
 }
 
 impl Sabotage {
@@ -24,12 +26,17 @@ impl Sabotage {
         let Some((_, order)) = environment.iter().find(|(name, _)| name == VARIABLE) else { return Sabotage::default() };
         let order = order.to_string_lossy();
         let (signal, rest) = order.split_once(',').unwrap_or((&order, ""));
-        Sabotage { signal: signal_number(signal), again: rest == "again" }
+        Sabotage { signal: signal_number(signal), again: rest == "again", resume: signal == "RESUME" }
     }
 
     /// A signal was read.
     pub(super) fn on_signal(&self, signal: i32) {
         assert!(self.signal != Some(signal), "ordered by {VARIABLE}");
+    }
+
+    /// All that another program has left is taken.
+    pub(super) fn on_resume(&self) {
+        assert!(!self.resume, "ordered by {VARIABLE}");
     }
 
     /// The workers were signalled because of a panic.

@@ -132,6 +132,16 @@ impl Second {
         Second { command_line, ..Second::default() }
     }
 
+    /// The words that this master was started with.
+    pub(super) fn command_line(&self) -> &[OsString] {
+        &self.command_line
+    }
+
+    /// There are two masters, and this is one of them.
+    pub(super) fn is_one_of_two(&self) -> bool {
+        self.child.is_some() || self.parent.is_some()
+    }
+
     /// The second master that this one has started.
     pub(super) fn child(&self) -> Option<i32> {
         self.child.as_ref().map(|child| child.pid)

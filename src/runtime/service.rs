@@ -45,6 +45,22 @@ impl Service {
         Service { beat, beat_at: beat.map(|_| now), manager, ..Service::default() }
     }
 
+    /// It was told that this master is ready.
+    pub(super) fn is_told_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// As the image before this one has told it: what begins with another program ends now.
+    pub(super) fn was_told(&mut self, ready: bool) {
+        self.ready = ready;
+        self.reloading = (ready && self.manager.is_some()).then_some(false);
+    }
+
+    /// What was begun with [`Service::reload_begins`] is over.
+    pub(super) fn reload_ends(&mut self) {
+        self.reloading = self.reloading.map(|_| false);
+    }
+
     /// When the next sign of life is due.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         self.beat_at

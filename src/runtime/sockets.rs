@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::accounts::Accounts;
 use super::handed::Handed;
+use super::handover::SocketState;
 use crate::config::spec::{Address, Config, Listener};
 use crate::os::accepting::Wanted;
 use crate::os::listener::{ListenAddress, ListenError, ListenSpec, Listening, PortGroup, SocketOptions};
@@ -357,6 +358,22 @@ pub(super) const FIRST: u32 = 0;
 const SPARE: u32 = 1 << 20;
 
 impl Socket {
+    /// For the next image of the master.
+    pub(super) fn state(&self) -> std::io::Result<SocketState> {
+        Ok(SocketState {
+            address: self.address.clone(),
+            origin: self.origin.clone(),
+            inherited: self.inherited.clone(),
+            listening: self.listening.state()?,
+        })
+    }
+
+    /// As the image before has left it.
+    pub(super) fn restored(state: SocketState, listening: Listening) -> Socket {
+        let SocketState { address, origin, inherited, listening: _ } = state;
+        Socket { address, origin, inherited, listening: Rc::new(listening), slots: OnceCell::new() }
+    }
+
     /// Whose it is: `POOL.LISTENER`.
     pub(super) fn origin(&self) -> &str {
         &self.origin

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{CString, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use super::accounts::Accounts;
@@ -14,6 +15,7 @@ use super::fdstore::FdStore;
 use super::files::{Files, FilesError};
 use super::guard;
 use super::handed::Handed;
+use super::handover;
 use super::hooks::{Hooks, Preparing};
 use super::launch::Common;
 use super::linger::Lingering;
@@ -24,6 +26,7 @@ use super::notify::NotifySockets;
 use super::pools::Ids;
 use super::processes::Processes;
 use super::reading::{Reader, Reading};
+use super::reap;
 use super::sabotage::Sabotage;
 use super::second::{self, Beside, Second};
 use super::service::Service;
@@ -34,9 +37,11 @@ use super::steer::Steering;
 use super::throttle::Throttle;
 use super::token::Token;
 use super::trace::Trace;
+use super::upgrade::{self, Handover};
 use crate::config::spec::Config;
 use crate::os::activation::Inherited;
 use crate::os::epoll::{Epoll, Interest};
+use crate::os::handover::Taken;
 use crate::os::{clock, leftovers, process, signals, spawn, title};
 use crate::supervisor::{ConfigSource, Event, Supervisor, Time, human};
 use crate::telemetry::{Log, LogError, LogOptions};
@@ -207,6 +212,88 @@ fn start(settings: Settings, report: &mut Option<Report>) -> Result<u8, StartErr
     Ok(guard::keep_running(master))
 }
 
+/// What a master goes on with that was another program until a moment ago.
+pub struct Again {
+    /// The state that it has left.
+    pub handover: Handover,
+    /// Makes the reader of configs, for the file that it runs.
+    pub reader: Box<dyn FnOnce(Option<PathBuf>) -> Reader>,
+    /// As of [`Settings`].
+    pub environment: Vec<(OsString, OsString)>,
+    /// As of [`Settings`].
+    pub directory: PathBuf,
+    /// As of [`Settings`].
+    pub command_line: Vec<OsString>,
+}
+
+/// Goes on from the state that another program has left for this one, in the same process. What cannot be done puts the program before this one
+/// back.
+pub fn resume(again: Again) -> Result<u8, StartError> {
+    let reset_signals = signals::ignored_at_start();
+    signals::block_all();
+    let Again { handover, reader, mut environment, directory, command_line } = again;
+    let given = environment.clone();
+    upgrade::forget(&mut environment);
+    let (mut taken, mut back) = (Taken::default(), None);
+    let (bytes, state, failed) = handover.take(&mut taken).map_err(kernel("read the state that was handed over"))?;
+    let restored = catch_unwind(AssertUnwindSafe(|| {
+        let record = handover::read(&bytes)?;
+        back = record.program.map(|program| taken.take(&program)).transpose().map_err(|e| e.to_string())?;
+        if record.head.pid != process::self_pid() {
+            return Err(format!("it is the state of another process ({})", record.head.pid));
+        }
+        spawn::reserve();
+        signals::hear_of_children();
+        let opened = handover::open(record, process::effective_uid(), &mut taken)?;
+        let (files, config, parts) = opened.split();
+        title::set(&title_of(&config.master.name));
+        process::set_umask(config.master.umask.unwrap_or(parts.inherited_umask()));
+        let log = LogOptions {
+            level: config.master.log.level.clone(),
+            json: config.master.log.json,
+            file: config.master.log.file.clone(),
+        };
+        let reader = reader(config.path.clone());
+        let made = assemble(config, reader, (environment, directory), files, &log, reset_signals);
+        let mut master = made.map_err(|failed| failed.1.to_string())?;
+        match master.become_as(parts) {
+            Ok((head, order)) => {
+                let master = std::mem::ManuallyDrop::new(master);
+                if failed.is_none() {
+                    master.sabotage.on_resume();
+                }
+                Ok((std::mem::ManuallyDrop::into_inner(master), head, order))
+            }
+            Err(e) => {
+                // With it the files of its sockets would go, which the program before this one has still.
+                std::mem::forget(master);
+                Err(e.to_string())
+            }
+        }
+    }));
+    let restored = restored.unwrap_or_else(|_| Err("an internal error".to_owned()));
+    match restored {
+        Ok((mut master, head, order)) => {
+            taken.close_left();
+            drop((state, back));
+            master.has_taken_over(&head, order.as_ref(), failed.as_deref());
+            // What has ended meanwhile has no signal to come: it may be that of the program before.
+            reap::reap(&mut master);
+            reap::notice_reaped(&mut master);
+            master.act();
+            Ok(guard::keep_running(master))
+        }
+        Err(why) => {
+            let why = format!("poolmaster {} cannot go on from the state: {why}", env!("CARGO_PKG_VERSION"));
+            let cause = match (back, failed) {
+                (Some(program), None) => upgrade::go_back(&program, &command_line, &given, &why),
+                _ => std::io::Error::other(why),
+            };
+            Err(StartError::Kernel { attempt: "go on as another program", cause })
+        }
+    }
+}
+
 fn assemble(
     config: Config,
     reader: Reader,
@@ -298,6 +385,7 @@ fn assemble(
         fdstore: FdStore::default(),
         handed: Handed::default(),
         second: Second::default(),
+        upgrade: None,
         clients: Clients::default(),
         throttle: Throttle::default(),
         commands: BTreeMap::new(),

@@ -35,6 +35,8 @@ pub(super) enum Token {
     Config,
     /// The first master, when this is a second one.
     First,
+    /// What a program says that is to take the place of this one.
+    Upgrade,
 }
 
 const KIND_BITS: u32 = 56;
@@ -58,6 +60,7 @@ impl From<Token> for u64 {
             Token::Outputs => (13, 0),
             Token::Config => (14, 0),
             Token::First => (15, 0),
+            Token::Upgrade => (16, 0),
         };
         kind << KIND_BITS | number
     }

@@ -9,6 +9,7 @@ use super::reap;
 use super::signals::{HUP, Heard, TERM, WINCH};
 use super::throttle::Repeated;
 use super::token::Token;
+use super::upgrade::Upgrade;
 use crate::os::clock;
 use crate::os::epoll::Ready;
 use crate::os::io as fdio;
@@ -56,6 +57,7 @@ impl Master {
                 Some(Token::Outputs) => outputs = true,
                 Some(Token::Config) => self.take_config(),
                 Some(Token::First) => self.promote(),
+                Some(Token::Upgrade) => self.read_check(),
                 // They are in a set of their own.
                 Some(Token::Stdout(_) | Token::Stderr(_)) => {}
                 Some(Token::Ready(number)) => self.read_ready(number),
@@ -103,6 +105,7 @@ impl Master {
         if let Some(trace) = &mut self.trace {
             trace.flush();
         }
+        self.upgrade_due();
         Ok(())
     }
 
@@ -117,6 +120,7 @@ impl Master {
             self.service.next_deadline(),
             self.throttle.next_deadline(),
             self.second.next_deadline(),
+            self.upgrade.as_ref().and_then(Upgrade::next_deadline),
             self.clients.deaf_until,
         ]
         .into_iter()

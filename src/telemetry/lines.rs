@@ -15,6 +15,16 @@ impl Lines {
         Lines { partial: Vec::new(), max: max.max(1) }
     }
 
+    /// The line that has no end yet.
+    pub fn partial(&self) -> &[u8] {
+        &self.partial
+    }
+
+    /// A splitter that goes on with such a line.
+    pub fn resume(max: usize, partial: Vec<u8>) -> Lines {
+        Lines { partial, max: max.max(1) }
+    }
+
     /// Lines that come from now on may be this long.
     pub fn set_max(&mut self, max: usize) {
         self.max = max.max(1);
@@ -97,6 +107,11 @@ impl Tail {
         kept.clear();
         kept.extend_from_slice(line.get(..KEPT).unwrap_or(line));
         self.lines.push_back(kept);
+    }
+
+    /// The lines as they came, oldest first.
+    pub fn raw(&self) -> impl Iterator<Item = &[u8]> {
+        self.lines.iter().map(Vec::as_slice)
     }
 
     /// The lines, oldest first, fit for a terminal.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::Dispatch;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -59,6 +60,9 @@ pub struct ReopenError {
     cause: io::Error,
     folder_is_gone: bool,
 }
+
+/// Between two looks whether all is written.
+const BETWEEN_LOOKS: Duration = Duration::from_micros(200);
 
 /// The running log. Dropping it writes out what waits.
 pub struct Log {
@@ -194,6 +198,17 @@ impl Log {
     fn go_to(&mut self, target: Target) {
         self.shared.change(Change { after: self.writer.queued(), json: self.json, target: Some(target) });
         self.writer.wake();
+    }
+
+    /// Waits until all that was logged is written, for so many looks at most: another program is about to take the place of this one, and the thread
+    /// that writes goes with it.
+    pub fn written(&self, looks: u32) {
+        for _ in 0..looks {
+            if self.shared.waiting.is_empty() {
+                return;
+            }
+            std::thread::park_timeout(BETWEEN_LOOKS);
+        }
     }
 
     /// The way for workers' lines to the same place.

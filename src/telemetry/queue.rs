@@ -52,6 +52,11 @@ impl Waiting {
         self.bytes.fetch_sub(length, Ordering::AcqRel);
     }
 
+    /// All is written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.load(Ordering::Acquire) == 0
+    }
+
     /// How many were dropped since it was last asked.
     pub(super) fn take_dropped(&self) -> u64 {
         self.dropped.swap(0, Ordering::Relaxed)

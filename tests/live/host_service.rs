@@ -196,3 +196,22 @@ fn a_second_master_becomes_the_main_process() {
     manager.wait("STOPPING=1", 1);
     wait_gone(second, Instant::now() + PATIENCE);
 }
+
+#[test]
+fn an_upgrade_is_a_reload_to_the_service_manager_and_its_watchdog_is_fed_on() {
+    let s = setup("[pool.a]\ncommand = \"sleep 1000\"\nworkers = 2\nsettle = \"10ms\"\n");
+    let (manager, path) = Manager::bind(&s);
+    let mut m = s.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000").start().ready();
+    manager.wait("READY=1", 1);
+    for n in 1..=3 {
+        m.ok(&["upgrade"]);
+        manager.wait("READY=1", n + 1);
+        assert_eq!(manager.count("RELOADING=1"), n);
+        let fed = manager.count("WATCHDOG=1");
+        manager.wait("WATCHDOG=1", fed + 2);
+    }
+    assert!(manager.lines().iter().any(|line| line.starts_with("MONOTONIC_USEC=")));
+    assert!(!manager.lines().iter().any(|line| line.starts_with("MAINPID=")), "it is the same process");
+    assert_eq!(m.stop(), 0);
+    manager.wait("STOPPING=1", 1);
+}

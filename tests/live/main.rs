@@ -79,4 +79,5 @@ mod scenarios_life;
 mod second;
 mod shutdown;
 mod truth;
+mod upgrade;
 mod verbs;

@@ -325,6 +325,7 @@ fn requests_are_as_the_program_reads_them() {
         r#"{"method":"abort","parameters":{"timeout_ms":10}}"#,
         r#"{"method":"rollback","parameters":{"timeout_ms":10}}"#,
         r#"{"method":"history"}"#,
+        r#"{"method":"upgrade","parameters":{"binary":"/opt/2/poolmaster","wait_for_rest":true,"timeout_ms":500}}"#,
         r#"{"method":"reopen"}"#,
         r#"{"method":"shutdown","parameters":{"now":true,"wait":false}}"#,
     ];
@@ -455,6 +456,8 @@ fn replies_of_a_master_are_as_the_schema_says() {
     check(r#"{"method":"rollback","parameters":{"wait":false}}"#, "OutcomeReply");
     check(r#"{"method":"abort"}"#, "Error");
     check(r#"{"method":"history"}"#, "HistoryReply");
+    // One of its listeners has a socket for each worker.
+    check(r#"{"method":"upgrade"}"#, "Error");
     check(r#"{"method":"scale","parameters":{"pool":"web","change":"99"}}"#, "Error");
     check(r#"{"method":"stop","parameters":{"pools":["nobody"]}}"#, "Error");
     check(r#"{"method":"nonsense"}"#, "Error");

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::node::{Place, Raw};
 use super::spec::{Account, Address, Bounds, Output};
 use super::template::{self, Use};
@@ -104,7 +106,7 @@ pub enum Kind {
 }
 
 /// A value of a [`Kind`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Typed {
     Bool(bool),
     Int(i64),

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::spec::Output;
 use super::super::template::{self, Vars};
 use super::super::{target, words};
@@ -11,7 +13,7 @@ use super::scalar::{duration, signal};
 use crate::supervisor::{ReadyKind, StopStep};
 
 /// `workers`: a number, or so many per usable CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Workers {
     /// So many.
     Count(u32),
@@ -46,7 +48,7 @@ pub(crate) fn workers(text: &str) -> Option<Workers> {
 }
 
 /// `ready`, before "auto" is resolved.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Ready {
     /// By the pool's listeners.
     Auto,
@@ -59,7 +61,7 @@ pub(crate) enum Ready {
 }
 
 /// How a worker's readiness is seen from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Outside {
     /// An address takes connections.
     Tcp,

@@ -6,11 +6,13 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::os::{process, procfs};
 use nix::sys::socket::{self, SockType, SockaddrStorage, getsockopt, sockopt};
 
 /// Where to listen.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ListenAddress {
     /// TCP.
     Tcp {

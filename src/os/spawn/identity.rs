@@ -3,11 +3,13 @@
 use std::ffi::{CString, c_char};
 use std::ptr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::os::attributes::Cpus;
 use crate::os::process;
 
 /// Numbers of the resources that setrlimit(2) bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resource {
     /// Size of a core file, bytes.
     Core,
@@ -50,7 +52,7 @@ impl Resource {
 pub const UNLIMITED: u64 = u64::MAX;
 
 /// Who a child is, and what it may use. What is `None`, empty or false stays as the parent has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// User: real, effective and saved.
     pub uid: Option<u32>,

@@ -21,6 +21,13 @@ pub(in super::super) struct Preparing {
     pools: BTreeSet<(PoolId, u32)>,
 }
 
+impl Preparing {
+    /// Nothing is held back.
+    pub(in super::super) fn is_empty(&self) -> bool {
+        self.starts.is_empty() && self.stops.is_empty() && self.pools.is_empty()
+    }
+}
+
 /// What a start has to do with hooks.
 pub(in super::super) enum Gate {
     /// Nothing holds it back.

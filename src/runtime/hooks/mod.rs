@@ -104,6 +104,11 @@ impl Hooks {
 }
 
 impl Master {
+    /// A hook runs, or waits for its turn.
+    pub(super) fn is_held_up(&self) -> bool {
+        !self.preparing.is_empty() || !self.hooks.running.is_empty() || self.hooks.waiting.values().any(|jobs| !jobs.is_empty())
+    }
+
     /// Runs a hook now, or as soon as its pool has not too many of them. `None`: there is none, or it cannot be had.
     fn run_hook(&mut self, job: Job) -> Option<u64> {
         if job.argv.is_empty() || (self.hooks.ending && job.moment != Moment::Exit && job.moment != Moment::WorkerExit) {
