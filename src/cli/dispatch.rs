@@ -12,6 +12,7 @@ use super::{
     scale, shutdown, signals, start, status, stop, upgrade, wait, worker,
 };
 use crate::client::ClientError;
+use crate::telemetry::turns_text;
 
 /// Does what these words say (the program's name first) and returns the exit code.
 pub fn main(words: impl IntoIterator<Item = OsString>, ctx: &Context) -> u8 {
@@ -91,11 +92,17 @@ fn usage(e: &clap::Error) -> u8 {
         output::err(&format!("error: `poolmaster {verb}` is not in this version yet; `poolmaster help` lists what is\n"));
         return own(Exit::Usage, Exit::meaning_of_look);
     }
-    // Its only failure is a reader that went away.
-    let _ = e.print();
+    let plain = e.render().to_string();
+    if e.use_stderr() && plain.chars().any(turns_text) {
+        output::err(&plain);
+    } else {
+        // Its only failure is a reader that went away.
+        let _ = e.print();
+    }
     match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done.code(),
-        _ => own(Exit::Usage, Exit::meaning),
+        // What was not understood has changed nothing, and need not say so.
+        _ => own(Exit::Usage, Exit::meaning_of_look),
     }
 }
 
@@ -106,6 +113,7 @@ fn finish(answer: Result<Answer, ClientError>, reach: &Reach) -> u8 {
         super::interrupt::end();
         return Exit::of(ClientError::Interrupted(String::new()).code()).code();
     }
+    let several = matches!(&answer, Err(ClientError::Several(_)));
     let (text, exit, why) = match answer {
         Ok(Answer { text, exit, why }) => (text, exit, why),
         Err(e) => {
@@ -118,6 +126,6 @@ fn finish(answer: Result<Answer, ClientError>, reach: &Reach) -> u8 {
     if exit != Exit::Done && !why.is_empty() {
         output::err(&format!("poolmaster: {}\n", why.lines().map(super::words::printable).collect::<Vec<_>>().join("\n")));
     }
-    output::last_line(exit, exit.meaning());
+    output::last_line(exit, if several { "which master is meant was not said" } else { exit.meaning() });
     if exit == Exit::Done && !written { own(Exit::Failed, Exit::meaning) } else { exit.code() }
 }

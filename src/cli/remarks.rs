@@ -35,6 +35,9 @@ pub(super) fn on_pool(pool: &PoolStatus, master: MasterPhase) -> Vec<String> {
             count(pool.target, "worker"),
             pool.min_ready
         ));
+        if pool.starting > 0 {
+            add("`poolmaster ps` says what those that start wait for".to_owned());
+        }
     }
     if let Some(ms) = pool.retry_in_ms.filter(|_| master == MasterPhase::Running) {
         add(format!("next try in {} (now: `poolmaster retry {name}`)", time(ms)));
@@ -63,6 +66,9 @@ pub(super) fn on_pool(pool: &PoolStatus, master: MasterPhase) -> Vec<String> {
     out
 }
 
+/// A start that takes longer than this may be waiting for what never comes.
+const LONG: u64 = 10_000;
+
 /// Remarks on a worker, in few words.
 pub(super) fn on_worker(worker: &WorkerStatus) -> String {
     let mut out = Vec::new();
@@ -78,6 +84,12 @@ pub(super) fn on_worker(worker: &WorkerStatus) -> String {
     }
     if let Some(sign) = &worker.waits_for {
         out.push(format!("waits for {sign}"));
+        if worker.age_ms >= LONG {
+            out.push(
+                "if it shows that in another way, set `ready` (\"notify\", \"tcp:...\", \"http:...\", \"exec\", \"delay:2s\")"
+                    .to_owned(),
+            );
+        }
     }
     match worker.beat_ago_ms {
         Some(ms) if worker.heartbeat_timeout_ms.is_some() => out.push(format!("beat {} ago", time(ms))),

@@ -2,6 +2,9 @@
 
 use super::words::{Tone, printable, wrapped};
 
+/// Of a terminal.
+const WIDTH: usize = 80;
+
 /// On which side a column's cells stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
@@ -63,10 +66,26 @@ impl Table {
         let heading = self.columns.iter().map(|(name, _)| ((*name).to_owned(), Tone::Plain)).collect::<Vec<_>>();
         let mut out = self.line(&heading, &widths, colours);
         for row in &self.rows {
-            out.push_str(&self.line(&row.cells, &widths, colours));
+            let (cells, rest) = self.fit(&row.cells, &widths);
+            out.push_str(&self.line(&cells, &widths, colours));
+            out.push_str(&rest);
             out.push_str(&row.below);
         }
         out
+    }
+
+    /// Words in the last column that do not fit go to lines of their own.
+    fn fit(&self, cells: &[(String, Tone)], widths: &[usize]) -> (Vec<(String, Tone)>, String) {
+        let mut cells = cells.to_vec();
+        let before: usize = widths.iter().rev().skip(1).filter(|width| **width > 0).map(|width| width + 2).sum();
+        let long = |text: &str| self.indent + before + text.chars().count() > WIDTH;
+        match (cells.last_mut(), self.columns.last()) {
+            (Some((text, _)), Some((_, Side::Left))) if long(text) && text.contains(' ') => {
+                let rest = wrapped(&std::mem::take(text), self.indent + 4);
+                (cells, rest)
+            }
+            _ => (cells, String::new()),
+        }
     }
 
     fn line(&self, cells: &[(String, Tone)], widths: &[usize], colours: bool) -> String {
@@ -94,6 +113,17 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_remark_goes_below_its_row() {
+        let mut table = Table::new(2, &[("POOL", Side::Left), ("REMARKS", Side::Left)]);
+        let words = "waits for its READY=1, or for being seen accepting on tcp://127.0.0.1:8000".to_owned();
+        table.row(vec![("p".repeat(32), Tone::Plain), (words, Tone::Plain)]);
+        table.row(vec![("q".to_owned(), Tone::Plain), ("short".to_owned(), Tone::Plain)]);
+        let text = table.render(false);
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH && line == line.trim_end()), "{text}");
+        assert!(text.contains("      waits for its READY=1"), "{text}");
+    }
 
     #[test]
     fn cells_stand_below_their_heading() {

@@ -1,6 +1,7 @@
 //! Owns the sample worker's flags and its start. The worker is an ordinary program under poolmaster: it knows no more of its
 //! master than the worker contract says, and refuses to use anything of the master's own code but its vocabulary.
 
+use crate::os::without_numbers;
 use std::io::Write as _;
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -135,5 +136,5 @@ pub fn run(args: &Args, ctx: &Context) -> u8 {
 
 /// A line on stderr. A stderr that nobody reads or that is closed must not end a worker, so failing is ignored.
 fn say(line: &str) {
-    let _ = std::io::stderr().write_all(format!("poolmaster worker: {line}\n").as_bytes());
+    let _ = std::io::stderr().write_all(format!("poolmaster worker: {}\n", without_numbers(line)).as_bytes());
 }

@@ -5,9 +5,12 @@ use crate::protocol::Failure;
 /// Why a question has no answer. The text names the attempt, the object, the cause and the next step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    /// No master was found, or more than one.
+    /// No master was found.
     #[error("{0}")]
     NoMaster(String),
+    /// More than one was found, and which one is meant was not said.
+    #[error("{0}")]
+    Several(String),
     /// The socket may not be used by this user.
     #[error("{0}")]
     NotPermitted(String),
@@ -35,7 +38,7 @@ impl ClientError {
     /// The exit code of the verb (design: exit codes).
     pub fn code(&self) -> u8 {
         match self {
-            ClientError::NoMaster(_) => 4,
+            ClientError::NoMaster(_) | ClientError::Several(_) => 4,
             ClientError::NotPermitted(_) => 6,
             ClientError::BadConfig(_) => 2,
             ClientError::TimedOut(_) | ClientError::Interrupted(_) => 5,
@@ -47,7 +50,7 @@ impl ClientError {
     /// The name for programs, as in a reply of the master.
     pub fn name(&self) -> &str {
         match self {
-            ClientError::NoMaster(_) => "org.poolmaster.NoMaster",
+            ClientError::NoMaster(_) | ClientError::Several(_) => "org.poolmaster.NoMaster",
             ClientError::NotPermitted(_) => "org.poolmaster.NotPermitted",
             ClientError::BadConfig(_) => "org.poolmaster.BadConfig",
             ClientError::TimedOut(_) => "org.poolmaster.TimedOut",

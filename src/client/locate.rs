@@ -115,7 +115,7 @@ fn of_config(config: &Path, search: &Search<'_>) -> Result<Connection, ClientErr
         }
     }
     if found.len() > 1 {
-        return Err(ClientError::NoMaster(format!(
+        return Err(ClientError::Several(format!(
             "several masters run {shown}; name one with --socket:{}",
             listed(found.iter().map(Connection::path))
         )));
@@ -200,8 +200,10 @@ fn only_one(dirs: &[PathBuf], search: &Search<'_>) -> Result<Connection, ClientE
             return Ok(alive.swap_remove(at));
         }
         let list = alive.iter().map(Connection::path).chain(hung.iter().map(PathBuf::as_path));
-        return Err(ClientError::NoMaster(format!(
-            "several masters are running, none of ./pools.toml; name one with --socket, -c or $POOLMASTER_SOCKET:{}",
+        let here = search.here.is_some_and(|here| here.join("pools.toml").exists());
+        return Err(ClientError::Several(format!(
+            "several masters are running{}; name one with --socket, -c or $POOLMASTER_SOCKET:{}",
+            if here { ", none of ./pools.toml" } else { "" },
             listed(list)
         )));
     }

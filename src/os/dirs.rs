@@ -78,6 +78,11 @@ pub fn let_look(path: &Path, uid: u32) -> io::Result<Option<u32>> {
     Ok(Some(mode))
 }
 
+/// Users beside the owner and the group may not enter it.
+pub fn is_closed(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o001 == 0)
+}
+
 /// Gives a directory that is this user's this mode.
 pub fn set_mode(path: &Path, uid: u32, mode: u32) -> io::Result<()> {
     let dir = Entry::at(path, Last::Follow)?.open(OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)?;

@@ -338,7 +338,17 @@ impl Files {
     /// Lets users find the control socket who may use it, or nobody any more. What cannot be helped shows to whoever looks for it.
     pub(super) fn let_look(&mut self, others: bool) {
         let Some(dir) = self.socket.parent().map(Path::to_owned) else { return };
-        if others {
+        // Any other folder is somebody's own: what may be seen of it is theirs to say.
+        let ours = self.lock.as_ref().and_then(|lock| lock.path().parent()).is_some_and(|runtime| runtime == dir);
+        if others && !ours {
+            if dirs::is_closed(&dir) {
+                let (dir, socket) = (dir.display(), self.socket.display());
+                tracing::warn!(
+                    "the users of master.socket_users cannot reach {socket}: others may not enter {dir}; let them (chmod o+x), or put the socket \
+                     elsewhere (without master.socket it is in the runtime directory)"
+                );
+            }
+        } else if others {
             let before = dirs::let_look(&dir, self.uid).ok().flatten();
             self.closed = before.map(|mode| (dir, mode)).or(self.closed.take());
         } else if let Some((dir, mode)) = self.closed.take() {
@@ -375,6 +385,7 @@ impl Files {
     /// Removes everything. What cannot be removed is named, for the log.
     pub(super) fn remove(&mut self) -> Vec<String> {
         let mut left = Vec::new();
+        self.let_look(false);
         if let Err(e) = self.control.unlink() {
             left.push(format!("cannot remove the control socket {}: {e}", self.socket.display()));
         }

@@ -72,7 +72,9 @@ impl fmt::Display for What {
                 }
             }
             What::Leaving { reason, within } => {
-                write!(f, "leaving: {reason}; its queue and its pre_stop hook come before its stop signal, for {} at most", human(*within))
+                write!(f, "leaving: {reason}; its queue and its pre_stop hook come before its stop signal, for {} at most", human(*within))?;
+                // All patience ends for all at once.
+                f.write_str(if *reason == super::Reason::Shutdown { ", and within master.graceful_timeout" } else { "" })
             }
             What::ReleaseOverdue { within } => {
                 write!(f, "its queue or its pre_stop hook keeps it for longer than {}: told to stop all the same", human(*within))

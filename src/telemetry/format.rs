@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::lines::without_turns;
 use crate::os::without_numbers;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -87,7 +88,7 @@ impl Visit for Parts {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // Writing to a String does not fail.
         let _ = match field.name() {
-            "message" => write!(self.message, "{}", without_numbers(&format!("{value:?}"))),
+            "message" => write!(self.message, "{}", without_turns(&without_numbers(&format!("{value:?}")))),
             "pid" => {
                 self.pid = Some(format!("{value:?}"));
                 Ok(())

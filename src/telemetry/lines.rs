@@ -1,5 +1,6 @@
 //! Owns the way from bytes to lines: bounded, binary safe, and harmless on a terminal.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 /// Splits a stream into lines of at most `max` bytes; longer ones come in pieces.
@@ -138,6 +139,21 @@ pub fn turns_text(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// The text with such marks written out, in a way that JSON and TOML read as the same.
+pub fn without_turns(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(turns_text) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match turns_text(c) {
+            true => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// Adds to a text what [`printable`] makes of the bytes.
 pub(super) fn print_to(out: &mut String, bytes: &[u8]) {
     let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
@@ -166,6 +182,15 @@ mod tests {
         }
         lines.finish(|l| out.push(l.to_vec()));
         out
+    }
+
+    #[test]
+    fn marks_that_turn_text_are_written_out() {
+        for mark in ['\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}'] {
+            assert_eq!(without_turns(&format!("a{mark}b")), format!("a\\u{:04x}b", u32::from(mark)));
+            assert!(!printable(format!("a{mark}b").as_bytes()).contains(mark));
+        }
+        assert_eq!(without_turns("pl\u{e4}in \u{5d0}"), "pl\u{e4}in \u{5d0}", "letters are letters");
     }
 
     #[test]

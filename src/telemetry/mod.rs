@@ -8,7 +8,7 @@ mod queue;
 mod sink;
 pub mod systemd;
 
-pub use lines::{Lines, Tail, printable, turns_text};
+pub use lines::{Lines, Tail, printable, turns_text, without_turns};
 pub use log::{Batch, Log, LogError, LogOptions, PreparedLog, Relay, Source};
 
 #[cfg(test)]

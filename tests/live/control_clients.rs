@@ -460,3 +460,31 @@ fn socket_users_need_no_other_key() {
     assert_eq!(ask(54_321, &[&scale[..], &["--socket", &socket]].concat()).0, Some(6));
     assert_eq!(m.stop(), 0);
 }
+
+/// A folder of somebody's own is not opened to others because a key names users: they are told what is in the way.
+#[test]
+fn socket_users_open_no_folder_but_the_masters_own() {
+    let mode =
+        |path: &std::path::Path| std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).unwrap().permissions()) & 0o777;
+    let close = |path: &std::path::Path| {
+        std::fs::create_dir(path).unwrap();
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    };
+    let s = setup("[pool.web]\ncommand = \"sleep 1000\"\n").master("socket_users = [54321]\nsocket = \"DIR/home/x.sock\"");
+    let home = s.path("home");
+    close(&home);
+    let mut m = s.start();
+    m.log.wait_for("the users of master.socket_users cannot reach", 1);
+    m.log.wait_for("ready: ", 1);
+    assert_eq!(mode(&home), 0o700);
+    kill(m.pid(), libc::SIGTERM);
+    assert_eq!(m.ends(), 0);
+    // Its own it opens, and closes again as it leaves.
+    let s = setup("[pool.web]\ncommand = \"sleep 1000\"\n").master("socket_users = [54321]");
+    let run = s.path("run");
+    close(&run);
+    let mut m = s.start().ready();
+    assert_eq!(mode(&run), 0o755);
+    assert_eq!(m.stop(), 0);
+    assert_eq!(mode(&run), 0o700);
+}

@@ -141,3 +141,19 @@ fn a_variable_that_is_too_long_is_named() {
     );
     assert_eq!(out.status.code(), Some(2));
 }
+
+#[test]
+fn a_path_through_a_link_leads_where_the_kernel_says() {
+    let s = setup(
+        "[pool.a]\ncommand = [\"sh\", \"-c\", \"pwd -P; exec sleep 1000\"]\nworking_dir = \"DIR/link/..\"\nlog = { stdout = \"file:DIR/link/../out\" }\n",
+    );
+    let (real, own) = (s.path("real"), s.dir.path().to_owned());
+    fs::create_dir_all(real.join("sub")).unwrap();
+    std::os::unix::fs::symlink(real.join("sub"), own.join("link")).unwrap();
+    let mut m = s.start().ready();
+    let told =
+        m.log.wait_until("its working directory", || fs::read_to_string(real.join("out")).ok().filter(|text| !text.is_empty()));
+    assert_eq!(told.trim(), fs::canonicalize(&real).unwrap().display().to_string(), "not the folder above the link");
+    assert!(!own.join("out").exists());
+    assert_eq!(m.stop(), 0);
+}

@@ -51,6 +51,26 @@ fn row_27_a_panic_in_the_loop_stops_the_workers_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn after_a_panic_each_worker_has_its_own_time_and_no_more() {
+    if !cfg!(debug_assertions) {
+        return skip(
+            "after_a_panic_each_worker_has_its_own_time_and_no_more",
+            "only builds with debug assertions can be told to panic",
+        );
+    }
+    // The other one has 30 s, and takes none of it.
+    let pools = "[pool.deaf]\ncommand = [\"sh\", \"-c\", \"trap '' TERM; echo up; while :; do sleep 1; done\"]\ngraceful_timeout = \"300ms\"\n\
+                 [pool.polite]\ncommand = [\"sh\", \"-c\", \"echo up; exec sleep 1000\"]\n";
+    let mut m = setup(pools).env("POOLMASTER_TEST_PANIC", "PWR").start().ready();
+    m.out.wait_for("up", 2);
+    let begun = std::time::Instant::now();
+    m.signal(libc::SIGPWR);
+    assert_eq!(m.wait().code(), Some(70));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(15), "{:?}", begun.elapsed());
+    m.assert_nothing_left();
+}
+
+#[test]
 fn row_27_a_second_panic_kills_the_workers() {
     let Some(mut m) = panicking("PWR,again") else { return };
     let family = family(&m);

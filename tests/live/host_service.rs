@@ -215,3 +215,23 @@ fn an_upgrade_is_a_reload_to_the_service_manager_and_its_watchdog_is_fed_on() {
     assert_eq!(m.stop(), 0);
     manager.wait("STOPPING=1", 1);
 }
+
+#[test]
+fn the_status_line_never_counts_more_workers_than_are_wanted() {
+    let s = setup(
+        "[pool.a]\ncommand = \"POOLMASTER worker\"\nready = \"notify\"\nworkers = 4\nsettle = \"50ms\"\nlisten = \"unix:DIR/a.sock\"\n",
+    );
+    let (manager, path) = Manager::bind(&s);
+    let mut m = s.env("NOTIFY_SOCKET", &path).start().ready();
+    m.ok(&["reload", "--restart"]);
+    m.ok(&["scale", "a", "2"]);
+    assert_eq!(m.stop(), 0);
+    manager.wait("STOPPING=1", 1);
+    let counts = manager.lines().into_iter().filter_map(|line| {
+        let words = line.strip_prefix("STATUS=")?.split(", ").nth(1)?.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        Some((words.first()?.parse::<u32>().ok()?, words.get(2)?.parse::<u32>().ok()?, line))
+    });
+    let counts: Vec<_> = counts.collect();
+    assert!(counts.len() >= 4, "{counts:?}");
+    assert!(counts.iter().all(|(ready, wanted, _)| ready <= wanted), "{counts:?}");
+}

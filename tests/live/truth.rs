@@ -86,6 +86,7 @@ fn no_verb_says_what_is_not_so() {
         (&["reload", "--restart"], 0),
         (&["rollback"], 3),
         (&["history"], 0),
+        (&["upgrade"], 0),
         (&["kill", "web:7"], 7),
         (&["reopen"], 0),
         (&["stop", "web"], 0),

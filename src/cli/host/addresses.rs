@@ -24,7 +24,14 @@ pub(super) fn missing(found: &mut Found<'_>) {
                 && listener.options.device.is_empty()
             {
                 let message = format!("{key}: {} is the address of a link, and which one is not said", addr.ip());
-                found.error(place.clone(), message, "name its interface: { address = \"...\", device = \"eth0\" }");
+                found.error(
+                    place.clone(),
+                    message,
+                    format!(
+                        "name its interface: listen.{} = {{ address = \"{}\", device = \"eth0\" }}",
+                        listener.name, listener.address
+                    ),
+                );
             } else if let Some(why) = assignable(*addr).filter(|_| !anywhere) {
                 let message = format!("{key}: no socket can be bound to {}: {why}", addr.ip());
                 found.error(place.clone(), message, "name one of `ip address`, all of them (\":PORT\"), or set freebind");

@@ -63,6 +63,10 @@ pub(super) fn findings(loaded: &Loaded, ctx: &Context, look: Look) -> Vec<Diagno
                 }
             }
             Err(hindrances) => {
+                // Who they would be is not known: whether their programs are there at all is.
+                let own =
+                    pool.launch.env.iter().rev().find(|(variable, _)| variable == "PATH").map(|(_, value)| value.as_deref());
+                program::of_pool(&View { pool, who: &who, cwd: &ctx.cwd }, own.unwrap_or(path), &mut found);
                 for Hindrance { key: (key, item), why } in hindrances {
                     let place = loaded.item_place(&["pool", name, key], item);
                     found.list.push(Diagnostic::error(Some(place), format!("pool.{name}.{why}")));

@@ -130,6 +130,12 @@ fn locate(runner: &Runner<'_>, program: &str) -> Result<PathBuf, Problem> {
 }
 
 fn not_found(runner: &Runner<'_>, program: &str) -> Problem {
+    if program.starts_with('~') {
+        return problem(
+            format!("there is no program {program:?}"),
+            "no shell runs that would know whose home that is: write its whole path",
+        );
+    }
     if program.contains('/') {
         let from = match (program.starts_with('/'), runner.working_dir) {
             (true, _) => "install it, or correct the path".to_owned(),
@@ -141,7 +147,7 @@ fn not_found(runner: &Runner<'_>, program: &str) -> Problem {
         return problem(format!("there is no program {program:?}"), from);
     }
     let what = format!("there is no program {program:?} in the {} PATH", runner.whose);
-    if BUILTINS.contains(&program) {
+    if BUILTINS.contains(&program) || program.contains(['|', '&', ';', '<', '>', '$', '`', '*']) {
         return problem(what, "that is a word of shells: if one is meant, command = [\"sh\", \"-c\", \"...\"]");
     }
     let path = runner.path.map_or_else(

@@ -82,8 +82,10 @@ fn addresses(pools: &Pools<'_>, diags: &mut Diagnostics) {
                     _ => "give each listener its own address".to_owned(),
                 };
                 let help = match dual {
-                    Some((scheme, addr)) if families && other.starts_with(&format!("{}.listen.", reader.path)) => {
-                        format!("{addr} takes IPv4 connections too: leave the other one out, or write {scheme}://{addr}")
+                    Some((scheme, addr)) if families => {
+                        let own = other.starts_with(&format!("{}.listen.", reader.path));
+                        let or = if own { "leave the other one out".to_owned() } else { help };
+                        format!("{addr} takes IPv4 connections too: write {scheme}://{addr} for IPv6 alone; or {or}")
                     }
                     _ => help,
                 };

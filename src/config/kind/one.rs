@@ -90,10 +90,12 @@ impl Kind {
                 // Written as the bits are, or meant as the number.
                 let octal =
                     if n.to_string().bytes().all(|b| (b'0'..=b'7').contains(&b)) { n.to_string() } else { format!("{n:o}") };
-                Err(problem(
-                    format!("{n} is a decimal number"),
-                    format!("permission bits are octal: write them in quotes, \"{octal:0>4}\""),
-                ))
+                let sensible = u32::from_str_radix(&octal, 8).is_ok_and(|bits| bits <= 0o7777);
+                let help = match sensible {
+                    true => format!("permission bits are octal: write them in quotes, \"{octal:0>4}\""),
+                    false => format!("allowed: {}", self.allowed()),
+                };
+                Err(problem(format!("{n} is a decimal number"), help))
             }
             (Kind::Env, Raw::Int(n)) => ok(Typed::Env(Some(n.to_string()))),
             (Kind::Env, Raw::Bool(false)) => ok(Typed::Env(None)),

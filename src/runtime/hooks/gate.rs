@@ -170,7 +170,10 @@ impl Master {
     /// Nobody waits for the hook before the worker's stop signal any more. It may go on to its own end, unless it is in the way.
     pub(in super::super) fn leave_pre_stop(&mut self, worker: WorkerId, in_the_way: bool) {
         let Some(number) = self.preparing.stops.remove(&worker) else { return };
-        if in_the_way {
+        if in_the_way && self.hooks.hurried {
+            // That has its own line.
+            self.cancel_hook(number);
+        } else if in_the_way {
             tracing::info!(
                 pool = self.name_of(worker.pool),
                 slot = worker.slot,

@@ -206,7 +206,8 @@ impl Pool {
 
     /// A worker of it was good at some time, or is by now: the loop may have been away, and no look at the clock has shown it yet.
     pub(super) fn was_ever_good(&self, now: Time) -> bool {
-        self.ever_good || self.workers.values().any(|w| w.has_settled(now, w.spec.settle) && !w.tried && !w.is_stopping())
+        self.ever_good
+            || self.workers.values().any(|w| w.has_settled(now, w.spec.settle) && !w.tried && w.leaving != Some(Reason::Removed))
     }
 
     fn is_success(&self, death: &Death) -> bool {

@@ -15,6 +15,17 @@ fn good(spec: PoolSpec) -> Scene {
 }
 
 #[test]
+fn a_pool_whose_workers_were_good_before_a_late_loop_saw_it_does_not_fail_at_boot() {
+    let mut a = pool(0, 3);
+    a.boot = OnBootFailure::Fail;
+    let mut s = Scene::of(vec![a]);
+    s.skip().boots("a0.1").boots("a1.1").asleep(secs(60)).scale_to(0, 1).skip();
+    // Whoever is left cannot boot, and yet two were good, whom the same late moment tells to go.
+    s.up("a2.1").exit("a2.1", 4);
+    assert_ne!(s.phase(0), Phase::Failed);
+}
+
+#[test]
 fn a_worker_that_dies_later_in_its_life_is_replaced_at_once_however_it_died() {
     let mut s = good(pool(0, 2));
     s.to(5.0).exit("a0.1", 1).expect("5 spawn a0.2");
