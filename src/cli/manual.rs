@@ -163,8 +163,8 @@ const ENTRIES: &[Entry] = &[
             ),
             (
                 Exit::Refused,
-                "Something is in the way: a reload or a replacement of workers (`--wait` waits for its end), two masters, `master.trace`, a listener \
-                 with `reuseport`; or the master is shutting down.",
+                "Something is in the way: a reload or a replacement of workers (`--wait` waits for its end), two masters; or the master is \
+                 shutting down.",
             ),
         ],
         &["reload", "restart", "shutdown"],

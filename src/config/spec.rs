@@ -70,6 +70,9 @@ pub struct MasterHooks {
     pub ready: Vec<String>,
     /// After each reload, however it ended.
     pub reload: Vec<String>,
+    /// Before another program takes the place of the master's; it has to succeed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upgrade: Vec<String>,
     /// After the last worker is gone.
     pub exit: Vec<String>,
     /// The longest run of one.

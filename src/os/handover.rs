@@ -52,6 +52,20 @@ pub struct ListeningState {
     pub(super) file: Option<(PathBuf, FileId, LockState)>,
 }
 
+/// Listeners that share a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupState {
+    pub(super) address: ListenAddress,
+    pub(super) loose: Option<u32>,
+    /// In the order of the kernel's array. `None`: the one that stays with the listener, which is told of there.
+    pub(super) members: Vec<(u32, Option<ListeningState>)>,
+    pub(super) lost: Vec<(u32, Option<ListeningState>)>,
+    pub(super) disordered: bool,
+    /// What the program that is attached picks from.
+    pub(super) picks: Option<Vec<usize>>,
+    pub(super) open: bool,
+}
+
 impl Passed {
     /// What this descriptor is.
     pub fn of(fd: impl AsFd) -> io::Result<Passed> {
@@ -90,6 +104,13 @@ impl ListeningState {
     /// Its descriptors.
     pub fn passed(&self) -> Vec<Passed> {
         std::iter::once(self.fd).chain(self.file.iter().map(|(_, _, lock)| lock.fd)).collect()
+    }
+}
+
+impl GroupState {
+    /// Its descriptors.
+    pub fn passed(&self) -> Vec<Passed> {
+        self.members.iter().chain(&self.lost).filter_map(|(_, state)| state.as_ref()).flat_map(ListeningState::passed).collect()
     }
 }
 

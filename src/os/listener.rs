@@ -10,6 +10,8 @@ use std::rc::Rc;
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, UnixAddr, setsockopt, sockopt};
 
+use serde::{Deserialize, Serialize};
+
 use super::entry::{Entry, Last};
 use super::handover::{ListeningState, Passed, Taken};
 use super::io::set_nonblocking;
@@ -35,7 +37,7 @@ pub use options::{Refused, SocketOptions};
 pub(in crate::os) use options::{device, get_number};
 
 /// What to open.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenSpec {
     /// Where.
     pub address: ListenAddress,

@@ -8,11 +8,11 @@ use crate::supervisor::{Event, MasterSignal, PoolId, Sender};
 
 /// The classic signals, with what each does, in the words of `poolmaster signals`.
 pub(super) const CLASSIC: [(i32, MasterSignal, &str); 9] = [
-    (1, MasterSignal::Hup, "re-read the config, replace all workers by and by"),
+    (1, MasterSignal::Hup, "re-read the config, replace all workers"),
     (2, MasterSignal::Int, "stop quickly; again: SIGKILL to all"),
     (3, MasterSignal::Quit, "as SIGINT"),
     (10, MasterSignal::Usr1, "reopen log files (and reopen_signal)"),
-    (12, MasterSignal::Usr2, "start a second master beside this one, on the same sockets"),
+    (12, MasterSignal::Usr2, "start a second master on the same sockets"),
     (15, MasterSignal::Term, "stop gracefully; again: quickly; then SIGKILL"),
     (21, MasterSignal::Ttin, "one worker more"),
     (22, MasterSignal::Ttou, "one worker fewer, never below one"),
@@ -79,7 +79,7 @@ impl SignalMap {
             let effect = match meaning {
                 Meaning::Up => "one worker more",
                 Meaning::Down => "one worker fewer, never below one",
-                Meaning::Restart => "replace all workers by and by",
+                Meaning::Restart => "replace all workers",
             };
             entries.push(SignalEntry::new(*number, effect, Some(name(*pool)), pid));
         }

@@ -6,9 +6,10 @@ use std::rc::Rc;
 
 use super::accounts::Accounts;
 use super::handed::Handed;
-use super::handover::SocketState;
+use super::handover::{SlotsState, SocketState};
 use crate::config::spec::{Address, Config, Listener};
 use crate::os::accepting::Wanted;
+use crate::os::handover::Taken;
 use crate::os::listener::{ListenAddress, ListenError, ListenSpec, Listening, PortGroup, SocketOptions};
 use crate::supervisor::PoolId;
 
@@ -41,6 +42,26 @@ pub(super) struct Slots {
 impl Slots {
     fn new(group: PortGroup, spec: ListenSpec) -> Slots {
         Slots { group: RefCell::new(group), spec: RefCell::new(spec), owners: RefCell::default(), wanted: Cell::new(true) }
+    }
+
+    /// For the next image of the master. `own`: the one that stays with the listener.
+    fn state(&self, own: &Rc<Listening>) -> std::io::Result<SlotsState> {
+        Ok(SlotsState {
+            group: self.group.borrow().state(own)?,
+            spec: self.spec.borrow().clone(),
+            owners: self.owners.borrow().clone(),
+            wanted: self.wanted.get(),
+        })
+    }
+
+    /// As the image before has left them.
+    pub(super) fn restore(state: SlotsState, own: &Rc<Listening>, taken: &mut Taken) -> std::io::Result<Slots> {
+        Ok(Slots {
+            group: RefCell::new(PortGroup::restore(state.group, own, taken)?),
+            spec: RefCell::new(state.spec),
+            owners: RefCell::new(state.owners),
+            wanted: Cell::new(state.wanted),
+        })
     }
 
     /// Of one that is for all workers again nobody else is to have the port.
@@ -365,13 +386,14 @@ impl Socket {
             origin: self.origin.clone(),
             inherited: self.inherited.clone(),
             listening: self.listening.state()?,
+            slots: self.slots.get().map(|slots| slots.state(&self.listening)).transpose()?,
         })
     }
 
-    /// As the image before has left it.
-    pub(super) fn restored(state: SocketState, listening: Listening) -> Socket {
-        let SocketState { address, origin, inherited, listening: _ } = state;
-        Socket { address, origin, inherited, listening: Rc::new(listening), slots: OnceCell::new() }
+    /// As the image before has left it. Both were restored before.
+    pub(super) fn restored(state: SocketState, listening: Rc<Listening>, slots: Option<Slots>) -> Socket {
+        let SocketState { address, origin, inherited, listening: _, slots: _ } = state;
+        Socket { address, origin, inherited, listening, slots: slots.map(OnceCell::from).unwrap_or_default() }
     }
 
     /// Whose it is: `POOL.LISTENER`.

@@ -254,8 +254,12 @@ pub fn resume(again: Again) -> Result<u8, StartError> {
             file: config.master.log.file.clone(),
         };
         let reader = reader(config.path.clone());
+        let mut config = config;
+        // What is recorded already goes on.
+        let trace = config.master.trace.take();
         let made = assemble(config, reader, (environment, directory), files, &log, reset_signals);
         let mut master = made.map_err(|failed| failed.1.to_string())?;
+        master.trace = trace.as_deref().map(Trace::go_on).transpose().map_err(|e| format!("the trace cannot go on: {e}"))?;
         match master.become_as(parts) {
             Ok((head, order)) => {
                 let master = std::mem::ManuallyDrop::new(master);

@@ -38,6 +38,11 @@ impl Trace {
         Ok(Trace { file, failed: false })
     }
 
+    /// Goes on with one that another program has begun.
+    pub(super) fn go_on(path: &Path) -> io::Result<Trace> {
+        Ok(Trace { file: BufWriter::new(fdio::append_to(path)?), failed: false })
+    }
+
     pub(super) fn turn(&mut self, now: Time, event: &Event, actions: &[Action]) {
         let written = serde_json::to_writer(&mut self.file, &Turn { now, event, actions })
             .map_err(io::Error::from)

@@ -62,7 +62,9 @@ enum Stage {
     Waiting,
     /// The next program reads a copy of it.
     Checking { pid: i32, exec: spawn::ExecPipe, out: OwnedFd, said: Vec<u8>, ended: Option<ExitStatus> },
-    /// It could: until nothing is in the way.
+    /// It could: the hook before it runs.
+    Hooked,
+    /// Until nothing is in the way.
     Ready,
 }
 
@@ -79,10 +81,11 @@ enum InTheWay {
 impl Upgrade {
     /// When to look again.
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        Some(match self.stage {
-            Stage::Checking { .. } => self.until,
-            Stage::Waiting | Stage::Ready => self.look_at.min(self.until),
-        })
+        match self.stage {
+            Stage::Checking { .. } => Some(self.until),
+            Stage::Hooked => None,
+            Stage::Waiting | Stage::Ready => Some(self.look_at.min(self.until)),
+        }
     }
 }
 
@@ -162,15 +165,6 @@ impl Master {
         if self.second.is_one_of_two() {
             return Some(Standing("there are two masters (USR2): stop one of them first".to_owned()));
         }
-        if self.trace.is_some() {
-            return Some(Standing("the core is recorded (master.trace), which cannot go on in another program".to_owned()));
-        }
-        if let Some(own) = self.open_sockets().iter().find(|socket| socket.slots().is_some()) {
-            return Some(Standing(format!(
-                "listener {} has a socket for each worker (reuseport), which this version cannot hand to another program",
-                own.origin()
-            )));
-        }
         if self.held_config.is_some() || self.report.is_some() || self.revision == 0 {
             return Some(Going("this master is starting".to_owned()));
         }
@@ -214,6 +208,8 @@ impl Master {
                     self.upgrade_failed(format!("the new program did not read the state within {}", human(limit)));
                 }
             }
+            // It has a time limit of its own.
+            Stage::Hooked => {}
             stage @ (Stage::Waiting | Stage::Ready) => {
                 let checked = matches!(stage, Stage::Ready);
                 match self.in_the_way() {
@@ -338,11 +334,27 @@ impl Master {
         match verdict {
             Ok(words) => {
                 tracing::info!("upgrade: the new program could go on: {words}");
+                let program = self.upgrade.as_ref().map(|upgrade| upgrade.program.to_string_lossy().into_owned());
+                let hooked = self.hook_upgrade(&program.unwrap_or_default());
                 if let Some(upgrade) = &mut self.upgrade {
-                    (upgrade.stage, upgrade.look_at) = (Stage::Ready, Master::now());
+                    upgrade.stage = if hooked { Stage::Hooked } else { Stage::Ready };
+                    upgrade.look_at = Master::now();
                 }
             }
             Err(why) => self.upgrade_failed(why),
+        }
+    }
+
+    /// The hook before it is over.
+    pub(super) fn upgrade_hook_ended(&mut self, outcome: Result<(), String>) {
+        let Some(upgrade) = self.upgrade.as_mut().filter(|upgrade| matches!(upgrade.stage, Stage::Hooked)) else { return };
+        match outcome {
+            Ok(()) => {
+                let now = Master::now();
+                // What it took is not the new program's.
+                (upgrade.stage, upgrade.look_at, upgrade.until) = (Stage::Ready, now, now + upgrade.limit);
+            }
+            Err(why) => self.upgrade_failed(format!("the hook master.hooks.upgrade failed: {why}")),
         }
     }
 

@@ -522,6 +522,8 @@ fn of_rolls(e: &mut Every) {
     let canaries = e.log().lines().filter(|l| l.contains("\"rolled\"") && l.contains("the canary is good")).count();
     e.saw("pool.*.rollout.canary", canaries == 2);
     e.saw_file("master.hooks.reload", "reload");
+    e.ok(&["upgrade", "--wait"]);
+    e.saw_file("master.hooks.upgrade", "upgrade");
     e.until("the hook has its result", || fs::read_to_string(e.path("reload")).unwrap() == "done\n");
     e.ok(&["restart", "rolled", "--no-wait"]);
     e.saw_told("pool.*.rollout.max_old_generations", &["more than 1 old generation still living (rollout.max_old_generations)"]);

@@ -93,6 +93,40 @@ fn under_load_no_request_is_lost() {
     m.assert_nothing_left();
 }
 
+/// Each worker has a socket of its own, and the kernel picks by a program that this one has attached.
+#[test]
+fn sockets_of_slots_go_on_as_well() {
+    let port = free_port();
+    let pool = format!(
+        "[pool.web]\ncommand = \"POOLMASTER worker\"\nready = \"notify\"\nworkers = 3\nsettle = \"20ms\"\n\
+         [pool.web.listen.main]\naddress = \"127.0.0.1:{port}\"\nreuseport = true\n"
+    );
+    let mut m = setup(&pool).start().ready();
+    let loads = [Manner::Each, Manner::Keepalive].map(|manner| Load::on(&Goal::Port(port), 6, manner, Duration::ZERO));
+    let more = || loads.iter().for_each(|load| load.wait_more(20));
+    let slots = |m: &Master| m.request("{\"method\":\"listeners\"}")["parameters"]["listeners"][0]["slots"].clone();
+    let inodes = |m: &Master| slots(m).as_array().unwrap().iter().map(|slot| slot["inode"].clone()).collect::<Vec<_>>();
+    for workers in ["4", "2", "3"] {
+        let (before, pids) = (inodes(&m), m.pids("web"));
+        for _ in 0..3 {
+            m.ok(&["upgrade"]);
+            more();
+        }
+        assert_eq!((inodes(&m), m.pids("web")), (before, pids));
+        // Slots come and go, each with its queue served, and each worker's replacement has a fresh socket.
+        m.ok(&["scale", "web", workers]);
+        m.ok(&["restart", "web"]);
+        m.ok(&["wait", "web", "--for", "settled"]);
+        more();
+    }
+    for load in loads {
+        let toll = load.end();
+        assert!(toll.failures.is_empty() && toll.retried == 0, "{:?} of {}", toll.failures, toll.answered);
+    }
+    assert_eq!(m.stop(), 0);
+    m.assert_nothing_left();
+}
+
 #[test]
 fn a_program_that_cannot_go_on_leaves_the_one_that_was() {
     let m = setup("[pool.a]\ncommand = \"sleep 1000\"\nworkers = 2\nsettle = \"10ms\"\n").start().ready();
@@ -230,10 +264,20 @@ fn what_is_in_the_way_is_named_and_waited_for_if_wanted() {
     assert_eq!(idle.reply().unwrap()["parameters"]["pid"], m.pid());
     let log = m.log.count("goes on in the place of");
     assert_eq!(log, 2);
-    let port = free_port();
-    let m = setup(&format!("[pool.c]\ncommand = \"POOLMASTER worker\"\nlisten = {{ main = {{ address = \"127.0.0.1:{port}\", reuseport = true }} }}\n")).start().ready();
-    let said = m.code(7, &["upgrade"]);
-    assert!(said.split_whitespace().collect::<Vec<_>>().join(" ").contains("has a socket for each worker (reuseport)"), "{said}");
+}
+
+#[test]
+fn the_hook_before_it_has_to_succeed() {
+    let hook = "hooks.upgrade = [\"sh\", \"-c\", \"echo before $POOLMASTER_REASON; test -e DIR/go\"]";
+    let m = setup("[pool.a]\ncommand = \"sleep 1000\"\nsettle = \"10ms\"\n").master(hook).start().ready();
+    let said = m.code(3, &["upgrade"]);
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("the hook master.hooks.upgrade failed: exited with code 1"), "{said}");
+    std::fs::write(m.setup.path("go"), "").unwrap();
+    m.ok(&["upgrade"]);
+    m.log.wait_for("goes on in the place of", 1);
+    m.ok(&["upgrade"]);
+    m.ok(&["restart", "a"]);
 }
 
 #[test]

@@ -456,8 +456,7 @@ fn replies_of_a_master_are_as_the_schema_says() {
     check(r#"{"method":"rollback","parameters":{"wait":false}}"#, "OutcomeReply");
     check(r#"{"method":"abort"}"#, "Error");
     check(r#"{"method":"history"}"#, "HistoryReply");
-    // One of its listeners has a socket for each worker.
-    check(r#"{"method":"upgrade"}"#, "Error");
+    check(r#"{"method":"upgrade"}"#, "OutcomeReply");
     check(r#"{"method":"scale","parameters":{"pool":"web","change":"99"}}"#, "Error");
     check(r#"{"method":"stop","parameters":{"pools":["nobody"]}}"#, "Error");
     check(r#"{"method":"nonsense"}"#, "Error");

@@ -18,6 +18,7 @@ pub(super) fn of_master(r: &Reader<'_>, diags: &mut Diagnostics) -> MasterHooks 
         starting: command("starting"),
         ready: command("ready"),
         reload: command("reload"),
+        upgrade: command("upgrade"),
         exit: command("exit"),
         timeout: r.duration("hooks.timeout"),
     }

@@ -120,7 +120,13 @@ pub(super) const KEYS: &[Key] = &[
     now("master.hooks.starting", Live, HOOK, "[]", "command run when the master starts"),
     now("master.hooks.ready", Live, HOOK, "[]", "command run when all required pools are ready"),
     now("master.hooks.reload", Live, HOOK, "[]", "command run after each reload, successful or not"),
-    later("master.hooks.upgrade", Live, HOOK, "[]", "command run before an upgrade"),
+    now(
+        "master.hooks.upgrade",
+        Live,
+        HOOK,
+        "[]",
+        "command run before another program takes the place of the master's; it has to succeed",
+    ),
     now("master.hooks.exit", Live, HOOK, "[]", "command run before the master ends"),
     now("master.hooks.timeout", Live, Kind::Duration { zero: false }, "\"30s\"", "longest run of a hook, a duration"),
 ];

@@ -9,6 +9,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{ListenAddress, ListenError, ListenSpec, Listening, Place};
 use crate::os::errno::check;
+use crate::os::handover::{GroupState, ListeningState, Taken};
 
 /// Most instructions of a classic filter (BPF_MAXINSNS of linux/bpf_common.h).
 const LONGEST: usize = 4096;
@@ -61,6 +62,44 @@ impl PortGroup {
             disordered: false,
             picks: None,
             open: true,
+        })
+    }
+
+    /// For the next image of this process: the kernel keeps the array, and the program. `own`: the member that stays with the listener.
+    pub fn state(&self, own: &Rc<Listening>) -> io::Result<GroupState> {
+        let one = |(number, listening): &(u32, Rc<Listening>)| {
+            let state = (!Rc::ptr_eq(listening, own)).then(|| listening.state()).transpose()?;
+            Ok((*number, state))
+        };
+        Ok(GroupState {
+            address: self.address.clone(),
+            loose: self.loose,
+            members: self.members.iter().map(one).collect::<io::Result<_>>()?,
+            lost: self.lost.iter().map(one).collect::<io::Result<_>>()?,
+            disordered: self.disordered,
+            picks: self.picks.clone(),
+            open: self.open,
+        })
+    }
+
+    /// As the image before this one has left it.
+    pub fn restore(state: GroupState, own: &Rc<Listening>, taken: &mut Taken) -> io::Result<PortGroup> {
+        let mut locks = Vec::new();
+        let mut one = |(number, state): (u32, Option<ListeningState>)| {
+            let listening = match state {
+                None => Rc::clone(own),
+                Some(state) => Rc::new(Listening::restore(state, taken, &mut locks)?),
+            };
+            Ok((number, listening))
+        };
+        Ok(PortGroup {
+            members: state.members.into_iter().map(&mut one).collect::<io::Result<_>>()?,
+            lost: state.lost.into_iter().map(&mut one).collect::<io::Result<_>>()?,
+            address: state.address,
+            loose: state.loose,
+            disordered: state.disordered,
+            picks: state.picks,
+            open: state.open,
         })
     }
 

@@ -9,7 +9,7 @@ use super::{ListenAddress, ListenSpec};
 use crate::os::errno::check;
 
 /// Options beyond those that every listener has. What is empty, zero or false is as the kernel has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SocketOptions {
     /// IP_FREEBIND: the host need not have the address (yet).
     pub freebind: bool,

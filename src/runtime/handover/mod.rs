@@ -6,7 +6,8 @@ mod write;
 
 pub(super) use read::{open, read};
 pub(super) use record::{
-    CaptureState, ClientState, FORMAT, Head, MasterState, OrderState, ProcessState, Record, RunState, SocketState, StoredState,
+    CaptureState, ClientState, FORMAT, Head, MasterState, OrderState, ProcessState, Record, RunState, SlotsState, SocketState,
+    StoredState,
 };
 pub(super) use write::Written;
 

@@ -10,7 +10,7 @@ use super::super::clients::Clients;
 use super::super::environment::Environment;
 use super::super::fdstore::FdStore;
 use super::super::files::Files;
-use super::super::handover::{CaptureState, FORMAT, Head, MasterState, OrderState, ProcessState, Record, RunState};
+use super::super::handover::{CaptureState, FORMAT, Head, MasterState, OrderState, ProcessState, Record, RunState, SocketState};
 use super::super::master::Master;
 use super::super::notify::NotifySockets;
 use super::super::output::Capture;
@@ -18,7 +18,7 @@ use super::super::pools::{Ids, PoolRun, Prepared};
 use super::super::processes::Process;
 use super::super::second::Second;
 use super::super::signals::SignalMap;
-use super::super::sockets::Socket;
+use super::super::sockets::{Slots, Socket};
 use super::super::token::Token;
 use crate::config::spec::Config;
 use crate::os::epoll::Interest;
@@ -46,12 +46,19 @@ pub(in super::super) fn read(bytes: &[u8]) -> Result<Record<Supervisor>, String>
 pub(in super::super) struct Opened {
     pub(in super::super) files: Files,
     pub(in super::super) config: Config,
-    sockets: Vec<(Listening, super::record::SocketState)>,
+    sockets: Vec<OpenSocket>,
     processes: Vec<(ProcessState, Streams)>,
     acks: Acks,
     store: FdStore,
     clients: Clients,
     pub(in super::super) rest: Rest,
+}
+
+/// A listener whose descriptors are had. None of it is a [`Socket`] yet: whose end would take its file along.
+struct OpenSocket {
+    listening: Rc<Listening>,
+    slots: Option<Slots>,
+    state: SocketState,
 }
 
 /// The descriptors of one worker.
@@ -80,9 +87,11 @@ pub(in super::super) fn open(record: Record<Supervisor>, uid: u32, taken: &mut T
     let config = in_force.map(|(_, config)| config.clone()).ok_or("the state has no config that is in force")?;
     let mut locks = Vec::new();
     let mut sockets = Vec::new();
-    for socket in record.sockets {
-        let listening = Listening::restore(socket.listening.clone(), taken, &mut locks).map_err(failed("a listener"))?;
-        sockets.push((listening, socket));
+    for mut state in record.sockets {
+        let listening = Listening::restore(state.listening.clone(), taken, &mut locks).map_err(failed("a listener"))?;
+        let listening = Rc::new(listening);
+        let slots = state.slots.take().map(|slots| Slots::restore(slots, &listening, taken)).transpose();
+        sockets.push(OpenSocket { slots: slots.map_err(failed("a listener"))?, listening, state });
     }
     let mut processes = Vec::new();
     for mut process in record.processes {
@@ -106,7 +115,9 @@ pub(in super::super) fn open(record: Record<Supervisor>, uid: u32, taken: &mut T
         processes.push((process, streams));
     }
     let known = |place: &usize| *place < record.runs.len();
+    let seated = |process: &ProcessState| process.seats.iter().all(|(socket, _)| *socket < sockets.len());
     let complete = record.current.values().all(known)
+        && processes.iter().all(|(process, _)| seated(process))
         && record.runs.iter().all(|run| run.sockets.iter().all(|socket| *socket < sockets.len()));
     if !complete {
         return Err("the state names what is not in it".to_owned());
@@ -133,7 +144,7 @@ pub(in super::super) fn open(record: Record<Supervisor>, uid: u32, taken: &mut T
 
 /// All of a state but what [`super::super::start`] makes a master of.
 pub(in super::super) struct Parts {
-    sockets: Vec<(Listening, super::record::SocketState)>,
+    sockets: Vec<OpenSocket>,
     processes: Vec<(ProcessState, Streams)>,
     acks: Acks,
     store: FdStore,
@@ -160,7 +171,7 @@ impl Master {
         let Parts { sockets, processes, acks, store, clients, rest } = parts;
         let Rest { head, core, master, configs, runs, current, order } = rest;
         let sockets: Vec<Rc<Socket>> =
-            sockets.into_iter().map(|(listening, state)| Rc::new(Socket::restored(state, listening))).collect();
+            sockets.into_iter().map(|it| Rc::new(Socket::restored(it.state, it.listening, it.slots))).collect();
         self.core = core;
         (self.revision, self.last_revision) = (master.revision, master.last_revision);
         self.pools_in_force = master.in_force;
@@ -189,8 +200,10 @@ impl Master {
         self.first_config = None;
         for (state, streams) in processes {
             let Some(run) = runs.get(state.run) else { continue };
-            self.take_process(state, streams, Rc::clone(run))?;
+            self.take_process(state, streams, Rc::clone(run), &sockets)?;
         }
+        let pools: Vec<_> = self.runs.keys().copied().collect();
+        pools.into_iter().for_each(|pool| self.steering.changed(pool));
         acks.watch(&self.epoll)?;
         self.acks = acks;
         store.watch(&self.epoll);
@@ -216,7 +229,13 @@ impl Master {
         }
     }
 
-    fn take_process(&mut self, state: ProcessState, streams: Streams, run: Rc<PoolRun>) -> io::Result<()> {
+    fn take_process(
+        &mut self,
+        state: ProcessState,
+        streams: Streams,
+        run: Rc<PoolRun>,
+        sockets: &[Rc<Socket>],
+    ) -> io::Result<()> {
         let number = self.processes.next_number();
         let watch = [
             streams.notify.as_ref().map(|fd| (fd.as_fd(), Token::Notify(number))),
@@ -236,6 +255,8 @@ impl Master {
         (process.notify, process.ready) = (streams.notify, streams.ready);
         (process.stdout, process.stderr) = (streams.stdout, streams.stderr);
         process.told_to_stop = state.told_to_stop;
+        let seat = |(place, member): &(usize, u32)| Some((Rc::clone(sockets.get(*place)?), *member));
+        process.seats = state.seats.iter().filter_map(seat).collect();
         state.tail.iter().for_each(|line| process.tail.push(line));
         self.processes.insert(process);
         if state.exited {

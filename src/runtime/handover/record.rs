@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::super::files::FilesState;
 use super::super::identity::Workers;
 use crate::config::spec::{Address, Config, Pool};
-use crate::os::handover::{BoundState, ListeningState, Passed};
+use crate::os::handover::{BoundState, GroupState, ListeningState, Passed};
+use crate::os::listener::ListenSpec;
 use crate::os::unix::PeerCred;
 use crate::supervisor::{CommandId, PoolId, Time, WorkerId};
 
@@ -105,6 +106,21 @@ pub(in super::super) struct SocketState {
     pub(in super::super) origin: String,
     pub(in super::super) inherited: Option<String>,
     pub(in super::super) listening: ListeningState,
+    /// Workers may have their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in super::super) slots: Option<SlotsState>,
+}
+
+/// The sockets of slots that share a port.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in super::super) struct SlotsState {
+    pub(in super::super) group: GroupState,
+    /// What one more is opened by.
+    pub(in super::super) spec: ListenSpec,
+    /// For which slot of which pool each member was opened.
+    pub(in super::super) owners: BTreeMap<u32, (PoolId, u32)>,
+    /// The config in force has it so.
+    pub(in super::super) wanted: bool,
 }
 
 /// A worker's process.
@@ -122,6 +138,9 @@ pub(in super::super) struct ProcessState {
     pub(in super::super) tail: Vec<Vec<u8>>,
     pub(in super::super) exited: bool,
     pub(in super::super) told_to_stop: bool,
+    /// Which member of each of its listeners with one for each slot it has: by the listener's place in `sockets`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in super::super) seats: Vec<(usize, u32)>,
 }
 
 /// The reading end of a worker's output.

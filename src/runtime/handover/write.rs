@@ -37,8 +37,8 @@ impl Master {
         let next_notify = self.notify_sockets.pack();
         let (mut runs, mut sockets) = (Shared(Vec::new(), BTreeMap::new()), Shared(Vec::new(), BTreeMap::new()));
         let current: BTreeMap<PoolId, usize> = self.runs.iter().map(|(id, run)| (*id, runs.of(run))).collect();
-        let processes: Vec<ProcessState> =
-            self.processes.all().map(|process| process_state(process, runs.of(&process.run))).collect::<io::Result<_>>()?;
+        let one = |process| process_state(process, runs.of(&process.run), &mut sockets);
+        let processes: Vec<ProcessState> = self.processes.all().map(one).collect::<io::Result<_>>()?;
         let runs: Vec<RunState> = runs.0.iter().map(|run| run_state(run, &mut sockets)).collect();
         let sockets: Vec<SocketState> = sockets.0.iter().map(|socket| socket.state()).collect::<io::Result<_>>()?;
         let record: Record<&Supervisor> = Record {
@@ -91,7 +91,10 @@ impl<C> Record<C> {
             let notify = process.notify.iter().flat_map(BoundState::passed).collect::<Vec<_>>();
             [outputs, notify, process.ready.into_iter().collect()].concat()
         };
-        let sockets = self.sockets.iter().flat_map(|socket| ListeningState::passed(&socket.listening));
+        let sockets = self.sockets.iter().flat_map(|socket| {
+            let slots = socket.slots.iter().flat_map(|slots| slots.group.passed());
+            ListeningState::passed(&socket.listening).into_iter().chain(slots)
+        });
         sockets
             .chain(self.processes.iter().flat_map(captures))
             .chain(self.files.passed())
@@ -116,7 +119,7 @@ fn run_state(run: &Rc<PoolRun>, sockets: &mut Shared<Socket>) -> RunState {
     }
 }
 
-fn process_state(process: &Process, run: usize) -> io::Result<ProcessState> {
+fn process_state(process: &Process, run: usize, sockets: &mut Shared<Socket>) -> io::Result<ProcessState> {
     Ok(ProcessState {
         id: process.id,
         pid: process.pid,
@@ -128,5 +131,6 @@ fn process_state(process: &Process, run: usize) -> io::Result<ProcessState> {
         tail: process.tail.raw().map(<[u8]>::to_vec).collect(),
         exited: process.exited,
         told_to_stop: process.told_to_stop,
+        seats: process.seats.iter().map(|(socket, member)| (sockets.of(socket), *member)).collect(),
     })
 }

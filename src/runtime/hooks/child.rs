@@ -62,7 +62,7 @@ impl What {
             Moment::PreStop => &hooks.pre_stop,
             Moment::WorkerExit => &hooks.worker_exit,
             Moment::Scaled => &hooks.scaled,
-            Moment::Starting | Moment::MasterReady | Moment::Reload | Moment::Exit => &Vec::new(),
+            Moment::Starting | Moment::MasterReady | Moment::Reload | Moment::Upgrade | Moment::Exit => &Vec::new(),
         };
         let id = worker.unwrap_or(WorkerId { pool: run.config.spec.id, slot: 0, generation: 0 });
         let mut out = What {

@@ -210,6 +210,7 @@ impl Master {
                     }
                 }
             }
+            Moment::Upgrade => self.upgrade_hook_ended(outcome),
             Moment::PreStart => self.pool_is_prepared(&job, outcome),
             Moment::PreSpawn => {
                 let Some(worker) = job.worker else { return };

@@ -36,6 +36,7 @@ pub(super) enum Moment {
     Starting,
     MasterReady,
     Reload,
+    Upgrade,
     Exit,
     PreStart,
     PreSpawn,
@@ -53,6 +54,7 @@ impl Moment {
             Moment::Starting => "starting",
             Moment::MasterReady | Moment::Ready => "ready",
             Moment::Reload => "reload",
+            Moment::Upgrade => "upgrade",
             Moment::Exit => "exit",
             Moment::PreStart => "pre_start",
             Moment::PreSpawn => "pre_spawn",
@@ -66,7 +68,7 @@ impl Moment {
     /// Something waits for its end.
     fn holds_back(self) -> bool {
         match self {
-            Moment::Starting | Moment::Exit | Moment::PreStart | Moment::PreSpawn | Moment::PreStop => true,
+            Moment::Starting | Moment::Upgrade | Moment::Exit | Moment::PreStart | Moment::PreSpawn | Moment::PreStop => true,
             Moment::MasterReady | Moment::Reload | Moment::PostSpawn | Moment::Ready | Moment::WorkerExit | Moment::Scaled => {
                 false
             }
@@ -289,6 +291,13 @@ impl Master {
         self.run_hook(job).is_some()
     }
 
+    /// Runs the hook before another program takes the place of this one. True: wait for [`Master::upgrade_hook_ended`].
+    pub(super) fn hook_upgrade(&mut self, program: &str) -> bool {
+        let facts = Facts { reason: Some(program.to_owned()), ..Facts::default() };
+        let job = Job::of_master(Moment::Upgrade, &self.config.hooks, &facts, &self.environment, &self.config.name);
+        self.run_hook(job).is_some()
+    }
+
     /// The core has said that it is over. True: no hook is left, the exit hook included; else more turns are needed.
     pub(super) fn hooks_are_done(&mut self) -> bool {
         if !self.hooks.ending {
@@ -317,6 +326,7 @@ fn of_master(hooks: &MasterHooks, moment: Moment) -> &[String] {
         Moment::Starting => &hooks.starting,
         Moment::MasterReady => &hooks.ready,
         Moment::Reload => &hooks.reload,
+        Moment::Upgrade => &hooks.upgrade,
         Moment::Exit => &hooks.exit,
         Moment::PreStart
         | Moment::PreSpawn
