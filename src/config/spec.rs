@@ -55,6 +55,9 @@ pub struct Master {
     pub trace: Option<PathBuf>,
     /// It runs in the background.
     pub daemon: bool,
+    /// Pools without listeners start in a second master beside the first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub second_starts: bool,
     /// How long a start tries again for an address that is in use.
     pub bind_retry: Duration,
     /// Commands for its own moments.

@@ -346,12 +346,22 @@ impl Listening {
         self.shared.set(shared);
     }
 
-    /// The master that has made it is gone: it is ours from now on, and so is the file of a Unix socket, with its lock.
-    pub fn take_over(&self) -> Result<(), ListenError> {
+    /// The file of a Unix socket that we have made.
+    pub fn file(&self) -> Option<FileId> {
+        self.file.get().map(|file| file.id)
+    }
+
+    /// The master that has made it is gone: it is ours from now on, and so is the file of a Unix socket, with its lock. `made`: which file that
+    /// one had; another one there is somebody else's.
+    pub fn take_over(&self, made: Option<FileId>) -> Result<(), ListenError> {
         if let (ListenAddress::Unix(path), None) = (&self.address, self.file.get()) {
             let failed = |attempt| move |e: io::Error| ListenError::kernel(&self.address, attempt, &e);
             let lock = take_lock(&self.address, path)?;
             let id = Entry::at(path, Last::Keep).and_then(|entry| entry.id()).map_err(failed("look at its file"))?;
+            if made.is_some_and(|made| made != id) {
+                let other = io::Error::other("somebody has put another one in its place");
+                return Err(failed("take its file")(other));
+            }
             // Nobody has set it meanwhile.
             let _ = self.file.set(SocketFile { path: path.clone(), id, lock });
         }

@@ -69,6 +69,8 @@ fn panic_words(panic: &(dyn std::any::Any + Send)) -> String {
 fn end_in_disorder(master: &mut Master, why: &str) -> u8 {
     // What led here comes first.
     let _ = catch_unwind(AssertUnwindSafe(|| master.publish()));
+    // Else the service manager would take this end for that of all.
+    let _ = catch_unwind(AssertUnwindSafe(|| master.hand_over_word()));
     tracing::error!("{why}; this is a fault of poolmaster: please report it; stopping all workers, exit code {INTERNAL}");
     let stopped = catch_unwind(AssertUnwindSafe(|| stop_plainly(master)));
     if stopped.is_err() {

@@ -1,11 +1,12 @@
 //! Owns the sockets that the master was started with, until listeners of the first config have taken them, by name (`inherit:NAME`) or by
 //! address. What nobody wants is told and closed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::second::Shared;
 use crate::config::spec::Pool;
 use crate::os::activation::Inherited;
+use crate::os::dirs::FileId;
 use crate::os::listener::ListenAddress;
 
 #[derive(Debug)]
@@ -32,8 +33,8 @@ pub(super) struct Handed {
     left: Vec<Socket>,
     /// All that there were, in words.
     all: Vec<String>,
-    /// Inodes of those that a first master has made.
-    own: BTreeSet<u64>,
+    /// Those that a first master has made, by inode: which file they have.
+    own: BTreeMap<u64, Option<FileId>>,
     /// They come from a first master.
     shared: bool,
 }
@@ -45,7 +46,7 @@ impl Handed {
             Socket { inherited, address, addressed: false, first: None }
         };
         let left: Vec<Socket> = inherited.into_iter().map(look).collect();
-        Handed { all: left.iter().map(Socket::words).collect(), left, own: BTreeSet::new(), shared: false }
+        Handed { all: left.iter().map(Socket::words).collect(), left, own: BTreeMap::new(), shared: false }
     }
 
     /// What a first master has handed over: whose each is, and where.
@@ -53,7 +54,8 @@ impl Handed {
         let mut handed = Handed::of(inherited);
         handed.shared = true;
         for (socket, told) in handed.left.iter_mut().zip(told) {
-            handed.own.extend(crate::os::listener::inode_of(&socket.inherited.fd).filter(|_| told.own));
+            let inode = crate::os::listener::inode_of(&socket.inherited.fd).filter(|_| told.own);
+            handed.own.extend(inode.map(|inode| (inode, told.file)));
             socket.first = Some(told.clone());
         }
         handed
@@ -78,9 +80,9 @@ impl Handed {
         }
     }
 
-    /// Inodes of those that a first master has made, and that are this one's once that is gone.
-    pub(super) fn own(&self) -> BTreeSet<u64> {
-        self.own.clone()
+    /// Those that a first master has made, and that are this one's once that is gone: by inode, with the file that they have.
+    pub(super) fn own(&self) -> &BTreeMap<u64, Option<FileId>> {
+        &self.own
     }
 
     /// They come from a first master, whose workers have them as well.

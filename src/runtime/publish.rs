@@ -48,8 +48,8 @@ impl Master {
         }
         self.hook_on(note);
         self.report_on(note);
-        if let (What::ShuttingDown { .. }, Some(second)) = (&note.what, self.second.child()) {
-            self.service.hand_over(second);
+        if matches!(note.what, What::ShuttingDown { .. }) {
+            self.hand_over_word();
         }
         self.service.hear(note, self.config.spec.graceful_timeout);
     }

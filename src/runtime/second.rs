@@ -17,6 +17,7 @@ use super::sockets::Socket;
 use super::throttle::Repeated;
 use super::token::Token;
 use crate::config::spec::{self, Config};
+use crate::os::dirs::FileId;
 use crate::os::epoll::Interest;
 use crate::os::listener::Listening;
 use crate::os::path;
@@ -51,6 +52,9 @@ pub(super) struct Shared {
     pub(super) at: String,
     /// The first has made it; false: a service manager has.
     pub(super) own: bool,
+    /// The file of a Unix socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<FileId>,
 }
 
 impl Beside {
@@ -186,7 +190,10 @@ impl Master {
         if !config.master.name.ends_with(SUFFIX) {
             rename(&mut config.master);
         }
-        for pool in config.pools.iter_mut().filter(|pool| pool.listeners.is_empty() && pool.spec.autostart) {
+        let beside = config.master.second_starts;
+        // Whose workers listen themselves cannot have the ports that the first one's have.
+        let waits = |pool: &spec::Pool| pool.listeners.is_empty() && (!beside || pool.launch.protocols.port.is_some());
+        for pool in config.pools.iter_mut().filter(|pool| pool.spec.autostart && waits(pool)) {
             let id = pool.spec.id;
             if self.core.pool(id).is_none() && !self.second.waiting.contains(&id) {
                 let pool = pool.spec.name.as_str();
@@ -250,6 +257,7 @@ impl Master {
                     of: socket.origin().to_owned(),
                     at: socket.address().to_string(),
                     own: socket.all().iter().all(|listening| listening.is_own()),
+                    file: socket.listening.file(),
                 })
                 .collect(),
         });
@@ -304,6 +312,13 @@ impl Master {
         true
     }
 
+    /// The second master, if there is one, is the main process of the unit from now on.
+    pub(super) fn hand_over_word(&mut self) {
+        if let Some(second) = self.second.child() {
+            self.service.hand_over(second);
+        }
+    }
+
     /// The first master is gone: this one takes its name, and what was its.
     pub(super) fn promote(&mut self) {
         let Some(parent) = &mut self.second.parent else { return };
@@ -340,9 +355,9 @@ impl Master {
         }
         // One that was killed has left its folder.
         files::sweep(&master, &master.name);
-        let own = self.handed.own();
-        for listening in self.open_sockets().iter().flat_map(|socket| socket.all()).filter(|l| own.contains(&l.inode())) {
-            if let Err(e) = listening.take_over() {
+        for listening in self.open_sockets().iter().flat_map(|socket| socket.all()) {
+            let Some(file) = self.handed.own().get(&listening.inode()).copied() else { continue };
+            if let Err(e) = listening.take_over(file) {
                 tracing::warn!("listener {}: its socket serves, but its file cannot be taken over: {e}", listening.local_addr());
             }
         }

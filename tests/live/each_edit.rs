@@ -160,6 +160,7 @@ const OF_THE_MASTER: &[Edit] = &[
     }),
     edit("master.exit_when", "#master", "exit_when = \"never\""),
     edit("master.linger", "#master", "linger = \"700ms\""),
+    edit("master.second_master", "#master", "second_master = \"start\""),
     edit("master.bind_retry", "#master", "bind_retry = \"45s\""),
     edit("master.graceful_timeout", "#master", "graceful_timeout = \"50s\""),
     edit("master.log.level", "log.level = \"debug\"", "log.level = \"warn\"").then(|s| {
@@ -188,6 +189,10 @@ const OF_THE_MASTER: &[Edit] = &[
     edit("master.hooks.starting", "#master", "hooks.starting = [\"touch\", \"DIR/starting\"]")
         .then(|s| assert!(!s.m.setup.path("starting").exists())),
     edit("master.hooks.ready", "#master", "hooks.ready = [\"touch\", \"DIR/all-ready\"]"),
+    edit("master.hooks.upgrade", "#master", "hooks.upgrade = [\"touch\", \"DIR/upgraded\"]").then(|s| {
+        s.m.ok(&["upgrade"]);
+        s.file("upgraded");
+    }),
     edit("master.hooks.reload", "#master", "hooks.reload = [\"touch\", \"DIR/reloaded\"]").then(|s| s.file("reloaded")),
     edit("master.hooks.exit", "#master", "hooks.exit = [\"touch\", \"DIR/exit\"]"),
     edit("master.hooks.timeout", "#master", "hooks.timeout = \"20s\""),

@@ -18,7 +18,8 @@ use super::support::*;
 const CONFIG: &str = include_str!("every_key.toml");
 
 /// Keys whose effect another test sees, for it ends the master or needs it to start otherwise.
-const ELSEWHERE: [(&str, &str, &str); 2] = [
+const ELSEWHERE: [(&str, &str, &str); 3] = [
+    ("master.second_master", "tests/live/second.rs", "pools_without_listeners_start_beside_those_of_the_first_if_that_is_wanted"),
     ("master.exit_when", "tests/live/host_rows.rs", "exit_when_decides_when_the_master_ends_by_itself"),
     ("pool.*.required", "tests/live/host_rows.rs", "exit_when_decides_when_the_master_ends_by_itself"),
 ];

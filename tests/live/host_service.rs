@@ -198,6 +198,27 @@ fn a_second_master_becomes_the_main_process() {
 }
 
 #[test]
+fn a_first_master_that_panics_leaves_the_unit_to_the_second() {
+    if !cfg!(debug_assertions) {
+        return skip(
+            "a_first_master_that_panics_leaves_the_unit_to_the_second",
+            "only builds with debug assertions can be told to panic",
+        );
+    }
+    let s = setup("[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nsettle = \"10ms\"\nlisten = \"127.0.0.1:0\"\n");
+    let (manager, path) = Manager::bind(&s);
+    let m = s.env("NOTIFY_SOCKET", &path).env("POOLMASTER_TEST_PANIC", "PWR").start().ready();
+    m.signal(libc::SIGUSR2);
+    m.log.wait_for("ready: 1 pool", 2);
+    let second: i32 = std::fs::read_to_string(m.setup.path("run/t.pid.2")).unwrap().trim().parse().unwrap();
+    m.signal(libc::SIGPWR);
+    manager.wait(&format!("MAINPID={second}"), 1);
+    m.log.wait_for("promoted: the first master", 1);
+    kill(second, libc::SIGTERM);
+    wait_gone(second, Instant::now() + PATIENCE);
+}
+
+#[test]
 fn an_upgrade_is_a_reload_to_the_service_manager_and_its_watchdog_is_fed_on() {
     let s = setup("[pool.a]\ncommand = \"sleep 1000\"\nworkers = 2\nsettle = \"10ms\"\n");
     let (manager, path) = Manager::bind(&s);

@@ -24,9 +24,9 @@ fn read_pid(path: &std::path::Path) -> Option<i32> {
 
 /// Starts a second master and waits until its workers are ready.
 fn start_second(m: &Master) -> Second {
-    let ready = m.log.count("ready: 1 pool");
+    let ready = m.log.count("INFO  ready: ");
     m.signal(libc::SIGUSR2);
-    m.log.wait_for("ready: 1 pool", ready + 1);
+    m.log.wait_for("INFO  ready: ", ready + 1);
     let run = m.setup.path("run");
     Second { pid: read_pid(&run.join("t.pid.2")).unwrap(), socket: run.join("t.2.sock") }
 }
@@ -182,6 +182,29 @@ fn row_04_the_second_master_takes_name_files_and_sockets_when_the_first_is_gone(
 }
 
 #[test]
+fn pools_without_listeners_start_beside_those_of_the_first_if_that_is_wanted() {
+    let port = free_port();
+    let pools = format!(
+        "{}[pool.own]\ncommand = \"sh -c 'exec sleep 1000'\"\nprotocols = [\"port\"]\nlisten = \"127.0.0.1:{}\"\nready = \"exec\"\nsettle = \"10ms\"\n",
+        pool(&format!("127.0.0.1:{port}")),
+        free_port()
+    );
+    let mut m = setup(&pools).master("second_master = \"start\"").start().ready();
+    let second = start_second(&m);
+    let all = ["web", "jobs", "own"].map(|name| workers(&second.socket, name).len());
+    assert_eq!(all, [2, 1, 0], "two cannot have the same port");
+    m.log.wait_for("own starts once the first master is gone", 1);
+    assert_eq!(m.log.count("jobs starts once the first master is gone"), 0);
+    let first = m.pids("jobs");
+    assert_ne!(workers(&second.socket, "jobs"), first);
+    kill(second.pid, libc::SIGTERM);
+    m.log.wait_for("the second master (pid", 1);
+    assert_eq!(m.pids("jobs"), first);
+    assert_eq!(m.stop(), 0);
+    m.assert_nothing_left();
+}
+
+#[test]
 fn row_29_a_second_master_is_started_as_the_first_was_from_where_pwd_leads_now() {
     let s = setup(&pool("127.0.0.1:0"));
     let (old, new, link) = (s.path("old"), s.path("new"), s.path("current"));
@@ -294,4 +317,23 @@ fn listeners_come_and_go_in_the_first_while_there_are_two() {
     std::os::unix::net::UnixStream::connect(m.setup.path("web.sock")).unwrap();
     assert_eq!(m.stop(), 0);
     m.assert_nothing_left();
+}
+
+/// What a stranger has put in the place of a socket's file meanwhile is the stranger's.
+#[test]
+fn a_file_that_was_replaced_is_not_taken_over() {
+    let port = free_port();
+    let mut m = setup(&pool(&format!("127.0.0.1:{port}"))).start().ready();
+    let second = start_second(&m);
+    let file = m.setup.path("web.sock");
+    std::fs::remove_file(&file).unwrap();
+    let _stranger = std::os::unix::net::UnixListener::bind(&file).unwrap();
+    kill(m.pid(), libc::SIGTERM);
+    assert_eq!(m.ends(), 0);
+    m.log.wait_for("somebody has put another one in its place", 1);
+    m.log.wait_for("promoted: the first master", 1);
+    get(port, "/").unwrap();
+    kill(second.pid, libc::SIGTERM);
+    wait_gone(second.pid, std::time::Instant::now() + PATIENCE);
+    assert!(file.exists());
 }

@@ -81,7 +81,7 @@ fn under_load_no_request_is_lost() {
     );
     let mut m = setup(&pool).start().ready();
     let loads = [Manner::Each, Manner::Keepalive].map(|manner| Load::on(&Goal::Port(port), 8, manner, Duration::ZERO));
-    for _ in 0..20 {
+    for _ in 0..100 {
         m.ok(&["upgrade"]);
         loads.iter().for_each(|load| load.wait_more(20));
     }

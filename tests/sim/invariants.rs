@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use poolmaster::supervisor::{
-    ABRT, Action, Command, Condition, KILL, OnBootFailure, Outcome, Phase, PoolId, PoolSpec, ReadyKind, Reason, RestartPolicy,
-    Supervisor, Time, WorkerId, WorkerState,
+    ABRT, Action, Command, Condition, KILL, OnBootFailure, Outcome, Phase, PoolId, PoolSpec, PoolView, ReadyKind, Reason,
+    RestartPolicy, Supervisor, Time, WorkerId, WorkerState,
 };
 
 use crate::shadow::{Asked, Life, PoolLife, Shadow};
@@ -262,7 +262,10 @@ pub(crate) fn stopped_for_a_reason(shadow: &Shadow, core: &Supervisor, life: &Li
             let good = shadow
                 .of_pool(life.id.pool)
                 .any(|l| l.id.slot == life.id.slot && l.id != life.id && l.edition == pool.edition && l.staying() && l.good(now));
-            let missed = if life.ready.is_none() || good { true } else { enough_are_left(shadow, pool, now) };
+            // Of one that has just failed nobody is missing any more.
+            let runs = |p: &PoolView<'_>| p.spec.id == pool.spec.id && matches!(p.phase, Phase::Running | Phase::BackingOff);
+            let runs = core.pools().iter().any(runs);
+            let missed = if life.ready.is_none() || good || !runs { true } else { enough_are_left(shadow, pool, now) };
             missed && (in_place || pool.roll_asked && (unavailable || good || life.ready.is_none()))
         }
         Reason::Stopped => pool.op_stopped,

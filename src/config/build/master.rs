@@ -58,6 +58,7 @@ pub(super) fn build(r: &Reader<'_>, config: Option<&Path>, facts: &Facts, diags:
         log: MasterLog { level: r.text("log.level"), json: r.text("log.format") == "json", file: r.path_of("log.file") },
         trace: r.path_of("trace"),
         daemon,
+        second_starts: r.text("second_master") == "start",
         bind_retry: r.duration("bind_retry"),
         hooks: hooks::of_master(r, diags),
     }

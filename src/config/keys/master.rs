@@ -56,12 +56,12 @@ pub(super) const KEYS: &[Key] = &[
         "\"all-down\"",
         "when the master ends by itself; all-down: each pool is failed or completed",
     ),
-    later(
+    now(
         "master.second_master",
         Live,
         Kind::Choice(&[("wait", Now), ("start", Now)]),
         "\"wait\"",
-        "what pools without listeners do in a second master before its promotion",
+        "what pools without listeners do in a second master (USR2) as long as the first is there",
     ),
     now(
         "master.linger",
