@@ -819,3 +819,36 @@ fn schema_and_completions_go_to_standard_output_and_need_no_config() {
     let ran = finish(&mut program(&["completions", "bash"], &[]));
     assert!(ran.code == 0 && ran.err.is_empty() && ran.out.contains("_poolmaster"), "{ran:?}");
 }
+
+/// Marks that turn the direction of text (U+202E and its like) are written out wherever people read them.
+#[test]
+fn no_text_turns_on_a_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("bad.toml"), "[pool.web]\ncommand = \"sleep 9\"\nfoo = \"a\u{202e}b\"\n").unwrap();
+    fs::write(
+        at("good.toml"),
+        "[pool.web]\ncommand = \"sleep 9\"\nenv = { A = \"a\u{2067}b\" }\nworking_dir = \"/no\u{202d}where\"\n",
+    )
+    .unwrap();
+    let file = |name: &str| at(name).display().to_string();
+    let asked: &[(&[&str], &str)] = &[
+        (&["check", &file("bad.toml")], "a\\u202eb"),
+        (&["check", &file("good.toml")], "/no\\u202dwhere"),
+        (&["check", &file("x\u{202e}y.toml")], "x\\u202ey.toml"),
+        (&["config", "show", &file("good.toml")], "a\\u2067b"),
+        (&["st\u{202e}b"], "st\\u202eb"),
+        (&["scale", "w\u{200f}b", "1"], "w\\u200fb"),
+    ];
+    for (words, part) in asked {
+        let ran = finish(&mut program(words, &[]));
+        let said = format!("{}{}", ran.out, ran.err);
+        assert!(said.contains(part), "{words:?}: {said}");
+        assert!(
+            !said
+                .chars()
+                .any(|c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')),
+            "{words:?}: {said}"
+        );
+    }
+}

@@ -10,6 +10,7 @@ use super::{Context, Exit};
 use crate::config::diagnostics::{Diagnostic, Diagnostics, note};
 use crate::config::spec::Config;
 use crate::config::{Flag, Sources, judge};
+use crate::telemetry::without_turns;
 
 /// Find all errors of a config, without starting anything
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -57,8 +58,8 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
         Err(usage) => (String::new(), format!("error: {usage}\nnothing was checked: wrong usage\n"), Exit::Usage),
     };
     // A closed pipe is the reader's choice.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    let _ = std::io::stderr().write_all(errors.as_bytes());
+    let _ = std::io::stdout().write_all(without_turns(&text).as_bytes());
+    let _ = std::io::stderr().write_all(without_turns(&errors).as_bytes());
     exit
 }
 

@@ -11,6 +11,7 @@ use super::{Context, Exit, check, output};
 use crate::client::{Places, Search, locate};
 use crate::config::{Loaded, Origin, explain, schema};
 use crate::protocol::{Call, Request, StatusParameters, StatusReply};
+use crate::telemetry::without_turns;
 
 /// Show what is in force (show), why (origin), what could be (schema)
 #[derive(clap::Args, Clone, Debug)]
@@ -96,8 +97,8 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
         Err(usage) => (String::new(), format!("error: {usage}\nnothing was read: wrong usage\n"), Exit::Usage),
     };
     // A closed pipe is the reader's choice.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    let _ = std::io::stderr().write_all(errors.as_bytes());
+    let _ = std::io::stdout().write_all(without_turns(&text).as_bytes());
+    let _ = std::io::stderr().write_all(without_turns(&errors).as_bytes());
     exit
 }
 

@@ -134,9 +134,12 @@ fn a_program_that_cannot_go_on_leaves_the_one_that_was() {
     let plain = m.setup.path("plain");
     std::fs::write(&plain, "no program").unwrap();
     let missing = m.setup.path("missing");
+    let no_program = program(&m.setup, "no-program", "");
+    std::fs::write(&no_program, [0x7f, b'E', b'L', b'F', 0, 1, 2]).unwrap();
     let bad = [
         (missing, "there is no program"),
         (plain, "cannot be executed"),
+        (no_program, "cannot be executed"),
         (program(&m.setup, "unfit", "exit 0"), "did not take the state: exited with code 0 without a word"),
         (
             program(&m.setup, "crash", "cat <&3 >/dev/null; echo 'out of luck' >&2; kill -SEGV $$"),
@@ -197,6 +200,7 @@ fn what_happens_in_the_gap_is_acted_on_after_it() {
     let pools = format!(
         "[pool.beats]\ncommand = \"POOLMASTER worker\"\nready = \"notify\"\ntimeout = \"1s\"\nsettle = \"10ms\"\nlisten = \"127.0.0.1:{port}\"\n\
          [pool.dies]\ncommand = \"sleep 1000\"\nsettle = \"10ms\"\n\
+         [pool.late]\ncommand = \"POOLMASTER worker --slow-start 1500ms\"\nready = \"notify\"\nautostart = false\nlisten = \"unix:DIR/late.sock\"\n\
          [pool.stubborn]\ncommand = [\"sh\", \"-c\", \"trap '' TERM; while :; do sleep 1; done\"]\nsettle = \"10ms\"\ngraceful_timeout = \"500ms\"\n"
     );
     let m = setup(&pools).start().answering();
@@ -211,16 +215,24 @@ fn what_happens_in_the_gap_is_acted_on_after_it() {
         over.display()
     );
     let slow = program(&m.setup, "slow", &text).display().to_string();
+    m.ok(&["start", "late", "--no-wait"]);
+    let late = m.log.wait_until("one that starts", || m.all_pids("late").first().copied());
     m.ok(&["stop", "stubborn", "--no-wait"]);
     let upgrade = m.order(&["upgrade", "--binary", &slow]);
     m.log.wait_until("the gap", || gap.exists().then_some(()));
+    assert_eq!(m.log.count("late:0 ready"), 0);
     kill(dies, libc::SIGKILL);
+    m.signal(libc::SIGUSR1);
     // Longer than the heartbeat's timeout, and than the time to stop.
-    watch_for(beats[0], Duration::from_millis(1_500));
+    watch_for(beats[0], Duration::from_millis(2_500));
     assert!(is_alive(stubborn));
     std::fs::write(over, "").unwrap();
     let (code, text) = upgrade.told();
     assert_eq!(code, 0, "{text}");
+    // It got ready meanwhile, and somebody sent a signal.
+    m.log.wait_for("late:0 ready after", 1);
+    assert_eq!(m.pids("late"), [late]);
+    m.log.wait_for("SIGUSR1 from", 1);
     m.ok(&["wait", "dies", "--for", "settled"]);
     assert_ne!(m.pids("dies")[0], dies);
     m.log.wait_for("dies:0 killed by SIGKILL", 1);
@@ -253,6 +265,11 @@ fn what_is_in_the_way_is_named_and_waited_for_if_wanted() {
     m.ok(&["upgrade", "--wait"]);
     let (code, text) = restart.told();
     assert_eq!(code, 0, "an order that is under way is answered all the same: {text}");
+    let reload = m.order(&["reload", "--restart", "--pool", "a"]);
+    m.log.wait_for("trying it with a canary in a", 1);
+    let said = m.code(7, &["upgrade"]);
+    assert!(said.contains("a reload is under way"), "{said}");
+    assert_eq!(reload.told().0, 0);
     // One that waits for its effect is answered by the program that goes on.
     let mut wait = m.client();
     wait.send(b"{\"method\":\"wait\",\"parameters\":{\"pool\":\"b\",\"for\":\"stopped\"}}\n");
