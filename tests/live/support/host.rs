@@ -43,9 +43,14 @@ pub fn own_pipes(pid: i32) -> usize {
 }
 
 pub fn environ(pid: i32) -> BTreeMap<String, String> {
-    let bytes = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    environ_of_living(pid).unwrap()
+}
+
+/// The same of one that may have ended by itself meanwhile.
+pub fn environ_of_living(pid: i32) -> Option<BTreeMap<String, String>> {
+    let bytes = std::fs::read(format!("/proc/{pid}/environ")).ok().filter(|bytes| !bytes.is_empty())?;
     let text = String::from_utf8(bytes).unwrap();
-    text.split('\0').filter_map(|e| e.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    Some(text.split('\0').filter_map(|e| e.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
 }
 
 /// The fields of `/proc/PID/stat` from the third (the state) on.
