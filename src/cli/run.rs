@@ -179,6 +179,8 @@ fn told(verdict: Result<String, String>) -> Exit {
 
 /// Goes on in the place of the program before this one.
 fn go_on(args: &Args, ctx: &Context, handover: Handover) -> Exit {
+    let cwd = handover.directory().map_or_else(|| ctx.cwd.clone(), Path::to_owned);
+    let ctx = &Context { cwd, ..ctx.clone() };
     let (only, surroundings) = (args.only.clone(), ctx.clone());
     // That it has some was made sure of by the child before.
     let mut sources = sources(args, ctx).unwrap_or_default();

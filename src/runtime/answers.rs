@@ -128,7 +128,10 @@ impl Master {
             (_, Some(Look::Tcp(target))) => format!("a connection to tcp:{target}"),
             (_, Some(Look::Http(page))) => format!("an answer of http:{page}"),
             (_, Some(Look::Command(argv))) => format!("an exit code 0 of {}", argv.join(" ")),
-            (ReadyKind::Notify, None) => "its READY=1".to_owned(),
+            (ReadyKind::Notify, None) => match config.launch.protocols.ready_fd {
+                Some(fd) => format!("a line on its descriptor {fd}"),
+                None => "its READY=1".to_owned(),
+            },
             (ReadyKind::Accepting, None) => format!("being seen accepting on {}", address()),
             (ReadyKind::NotifyOrAccepting, None) => format!("its READY=1, or being seen accepting on {}", address()),
         })

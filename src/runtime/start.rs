@@ -244,8 +244,7 @@ pub fn resume(again: Again) -> Result<u8, StartError> {
         }
         spawn::reserve();
         signals::hear_of_children();
-        let opened = handover::open(record, process::effective_uid(), &mut taken)?;
-        let (files, config, parts) = opened.split();
+        let (files, config, parts) = handover::open(record, process::effective_uid(), &mut taken)?;
         title::set(&title_of(&config.master.name));
         process::set_umask(config.master.umask.unwrap_or(parts.inherited_umask()));
         let log = LogOptions {

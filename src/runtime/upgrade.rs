@@ -4,7 +4,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ use crate::supervisor::{ExitStatus, KILL, Outcome, Time, count, human};
 const STATE: &str = "POOLMASTER_UPGRADE";
 /// Why the next image could not go on, for the one before it.
 const FAILED: &str = "POOLMASTER_UPGRADE_FAILED";
+/// Where the first image was started, by name: by now that may lead to another place than the one that this process is in.
+const DIRECTORY: &str = "POOLMASTER_UPGRADE_DIRECTORY";
 /// For a child that looks whether it could go on from the state in its descriptor 3.
 const CHECK: &str = "POOLMASTER_UPGRADE_CHECK";
 /// How long it all may take, where the order does not say.
@@ -251,7 +253,7 @@ impl Master {
         let state = memory_file(&state.bytes).map_err(words)?;
         let (out, report) = fdio::news_pipe().map_err(words)?;
         let argv = self.words_for(&argv0)?;
-        let env = self.environment_with(&[(CHECK, "1".to_owned())]);
+        let env = self.environment_with(&[(CHECK, "1".into())]);
         let mut plan = Plan::new(vec![program], argv, env);
         plan.default_dir.clone_from(&self.common.directory);
         plan.identity.umask = Some(self.inherited_umask);
@@ -274,9 +276,9 @@ impl Master {
     }
 
     /// Its own environment, and these.
-    fn environment_with(&self, own: &[(&str, String)]) -> Vec<CString> {
+    fn environment_with(&self, own: &[(&str, OsString)]) -> Vec<CString> {
         let kept = self.environment.iter().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
-        let own = own.iter().map(|(name, value)| format!("{name}={value}").into_bytes());
+        let own = own.iter().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
         kept.chain(own).filter_map(|variable| CString::new(variable).ok()).collect()
     }
 
@@ -382,7 +384,11 @@ impl Master {
             self.write_down(Some(order.clone()), Some(Passed::of(&own).map_err(words)?)).map_err(words)?;
         let state = memory_file(&bytes).map_err(words)?;
         passed.push(Passed::of(&state).map_err(words)?);
-        let env = self.environment_with(&[(STATE, state.as_raw_fd().to_string())]);
+        let directory = self.common.directory.as_ref().map(|dir| OsString::from_vec(dir.as_bytes().to_vec()));
+        let state_at = (STATE, OsString::from(state.as_raw_fd().to_string()));
+        let own: Vec<(&str, OsString)> =
+            directory.map(|directory| (DIRECTORY, directory)).into_iter().chain([state_at]).collect();
+        let env = self.environment_with(&own);
         let kept = passed.iter().try_for_each(|one| one.keep(true));
         let why = match kept {
             Ok(()) => format!("{} cannot be executed: {}", program.to_string_lossy(), exec(program, &argv, &env)),
@@ -455,6 +461,7 @@ pub struct Handover {
     state: RawFd,
     /// Why the image in between could not go on.
     failed: Option<String>,
+    directory: Option<PathBuf>,
 }
 
 impl Handover {
@@ -462,7 +469,16 @@ impl Handover {
     pub fn of(environment: &[(OsString, OsString)]) -> Option<Handover> {
         let variable = |wanted: &str| environment.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
         let number = variable(STATE)?.to_str()?.parse().ok()?;
-        Some(Handover { state: number, failed: variable(FAILED).map(|words| words.to_string_lossy().into_owned()) })
+        Some(Handover {
+            state: number,
+            failed: variable(FAILED).map(|words| words.to_string_lossy().into_owned()),
+            directory: variable(DIRECTORY).map(PathBuf::from),
+        })
+    }
+
+    /// Where the first image of this process was started, by name.
+    pub fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
     }
 
     /// What it says, and why the image in between could not go on.
@@ -474,7 +490,7 @@ impl Handover {
 
 /// None of these is for anybody but the next image.
 pub(super) fn forget(environment: &mut Vec<(OsString, OsString)>) {
-    environment.retain(|(name, _)| ![STATE, FAILED, CHECK].iter().any(|own| name == own));
+    environment.retain(|(name, _)| ![STATE, FAILED, DIRECTORY, CHECK].iter().any(|own| name == own));
 }
 
 /// Goes back to the program before this one, with the state as it was: all that it has left is open still, by its old numbers. Comes back only when

@@ -316,6 +316,34 @@ fn a_link_that_was_flipped_leads_to_the_new_program() {
     assert_eq!((runs(&m), m.pids("a")), (two, workers));
 }
 
+/// Started in a folder that is a link: where that leads is looked at anew each time, also by programs that came after the first.
+#[test]
+fn a_working_directory_that_was_flipped_leads_to_the_new_program_each_time() {
+    let s = setup("[pool.a]\ncommand = \"sleep 1000\"\nsettle = \"10ms\"\n");
+    let current = s.path("current");
+    let flip = |release: &std::path::Path| {
+        let _ = std::fs::remove_file(&current);
+        std::os::unix::fs::symlink(release, &current).unwrap();
+    };
+    let releases = ["one", "two", "three"].map(|name| s.path(name));
+    for release in &releases {
+        std::fs::create_dir(release).unwrap();
+        copy_program(env!("CARGO_BIN_EXE_poolmaster"), &release.join("poolmaster"));
+    }
+    flip(&releases[0]);
+    let folder = current.display().to_string();
+    let s = s.under(&["env", "-C", &folder]).env("PWD", &folder).program(std::path::Path::new("./poolmaster"));
+    let m = s.start().ready();
+    let leads = |pid: i32, what: &str| std::fs::read_link(format!("/proc/{pid}/{what}")).unwrap();
+    for release in &releases[1..] {
+        flip(release);
+        m.ok(&["upgrade"]);
+        assert_eq!(leads(m.pid(), "exe"), release.join("poolmaster"));
+        m.ok(&["restart", "a"]);
+        assert_eq!(leads(m.pids("a")[0], "cwd"), *release, "new workers go there, too");
+    }
+}
+
 #[test]
 fn in_a_container_the_first_process_is_upgraded() {
     let name = "in_a_container_the_first_process_is_upgraded";
@@ -349,8 +377,10 @@ fn a_daemon_is_upgraded_in_the_background_and_logs_on() {
     for n in 1..=3 {
         let said = m.ok(&["upgrade"]);
         assert!(said.contains(&format!("as the same process ({pid})")), "{said}");
-        let text = std::fs::read_to_string(&log).unwrap();
-        assert_eq!(text.matches("goes on in the place of").count(), n, "{text}");
+        // It is written by a thread of its own.
+        let text = m.log.wait_until("the line in the log", || {
+            std::fs::read_to_string(&log).ok().filter(|text| text.matches("goes on in the place of").count() == n)
+        });
         assert_eq!(text.matches("could go on").count(), n, "what was logged before is there, too: {text}");
     }
     m.ok(&["restart", "a"]);

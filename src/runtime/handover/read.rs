@@ -42,18 +42,6 @@ pub(in super::super) fn read(bytes: &[u8]) -> Result<Record<Supervisor>, String>
     serde_json::from_slice(bytes).map_err(|e| format!("the state cannot be read: {e}"))
 }
 
-/// What of a state can fail, done.
-pub(in super::super) struct Opened {
-    pub(in super::super) files: Files,
-    pub(in super::super) config: Config,
-    sockets: Vec<OpenSocket>,
-    processes: Vec<(ProcessState, Streams)>,
-    acks: Acks,
-    store: FdStore,
-    clients: Clients,
-    pub(in super::super) rest: Rest,
-}
-
 /// A listener whose descriptors are had. None of it is a [`Socket`] yet: whose end would take its file along.
 struct OpenSocket {
     listening: Rc<Listening>,
@@ -81,7 +69,7 @@ pub(in super::super) struct Rest {
 }
 
 /// Takes all descriptors of a state. The error is in words.
-pub(in super::super) fn open(record: Record<Supervisor>, uid: u32, taken: &mut Taken) -> Result<Opened, String> {
+pub(in super::super) fn open(record: Record<Supervisor>, uid: u32, taken: &mut Taken) -> Result<(Files, Config, Parts), String> {
     let failed = |what: &'static str| move |e: io::Error| format!("{what} cannot be taken over: {e}");
     let in_force = record.configs.iter().find(|(revision, _)| *revision == record.master.revision);
     let config = in_force.map(|(_, config)| config.clone()).ok_or("the state has no config that is in force")?;
@@ -122,12 +110,11 @@ pub(in super::super) fn open(record: Record<Supervisor>, uid: u32, taken: &mut T
     if !complete {
         return Err("the state names what is not in it".to_owned());
     }
-    Ok(Opened {
-        files: Files::restore_state(record.files, uid, taken).map_err(failed("a file of the master"))?,
+    let files = Files::restore_state(record.files, uid, taken).map_err(failed("a file of the master"))?;
+    let parts = Parts {
         acks: Acks::restore(record.acks, taken).map_err(failed("a socket for acknowledgements"))?,
         store: FdStore::restore(record.stored, taken).map_err(failed("a descriptor of a worker"))?,
         clients: Clients::restore(record.clients, Master::now(), taken).map_err(failed("a client"))?,
-        config,
         sockets,
         processes,
         rest: Rest {
@@ -139,7 +126,8 @@ pub(in super::super) fn open(record: Record<Supervisor>, uid: u32, taken: &mut T
             current: record.current,
             order: record.order,
         },
-    })
+    };
+    Ok((files, config, parts))
 }
 
 /// All of a state but what [`super::super::start`] makes a master of.
@@ -155,13 +143,6 @@ pub(in super::super) struct Parts {
 impl Parts {
     pub(in super::super) fn inherited_umask(&self) -> u32 {
         self.rest.master.inherited_umask
-    }
-}
-
-impl Opened {
-    pub(in super::super) fn split(self) -> (Files, Config, Parts) {
-        let Opened { files, config, sockets, processes, acks, store, clients, rest } = self;
-        (files, config, Parts { sockets, processes, acks, store, clients, rest })
     }
 }
 
