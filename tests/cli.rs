@@ -294,6 +294,7 @@ fn garbage_from_the_master_is_a_clear_error() {
         let (ran, _) = against(vec![Act::Say(bytes.to_vec())], &["status"]);
         assert_eq!(ran.code, 1, "{ran:?}");
         assert!(ran.err.contains(part) && !ran.err.contains("panicked"), "{part}: {}", ran.err);
+        assert_eq!(ran.err.contains("; its log may tell more"), part.contains("closed the connection"), "{}", ran.err);
     }
 }
 
@@ -421,6 +422,41 @@ fn several_are_listed_and_none_is_guessed() {
         b.display()
     );
     assert_eq!(ran.err, want);
+    // Nor is one of those that run another config than the one that is here.
+    fs::write(dir.path().join("pools.toml"), "[pool.a]\ncommand = \"x\"\n").unwrap();
+    let here = [("POOLMASTER_RUNTIME_DIR", dir.path())];
+    let ran = finish(program(&["status", "--timeout", "100ms"], &here).current_dir(dir.path()));
+    assert!(ran.code == 4 && ran.err.contains("several masters are running, none of ./pools.toml; name one"), "{ran:?}");
+}
+
+#[test]
+fn two_that_run_the_same_config_are_both_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("p.toml"), "[master]\nname = \"third\"\n").unwrap();
+    let script = || vec![Act::Of(at("p.toml"), Box::new(Act::Refuse("")))];
+    let masters = ["a.sock", "b.sock"].map(|name| Master::on(&at(name), script()));
+    let ran = finish(program(&["reopen", "-c"], &[("POOLMASTER_RUNTIME_DIR", dir.path())]).arg(at("p.toml")));
+    let want = format!("several masters run {}; name one with --socket:\n", at("p.toml").display());
+    assert!(ran.code == 4 && ran.err.contains(&want) && ran.err.contains("b.sock"), "{ran:?}");
+    assert!(masters.map(Master::asked).iter().all(|asked| asked.len() == 1));
+}
+
+#[test]
+fn who_does_not_wait_any_longer_is_told_that_the_order_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut command = program(&["restart", "web", "--socket"], &[]);
+    let child = command.arg(&path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::Signal::SIGINT).unwrap();
+    let out = child.wait_with_output().unwrap();
+    let said = String::from_utf8(out.stderr).unwrap();
+    let want = format!("interrupted: the order was given to the master on {} and goes on", path.display());
+    assert!(said.contains(&want), "{said}");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&out.status), Some(2), "as a shell expects it");
 }
 
 #[test]
@@ -440,16 +476,26 @@ fn nobody_there_is_code_4_and_stale_files_are_named() {
     let stale = dir.path().join("shop.sock");
     let env: [(&str, &Path); 1] = [("POOLMASTER_RUNTIME_DIR", dir.path())];
     let ran = finish(&mut program(&["status"], &env));
-    assert!(ran.code == 4 && ran.err.contains("(no socket in it)"), "{ran:?}");
+    assert!(ran.code == 4 && ran.err.contains("no master is running; looked in:\n"), "{ran:?}");
+    assert!(ran.err.contains(" (no socket in it)\n"), "{ran:?}");
+    let next = "\nstart one with `poolmaster run`, or name its socket with --socket or its config with -c\n";
+    assert!(ran.err.contains(next), "{ran:?}");
     drop(UnixListener::bind(&stale).unwrap());
     let ran = finish(&mut program(&["status"], &env));
-    assert!(ran.code == 4 && ran.err.contains(&format!("whose masters are gone:\n  {}\n", stale.display())), "{ran:?}");
+    assert!(
+        ran.code == 4 && ran.err.contains(&format!("\nstale socket files, whose masters are gone:\n  {}\n", stale.display())),
+        "{ran:?}"
+    );
     let ran = finish(program(&["status", "--socket"], &[]).arg(&stale));
     assert!(ran.code == 4 && ran.err.contains("the socket file is stale"), "{ran:?}");
     let ran = finish(program(&["status", "--socket"], &[]).arg(dir.path().join("none")));
     assert!(ran.code == 4 && ran.err.contains("there is no such socket"), "{ran:?}");
     let ran = finish(program(&["status", "--socket"], &[]).arg(format!("/{}", "x".repeat(200))));
-    assert!(ran.code == 4 && ran.err.contains("at most 107"), "{ran:?}");
+    assert!(ran.code == 4 && ran.err.contains("the path is 201 bytes long, a socket's takes at most 107 (sun_path)"), "{ran:?}");
+    let datagrams = dir.path().join("notify.sock");
+    let _bound = std::os::unix::net::UnixDatagram::bind(&datagrams).unwrap();
+    let ran = finish(program(&["status", "--socket"], &[]).arg(&datagrams));
+    assert!(ran.code == 4 && ran.err.contains("it is not a stream socket"), "{ran:?}");
     let ran = finish(&mut program(&["status", "-c", "/nowhere/p.toml"], &[]));
     assert!(ran.code == 2 && ran.err.contains("cannot tell the control socket from /nowhere/p.toml"), "{ran:?}");
 }
@@ -472,6 +518,10 @@ fn an_ordinary_user_is_found_in_the_own_place() {
         patience: Duration::from_secs(1),
     });
     assert_eq!(found.unwrap().path(), dir.path().join("poolmaster/mine.sock"));
+    // Whoever uses this as a library names the places of a config as well.
+    let config = Some(Path::new("pools.toml"));
+    let error = locate(&Search { config, uid: 4_000_000, ..Search::default() }).unwrap_err().to_string();
+    assert!(error.ends_with("cannot tell the control socket from pools.toml: no config is named"), "{error}");
 }
 
 // ---- what people see ----
@@ -679,6 +729,16 @@ admin  main   ?/128  shared    8      99  unix:/run/shop/admin.sock
         format!("{}  SIGRTMIN+1  jobs  one worker more", command("35")),
     ];
     shows(&ran, &format!("\n{}\n", rows.join("\n")));
+    let long = "p".repeat(32);
+    let ran = show(
+        &format!(
+            r#"{{"pid":4194303,"signals":[{{"number":62,"name":"SIGRTMAX-2","effect":"one worker fewer, never below one","pool":"{long}",
+            "kill":"kill -62 4194303"}}]}}"#
+        ),
+        &["signals"],
+    );
+    assert!(ran.out.lines().all(|line| line.chars().count() <= 80), "{}", ran.out);
+    assert!(ran.out.ends_with(&format!("{long}\n    one worker fewer, never below one\n")), "{}", ran.out);
 }
 
 #[test]

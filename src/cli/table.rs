@@ -74,13 +74,13 @@ impl Table {
         out
     }
 
-    /// Remarks that do not fit go to lines of their own.
+    /// Words at the end of a row that do not fit go to lines of their own.
     fn fit(&self, cells: &[(String, Tone)], widths: &[usize]) -> (Vec<(String, Tone)>, String) {
         let mut cells = cells.to_vec();
         let before: usize = widths.iter().rev().skip(1).filter(|width| **width > 0).map(|width| width + 2).sum();
         let long = |text: &str| self.indent + before + text.chars().count() > WIDTH;
         match (cells.last_mut(), self.columns.last()) {
-            (Some((text, _)), Some(("REMARKS", _))) if long(text) && text.contains(' ') => {
+            (Some((text, _)), Some((_, Side::Left))) if long(text) && text.contains(' ') => {
                 let rest = wrapped(&std::mem::take(text), self.indent + 4);
                 (cells, rest)
             }

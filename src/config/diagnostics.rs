@@ -193,6 +193,8 @@ pub struct Diagnostics {
     dropped: usize,
     /// What the config asks for and this version does not have, one line each.
     pub not_yet: Vec<String>,
+    /// Some of the text could not be read: what seems to be missing may be there.
+    partial: bool,
 }
 
 impl Diagnostics {
@@ -226,8 +228,23 @@ impl Diagnostics {
         self.push(Diagnostic::error(Some(place.clone()), message).help(help));
     }
 
-    /// Adds a warning.
+    /// Adds an error about what is not there, unless it may be in text that could not be read.
+    pub(super) fn missing(&mut self, diagnostic: Diagnostic) {
+        if !self.partial {
+            self.push(diagnostic);
+        }
+    }
+
+    /// From now on not all of the text is there.
+    pub(super) fn go_on_without_some_text(&mut self) {
+        self.partial = true;
+    }
+
+    /// Adds a warning: none where text that could not be read may have taken care of it.
     pub(super) fn warn(&mut self, place: &Place, message: impl Into<String>, help: impl Into<String>) {
+        if self.partial {
+            return;
+        }
         self.push(Diagnostic::warning(Some(place.clone()), message).help(help));
     }
 
@@ -280,6 +297,9 @@ impl fmt::Display for Diagnostics {
         }
         if self.dropped > 0 {
             writeln!(f, "\nerror: and more, not shown: mend these first")?;
+        }
+        if self.partial {
+            write!(f, "\n{}", note("what an included file that cannot be read may hold was not judged: pools, templates, keys"))?;
         }
         for (i, line) in self.not_yet.iter().enumerate() {
             write!(f, "{}{}", if i == 0 && !self.list.is_empty() { "\n" } else { "" }, note(line))?;

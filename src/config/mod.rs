@@ -119,20 +119,23 @@ pub fn explain(sources: &Sources) -> Result<Loaded, Diagnostics> {
     }
 }
 
-/// Reads and validates a config, and gives what there is of it also when something is wrong: defaults stand in for what is. `None`: not all of
-/// its text could be read.
+/// Reads and validates a config, and gives what there is of it also when something is wrong: defaults stand in for what is. `None`: its main
+/// file could not be read.
 pub fn judge(sources: &Sources) -> (Option<Loaded>, Diagnostics) {
     let mut diags = Diagnostics::default();
     let env: BTreeMap<String, String> = sources.env.iter().cloned().collect();
     let around = Around { env: &env, cwd: &sources.facts.cwd };
-    let Read { layers, path, complete } = read(sources, &env, &mut diags);
+    let Read { layers, path, main, complete } = read(sources, &env, &mut diags);
     for root in &layers.given {
         check::layer(root, around, &mut diags);
     }
-    if !complete || diags.full() {
-        // Without all of the text everything else would be called incomplete.
+    if !main || diags.full() {
+        // Without the main file everything else would be called incomplete.
         diags.sort();
         return (None, diags);
+    }
+    if !complete {
+        diags.go_on_without_some_text();
     }
     let mut trees = layers.merged(around, &mut diags);
     let mut config = build::config(path, &trees, &sources.facts, around, &mut diags);
@@ -159,7 +162,7 @@ pub fn places(sources: &Sources) -> Result<(PathBuf, PathBuf), Diagnostics> {
     let mut diags = Diagnostics::default();
     let env: BTreeMap<String, String> = sources.env.iter().cloned().collect();
     let around = Around { env: &env, cwd: &sources.facts.cwd };
-    let Read { layers, path, complete } = read(sources, &env, &mut diags);
+    let Read { layers, path, complete, .. } = read(sources, &env, &mut diags);
     if !complete {
         return Err(diags);
     }
@@ -167,10 +170,13 @@ pub fn places(sources: &Sources) -> Result<(PathBuf, PathBuf), Diagnostics> {
     Ok((master.socket, master.runtime_dir))
 }
 
-/// All layers, and whether nothing of the text is missing.
+/// All layers, and what of the text could be read.
 struct Read {
     layers: Layers,
     path: Option<PathBuf>,
+    /// The main file.
+    main: bool,
+    /// All of it.
     complete: bool,
 }
 
@@ -187,12 +193,13 @@ fn read(sources: &Sources, env: &BTreeMap<String, String>, diags: &mut Diagnosti
         .unwrap_or_default();
     let shown_folder = main.shown.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let (includes, complete) = files::includes(&patterns, main.path.as_deref(), shown_folder, sources, diags);
-    let complete = complete && main.root.is_some();
+    let readable = main.root.is_some();
 
     let mut given: Vec<Node> = main.root.into_iter().collect();
     given.extend(includes);
     given.extend([environment, flags]);
-    Read { layers: Layers { built_in: (built_in("master."), built_in("pool.*.")), given }, path: main.path, complete }
+    let layers = Layers { built_in: (built_in("master."), built_in("pool.*.")), given };
+    Read { layers, path: main.path, main: readable, complete: complete && readable }
 }
 
 /// The defaults of all keys that this version has and that start with `prefix`.
@@ -260,7 +267,8 @@ impl Layers {
                         None if all.is_empty() => format!("define it: [template.{template}]"),
                         None => format!("the templates: {}", all.join(", ")),
                     };
-                    diags.error(place, format!("pool.{name}.use: there is no template {template:?}"), help);
+                    let what = format!("pool.{name}.use: there is no template {template:?}");
+                    diags.missing(Diagnostic::error(Some(place.clone()), what).help(help));
                 }
             }
             let sections: Vec<Section<'_>> = self.of_pool(name, &templates).into_iter().map(|(section, _)| section).collect();

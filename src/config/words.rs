@@ -94,6 +94,11 @@ pub(super) fn shell_word(line: &str, to_shell: bool) -> Option<(String, &'static
             Some(next) if next.is_ascii_alphabetic() || next == '_' => Some(
                 "variables are written ${NAME}, and filled in from the environment of the master; if it is meant as it is, quote it",
             ),
+            Some(next) if next.is_ascii_digit() || "@*#?!$-".contains(next) => {
+                Some("no shell runs, which alone knows such a parameter; if it is meant as it is, quote it")
+            }
+            _ if braces(word) => Some("no shell runs, which would make several words of it: write each of them; or quote it"),
+            _ if bare(0, '#') => Some("a command has no comments: put it behind the end of the text; or quote it"),
             _ if bare(0, '~') && (last == 0 || bare(1, '/')) => Some("write the whole path, or ${HOME}/..."),
             _ if last > 0 && (bare(last, ';') || bare(last, '&') && !bare(last - 1, '&')) => Some(SHELL),
             _ if bare(digits, '>') || bare(0, '<') || bare(0, '&') && bare(1, '>') => Some(SHELL),
@@ -122,6 +127,16 @@ pub(super) fn shell_word(line: &str, to_shell: bool) -> Option<(String, &'static
         }
     }
     judge(&word)
+}
+
+/// `{a,b}` or `{1..3}`, unquoted: `bash` makes several words of it.
+fn braces(word: &[(char, bool, bool)]) -> bool {
+    let Some(open) = word.iter().position(|(c, quoted, _)| *c == '{' && !quoted) else { return false };
+    let inner = word[open + 1..].iter().take_while(|(c, quoted, _)| *c != '}' || *quoted);
+    let inner: Vec<(char, bool)> = inner.map(|(c, quoted, _)| (*c, *quoted)).collect();
+    let closed = word.len() > open + 1 + inner.len();
+    let several = inner.contains(&(',', false)) || inner.windows(2).any(|pair| pair == [('.', false), ('.', false)]);
+    closed && several && (open == 0 || word[open - 1].0 != '$')
 }
 
 /// Joins words so that [`split`] gives them back.
@@ -211,11 +226,19 @@ mod tests {
             ("server ~", Some("~")),
             ("wc *.py", Some("*.py")),
             ("server x&", Some("x&")),
+            ("server $1", Some("$1")),
+            ("server \"$@\"", Some("$@")),
+            ("server --pid=$$", Some("--pid=$$")),
+            ("server $1.50", Some("$1.50")),
+            ("server {a,b}.conf", Some("{a,b}.conf")),
+            ("server x{1..3}", Some("x{1..3}")),
+            ("server # of the shop", Some("#")),
+            ("server '{a,b}' '$1' {fd:main} {slot} {x '#' a#b {\"a\":1}", None),
             ("server '$HOME' '~/x' '*.py' 'a;' '2>x'", None),
             ("server \\$HOME \\*", None),
             ("server ${HOME} {fd} {slot}", None),
             ("server a~b x* ", Some("x*")),
-            ("server http://x/?a=1&b=2 --bind=*:80 a@b$ $1.50 a>b", None),
+            ("server http://x/?a=1&b=2 --bind=*:80 a@b$ a>b", None),
             ("server \"a*\" \"2>x\"", None),
             ("", None),
         ] {

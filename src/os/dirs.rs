@@ -180,7 +180,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         fs::set_permissions(temp.path(), Permissions::from_mode(0o777)).unwrap();
         let text = ensure_dir(temp.path(), 0o700, me()).unwrap_err().to_string();
-        assert!(text.contains("everyone may write there") && text.contains("chmod go-w"), "{text}");
+        assert!(text.contains("everyone may write there and replace what is put there; take that away: chmod go-w"), "{text}");
         fs::set_permissions(temp.path(), Permissions::from_mode(0o1777)).unwrap();
         ensure_dir(temp.path(), 0o700, me()).unwrap();
     }
@@ -203,6 +203,10 @@ mod tests {
         }
         let orphan = ensure_dir(&temp.path().join("a/b"), 0o700, me()).unwrap_err();
         assert_eq!(orphan.errno, Some(libc::ENOENT));
+        assert_eq!(orphan.advice, "make the directory above it first");
+        let readonly = kernel(&link, "set its mode and owner", &io::Error::from_raw_os_error(libc::EROFS)).to_string();
+        let want = "cannot set its mode and owner: read-only file system; name another one, or change who may write there";
+        assert!(readonly.ends_with(want), "{readonly}");
     }
 
     #[test]
@@ -216,6 +220,10 @@ mod tests {
         ensure_dir(&dir, 0o700, 65534).unwrap();
         assert_eq!(fs::metadata(&dir).unwrap().uid(), 65534);
         ensure_dir(&dir, 0o700, 65534).unwrap();
-        assert!(ensure_dir(&dir, 0o700, 0).unwrap_err().to_string().contains("belongs to uid 65534"));
+        let text = ensure_dir(&dir, 0o700, 0).unwrap_err().to_string();
+        assert!(
+            text.ends_with("it belongs to uid 65534, who could replace what is put there; remove it, or give it to uid 0"),
+            "{text}"
+        );
     }
 }

@@ -28,6 +28,17 @@ const SETGID: u8 = 6;
 const SETUID: u8 = 7;
 const SYS_CHROOT: u8 = 18;
 
+/// Why the kernel would not let this master do that. In a container root may be without the right to it.
+fn only_root(what: &str, capability: &str) -> String {
+    let (uid, gid) = (process::effective_uid(), process::effective_gid());
+    match uid {
+        0 => format!(
+            "this master is root, but has no {capability}, without which it may not {what}; give it that, or remove the key"
+        ),
+        _ => format!("this master runs as uid {uid}, gid {gid}, and only root may {what}; run it as root, or remove the key"),
+    }
+}
+
 impl Workers {
     /// The same user and groups.
     pub(super) fn same_person(&self, other: &Workers) -> bool {
@@ -49,9 +60,7 @@ impl Workers {
         };
         if let Some(root) = spec.chroot.as_ref().filter(|_| !process::has_capability(SYS_CHROOT)) {
             let root = root.display();
-            return Err(format!(
-                "chroot = \"{root}\": only root may change the root directory; run the master as root, or remove the key"
-            ));
+            return Err(format!("chroot = \"{root}\": {}", only_root("change the root directory", "CAP_SYS_CHROOT")));
         }
         let person = spec.user.as_ref().map(|user| accounts.user(user, "user")).transpose()?;
         let own = (process::effective_uid(), process::effective_gid());
@@ -74,23 +83,15 @@ impl Workers {
             identity.groups = Some(ids?);
         }
         if spec.groups.is_some() && !process::has_capability(SETGID) {
-            return Err(format!(
-                "supplementary_groups: this master runs as uid {}, and only root may give workers other groups; run it as root, or remove \
-                 the key",
-                own.0
-            ));
+            return Err(format!("supplementary_groups: {}", only_root("give workers other groups", "CAP_SETGID")));
         }
-        if own.0 != 0 && (identity.uid.is_some_and(|uid| uid != own.0) || identity.gid.is_some_and(|gid| gid != own.1)) {
+        if identity.uid.is_some_and(|uid| uid != own.0) || identity.gid.is_some_and(|gid| gid != own.1) {
             if !process::has_capability(SETUID) {
                 let wanted = identity.uid.map_or_else(
                     || format!("group = \"{}\"", identity.gid.unwrap_or_default()),
                     |uid| format!("user = \"{}\"", spec.user.as_ref().map_or_else(|| uid.to_string(), ToString::to_string)),
                 );
-                return Err(format!(
-                    "{wanted}: this master runs as uid {}, gid {}, and only root may start workers as somebody else; \
-                     run it as root, or remove the key",
-                    own.0, own.1
-                ));
+                return Err(format!("{wanted}: {}", only_root("start workers as somebody else", "CAP_SETUID")));
             }
         } else if own.0 != 0 {
             // Who we are anyway: nothing to change, and nothing that would have to be permitted.

@@ -83,6 +83,84 @@ fn every_text_has_its_case() {
     assert!(idle.is_empty(), "these are gone, or have a case now: {idle:?}");
 }
 
+/// Where what is said of a running master, and on the way to one, is written: its cases are the tests that provoke it.
+const SPOKEN: [&str; 6] = [
+    "src/client",
+    "src/cli/worker/flags.rs",
+    "src/os/dirs.rs",
+    "src/os/listener/error.rs",
+    "src/runtime/launch.rs",
+    "src/runtime/publish.rs",
+];
+/// What only names a step of a start. The kernel's refusal follows it, and no advice.
+const STEPS: [&str; 3] = [
+    "make the pipe for its readiness",
+    "make a pipe for its output",
+    // Its folder for sockets is made before, and fails before.
+    "cannot change the root directory to {}: {cause}",
+];
+/// Shorter words prove nothing.
+const TELLING: usize = 12;
+
+#[test]
+fn every_text_of_a_running_master_is_expected_by_a_test() {
+    let mut texts = Vec::new();
+    for source in SPOKEN {
+        collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(source), &mut texts);
+    }
+    let mut expected = Vec::new();
+    for folder in ["src", "tests"] {
+        literals(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut expected);
+    }
+    let cases: Vec<String> = super::cases().iter().flat_map(|(_, case)| items(case)).collect();
+    let is_expected = |text: &Text| {
+        let spoken = |literal: &String| {
+            text.parts
+                .iter()
+                .any(|part| part.contains(literal.as_str()) || literal.contains(part.as_str()) && part.len() >= TELLING)
+        };
+        expected.iter().any(spoken) || cases.iter().any(|item| text.is_in(item))
+    };
+    let missing: Vec<_> = texts
+        .iter()
+        .filter(|text| {
+            text.parts.iter().any(|part| part.len() >= TELLING) && !STEPS.contains(&text.whole.as_str()) && !is_expected(text)
+        })
+        .map(|text| format!("{}: {}", text.at, text.whole))
+        .collect();
+    assert!(missing.is_empty(), "no test expects these:\n{}", missing.join("\n"));
+}
+
+/// The strings in the code of tests.
+fn literals(path: &Path, out: &mut Vec<String>) {
+    if path.is_dir() {
+        return std::fs::read_dir(path).unwrap().for_each(|entry| literals(&entry.unwrap().path(), out));
+    }
+    if path.extension().is_none_or(|e| e != "rs") || path.ends_with("diagnostics/texts.rs") {
+        return;
+    }
+    let source = std::fs::read_to_string(path).unwrap();
+    let of_tests = path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs");
+    let code = match source.split_once("\n#[cfg(test)]\nmod tests {") {
+        _ if of_tests => source,
+        Some((_, tests)) => format!("mod tests {{{tests}"),
+        None => return,
+    };
+    strings(code.parse().unwrap_or_else(|e| panic!("{}: {e}", path.display())), out);
+}
+
+fn strings(stream: TokenStream, out: &mut Vec<String>) {
+    for token in stream {
+        match token {
+            TokenTree::Group(group) => strings(group.stream(), out),
+            TokenTree::Literal(literal) => {
+                out.extend(string(&literal.to_string()).map(|text| spaced(&text)).filter(|text| text.len() >= TELLING))
+            }
+            TokenTree::Ident(_) | TokenTree::Punct(_) => {}
+        }
+    }
+}
+
 /// What a case says, each message and each hint in one line again.
 fn items(case: &str) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();

@@ -150,21 +150,53 @@ fn an_ordinary_user_may_lower_itself_and_is_told_what_it_may_not() {
     assert!(said.contains("pool a: user = \"root\": this master runs as uid 54321") && said.contains("only root may"), "{said}");
     let mut m = as_somebody("chroot = \"/usr\"").start();
     assert_eq!(m.ends(), 1);
-    assert!(m.log.text().contains("pool a: chroot = \"/usr\": only root may change the root directory"), "{}", m.log.text());
+    assert!(m.log.text().contains("only root may change the root directory"), "{}", m.log.text());
     // Known by the kernel alone.
     for (key, what) in [
-        ("nice = -5", "cannot set its priority to -5: the kernel does not permit it"),
-        ("oom_score_adj = -500", "cannot set its oom_score_adj to -500: the kernel does not permit it"),
+        ("nice = -5", "cannot set its priority to -5: the kernel does not permit it to this master (is it root?)"),
+        (
+            "oom_score_adj = -500",
+            "cannot set its oom_score_adj to -500: the kernel does not permit it to this master (is it root?)",
+        ),
         (
             "limits = { nofile = 999999999 }",
             "cannot set its resource limits: limits.nofile: 999999999 is more than the kernel takes: fs.nr_open is",
         ),
-        ("capabilities = []", "cannot set its capabilities: the kernel does not permit it"),
+        ("capabilities = []", "cannot set its capabilities: the kernel does not permit it to this master (is it root?)"),
     ] {
         let mut m = as_somebody(key).start();
         assert_eq!(m.ends(), 3, "{key}");
         assert!(m.log.text().contains(what), "{key}: {}", m.log.text());
     }
+}
+
+#[test]
+fn root_without_the_right_to_it_is_told_which_it_lacks() {
+    if !is_root() {
+        return skip("root_without_the_right_to_it_is_told_which_it_lacks", "needs root to give rights away");
+    }
+    // As in a container: root, and without the right to it.
+    const CAP_SETUID: libc::c_ulong = 7;
+    const CAP_SYS_CHROOT: libc::c_ulong = 18;
+    for (key, capability, name) in
+        [("chroot = \"/usr\"", CAP_SYS_CHROOT, "CAP_SYS_CHROOT"), ("user = 65534\ngroup = 65534", CAP_SETUID, "CAP_SETUID")]
+    {
+        let s = setup(&format!("[pool.a]\ncommand = [\"/bin/true\"]\n{key}\n"));
+        // SAFETY: takes plain numbers, in the child alone.
+        let without = move || match unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        };
+        let mut m = s.pre_exec(without).start();
+        assert_eq!(m.ends(), 1);
+        let said = m.log.text();
+        assert!(said.contains(&format!("this master is root, but has no {name}, without which it may not ")), "{said}");
+    }
+    // The last CPU that the kernel knows of is seldom there.
+    let mut m = setup("[pool.a]\ncommand = \"sleep 1000\"\ncpu_affinity = [1023]\nrestart.budget.failures = 1\n").start();
+    assert!(m.ends() != 0);
+    let said = m.log.text();
+    assert!(said.contains("cannot bind it to a CPU of cpu_affinity = [1023]: "), "{said}");
 }
 
 #[test]

@@ -127,6 +127,7 @@ fn a_udp_port_in_use_is_told_with_its_holder() {
     assert_eq!(m.wait().code(), Some(1));
     let told = m.log.wait_for("cannot start", 1);
     assert!(told.contains("the port is in use by") && told.contains(&format!("(pid {})", std::process::id())), "{told}");
+    assert!(told.contains("; stop that, or choose another port"), "{told}");
 }
 
 /// A copy of a descriptor of another process.

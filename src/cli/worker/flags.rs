@@ -76,10 +76,24 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        assert!(duration("5").is_err());
-        assert!(positive_duration("0s").is_err());
-        assert!(exit_after("5s:300").is_err());
-        assert!(rate("0").is_err() && rate("1X/s").is_err() && rate("M/s").is_err() && rate("99999999999G").is_err());
-        assert!(crash_signal("CHLD").is_err() && crash_signal("BOGUS").is_err() && crash_signal("RTMIN").is_err());
+        assert!(duration("5").is_err_and(|why| why.ends_with("; write it like 500ms, 5s or 1m30s")));
+        let why = |text: &str| Err(text.to_owned());
+        assert_eq!(positive_duration("0s"), why("must be more than 0").map(|()| Duration::ZERO));
+        assert_eq!(exit_after("5s:300"), why("\"300\" is not an exit code from 0 to 255").map(|()| (Duration::ZERO, 0)));
+        for (text, want) in [
+            ("0", "must be more than 0, and fit 64 bits"),
+            ("1X/s", "\"X\" is no unit; write it like 512K/s, 1M/s or 1G/s"),
+            ("M/s", "\"\" is not a number; write it like 1M/s"),
+            ("99999999999G", "must be more than 0, and fit 64 bits"),
+        ] {
+            assert_eq!(rate(text), why(want).map(|()| 0), "{text}");
+        }
+        for (text, want) in [
+            ("CHLD", "CHLD does not end a process"),
+            ("BOGUS", "\"BOGUS\" is no signal"),
+            ("RTMIN", "RTMIN: real-time signals are not for crashes"),
+        ] {
+            assert_eq!(crash_signal(text), why(want).map(|()| Signal::SIGABRT), "{text}");
+        }
     }
 }

@@ -34,11 +34,8 @@ fn default_pool(master: &mut Master, m: &Reader<'_>, pools: &Pools<'_>, diags: &
     master.spec.default_pool = found.map(|(built, _)| built.pool.spec.id);
     if found.is_none() {
         let names = pools.iter().map(|(built, _)| built.pool.spec.name.as_str());
-        diags.error(
-            &m.place("default_pool"),
-            format!("master.default_pool: there is no pool {wanted:?}"),
-            known_names(&wanted, names, "pools"),
-        );
+        let what = format!("master.default_pool: there is no pool {wanted:?}");
+        diags.missing(Diagnostic::error(Some(m.place("default_pool")), what).help(known_names(&wanted, names, "pools")));
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn build(
             Some(near) => format!("did you mean the pool \"{near}\"? A pool of its own needs command = \"...\""),
             None => "add command = \"...\": the program that each worker runs".to_owned(),
         };
-        diags.error(&r.node.key, what, help);
+        diags.missing(Diagnostic::error(Some(r.node.key.clone()), what).help(help));
     }
     let command = r.place("command");
     for word in &argv {
@@ -183,21 +183,19 @@ fn words_of(r: &Reader<'_>, key: &str, text: &str, place: &Place, (listeners, po
         match (word.strip_prefix("fd:"), listeners) {
             (Some(name), _) if !listeners.iter().any(|l| l == name) => {
                 let help = known_names(name, listeners.iter().map(String::as_str), "listeners");
-                diags.error(place, what("the pool has no listener of that name"), help);
+                diags.missing(Diagnostic::error(Some(place.clone()), what("the pool has no listener of that name")).help(help));
             }
             (None, []) if word == "fd" => {
-                diags.error(place, what("the pool has no listener"), "add listen = \":8000\", or write {{fd}} to keep the text");
+                let help = "add listen = \":8000\", or write {{fd}} to keep the text";
+                diags.missing(Diagnostic::error(Some(place.clone()), what("the pool has no listener")).help(help));
             }
             (None, [first, _, ..]) if word == "fd" => {
                 let help = format!("write {{fd:{first}}} or another of: {}", listeners.join(", "));
                 diags.error(place, what(&format!("the pool has {} listeners", listeners.len())), help);
             }
             (None, _) if word == "port" && !port => {
-                diags.error(
-                    place,
-                    what("the workers have no ports of their own"),
-                    "add protocols = [\"port\"], or write {{port}} to keep the text",
-                );
+                let help = "add protocols = [\"port\"], or write {{port}} to keep the text";
+                diags.missing(Diagnostic::error(Some(place.clone()), what("the workers have no ports of their own")).help(help));
             }
             _ => {}
         }

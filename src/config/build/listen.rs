@@ -1,6 +1,6 @@
 //! Owns a pool's listeners: one address, a list of them, or a table of names.
 
-use super::super::diagnostics::Diagnostics;
+use super::super::diagnostics::{Diagnostic, Diagnostics};
 use super::super::kind::Typed;
 use super::super::node::{Node, Place, Raw};
 use super::super::spec::{Address, Listener, SocketOptions};
@@ -47,7 +47,8 @@ pub(super) fn build(r: &Reader<'_>, diags: &mut Diagnostics) -> Listeners {
         };
         if address.is_none() {
             let what = format!("{}.listen.{name}: has no address", r.path);
-            diags.error(&entry.key, what, "add address = \"tcp://0.0.0.0:8000\", or write the listener as one string");
+            let help = "add address = \"tcp://0.0.0.0:8000\", or write the listener as one string";
+            diags.missing(Diagnostic::error(Some(entry.key.clone()), what).help(help));
         }
         let place = address.map_or_else(|| entry.key.clone(), |node| node.place.clone());
         let address = match address.and_then(|node| r.get_as(Some(node), "listen.*.address")) {

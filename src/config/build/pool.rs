@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::Facts;
-use super::super::diagnostics::Diagnostics;
+use super::super::diagnostics::{Diagnostic, Diagnostics};
 use super::super::node::Place;
 use super::super::spec::{Pool, ScaleSignals};
 use super::super::value::scalar::duration_text;
@@ -176,11 +176,8 @@ fn after(r: &Reader<'_>, name: &str, ids: &BTreeMap<&str, PoolId>, diags: &mut D
             Some(id) => out.push(*id),
             None => {
                 let others = ids.keys().copied().filter(|id| *id != name);
-                diags.error(
-                    &place,
-                    format!("{}.after: there is no pool {other:?}", r.path),
-                    known_names(other, others, "other pools"),
-                );
+                let what = format!("{}.after: there is no pool {other:?}", r.path);
+                diags.missing(Diagnostic::error(Some(place), what).help(known_names(other, others, "other pools")));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Owns listeners that are another pool's: `share = "web.http"` gives a pool the same socket under a name of its own.
 
-use super::super::diagnostics::Diagnostics;
+use super::super::diagnostics::{Diagnostic, Diagnostics};
 use super::super::node::Place;
 use super::super::spec::Listener;
 use super::known_names;
@@ -30,7 +30,9 @@ pub(super) fn resolve(pools: &mut [(Built, Reader<'_>)], diags: &mut Diagnostics
                     found.push((index, share.at, Listener { name: share.name.clone(), shared, ..listener }, share.place.clone()));
                 }
                 Err((what, help)) => {
-                    diags.error(&share.place, format!("{}.listen.{}.share: {what}", reader.path, share.name), help);
+                    let what = format!("{}.listen.{}.share: {what}", reader.path, share.name);
+                    let error = Diagnostic::error(Some(share.place.clone()), what).help(help);
+                    if is_there(&share.target, pools) { diags.push(error) } else { diags.missing(error) }
                 }
             }
         }
@@ -43,6 +45,13 @@ pub(super) fn resolve(pools: &mut [(Built, Reader<'_>)], diags: &mut Diagnostics
             built.addresses.insert(at, place);
         }
     }
+}
+
+/// A pool has a listener of that name, right or wrong.
+fn is_there(target: &str, pools: &[(Built, Reader<'_>)]) -> bool {
+    target.split_once('.').is_none_or(|(pool, name)| {
+        pools.iter().any(|(built, _)| built.pool.spec.name == pool && built.names.iter().any(|other| other == name))
+    })
 }
 
 /// The listener that is meant; `None`: it is wrong itself, which was said. `Err`: what is wrong, then what to write.

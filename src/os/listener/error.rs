@@ -127,3 +127,102 @@ fn port_in_use(addr: SocketAddr, holder: Option<Option<Holder>>, kind: &str) -> 
         None => ("the port is in use".to_owned(), format!("see who has it with: ss -{kind}np 'sport = :{}'", addr.port())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::SocketOptions;
+    use super::*;
+
+    fn tcp(text: &str) -> ListenAddress {
+        ListenAddress::Tcp { addr: text.parse().unwrap(), dual: false }
+    }
+
+    #[test]
+    fn each_cause_has_its_advice() {
+        let unix = || ListenAddress::Unix("/run/shop/web.sock".into());
+        let name = || ListenAddress::Abstract("shop-no-such-name".to_owned());
+        for (address, errno, want) in [
+            (
+                tcp("127.0.0.1:80"),
+                libc::EACCES,
+                "not permitted to use port 80; choose a port from 1024 up, give the master CAP_NET_BIND_SERVICE, or lower \
+                 net.ipv4.ip_unprivileged_port_start",
+            ),
+            (
+                tcp("192.0.2.7:80"),
+                libc::EADDRNOTAVAIL,
+                "this machine has no address 192.0.2.7; choose one that `ip address` shows, or 0.0.0.0 for all",
+            ),
+            (tcp("[::1]:80"), libc::EAFNOSUPPORT, "the kernel has no IPv6 here; choose an IPv4 address"),
+            (tcp("127.0.0.1:1"), libc::EADDRINUSE, "the port is in use; see who has it with: ss -ltnp 'sport = :1'"),
+            (name(), libc::EADDRINUSE, "the name is in use; see who has it with: ss -lxp"),
+            (unix(), libc::ENOENT, "cannot bind it: its directory does not exist; make the directory first"),
+            (
+                unix(),
+                libc::EACCES,
+                "cannot bind it: permission denied; choose another path, or change who may write to its directory",
+            ),
+            (
+                unix(),
+                libc::EMFILE,
+                "cannot bind it: too many open files; raise the limit of open files (RLIMIT_NOFILE, fs.file-max)",
+            ),
+            (tcp("127.0.0.1:80"), libc::EINVAL, "cannot bind it: invalid argument; choose another address"),
+        ] {
+            let error = ListenError::kernel(&address, "bind it", &io::Error::from_raw_os_error(errno));
+            assert_eq!(error.to_string(), format!("cannot listen on {address}: {want}"));
+        }
+    }
+
+    #[test]
+    fn who_stands_in_the_way_is_named() {
+        use std::os::linux::net::SocketAddrExt as _;
+        use std::os::unix::net::{SocketAddr, UnixListener};
+        let said = |address: &ListenAddress| {
+            ListenError::kernel(address, "bind it", &io::Error::from_raw_os_error(libc::EADDRINUSE)).to_string()
+        };
+        let own = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let text = said(&tcp(&own.local_addr().unwrap().to_string()));
+        assert!(text.contains("which is this master itself"), "{text}");
+        assert!(text.ends_with("take the old address away by one reload, and name the new one in the next"), "{text}");
+        let name = format!("poolmaster-test-{}", std::process::id());
+        let _own = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let text = said(&ListenAddress::Abstract(name));
+        assert!(text.contains("the name is in use by ") && text.ends_with("stop that, or choose another name"), "{text}");
+        // In words alone: what else is there depends on the host.
+        let path = ListenAddress::Unix("/run/a.sock".into());
+        let live = ListenError::live(&path).to_string();
+        assert!(live.ends_with("stop the process that does (`ss -lxp` shows it), or choose another path"), "{live}");
+    }
+
+    #[test]
+    fn an_option_that_is_refused_is_named_with_its_value() {
+        let spec = |device: &str, owner| {
+            let options = SocketOptions { device: device.to_owned(), ..SocketOptions::default() };
+            let address = tcp("127.0.0.1:80");
+            ListenSpec { address, backlog: 1, nonblocking: false, nodelay: false, mode: None, owner, group: None, options }
+        };
+        for (key, errno, want) in [
+            ("device", libc::ENODEV, "device = \"eth9\": no such device; choose a network interface that `ip link` shows"),
+            (
+                "device",
+                libc::EPERM,
+                "device = \"eth9\": operation not permitted; run the master as root or with CAP_NET_RAW, or remove the key",
+            ),
+            (
+                "mark",
+                libc::EPERM,
+                "mark = 0: operation not permitted; run the master as root or with CAP_NET_ADMIN, or remove the key",
+            ),
+            (
+                "owner",
+                libc::EPERM,
+                "owner (number 33): operation not permitted; only root gives files away: run the master as root, or remove the key",
+            ),
+            ("backlog", libc::EINVAL, "backlog: invalid argument; remove the key, or choose another value"),
+        ] {
+            let error = ListenError::option(&spec("eth9", Some(33)), key, &io::Error::from_raw_os_error(errno));
+            assert_eq!(error.to_string(), format!("cannot listen on tcp://127.0.0.1:80: cannot set {want}"));
+        }
+    }
+}

@@ -195,6 +195,7 @@ fn a_second_holder_of_a_path_is_refused_by_name() {
     let error = refused(&unix(&path));
     assert_eq!(error.errno, Some(libc::EADDRINUSE));
     assert!(error.to_string().contains(&format!("web.sock.lock is held by process {}", self_pid())), "{error}");
+    assert_eq!(error.advice, "stop that process, or choose another path");
     drop(first);
     assert!(path.exists(), "dropping does not unlink");
     // Stale now: replaced.
