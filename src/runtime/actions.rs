@@ -167,7 +167,8 @@ impl Master {
     }
 
     fn spawn(&mut self, worker: WorkerId, revision: u32) -> Result<(), SpawnError> {
-        let run = self.run_under(worker.pool, revision).cloned().ok_or_else(|| SpawnError {
+        let held = self.preparing.run_of(worker);
+        let run = held.or_else(|| self.run_under(worker.pool, revision)).cloned().ok_or_else(|| SpawnError {
             fault: SpawnFault::Setup,
             errno: 0,
             message: format!("config {revision} has no such pool any more"),

@@ -274,6 +274,7 @@ impl Master {
         }
         self.processes.take_over(&taken_over);
         for (id, before, run) in taken_over {
+            self.preparing.take_over(&before, &run);
             self.apply_attributes(id, &before.config.identity, &run.config.identity);
         }
         config.pools.iter().for_each(|pool| self.steering.changed(pool.spec.id));

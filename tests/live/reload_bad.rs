@@ -1,6 +1,9 @@
 //! Reloads to configs that are no good: nothing changes, the same processes serve, and a good one works at once.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use super::support::*;
 
@@ -277,6 +280,53 @@ fn a_worker_whose_spawn_was_held_up_runs_what_its_revision_says() {
     m.log.wait_for("reload done", 1);
     assert_eq!(environ(m.wait_count("a", 1)[0])["MARK"], "2");
     std::fs::remove_file(m.setup.path("slow")).unwrap();
+    assert_eq!(m.stop(), 0);
+}
+
+/// Also when the other config is in force before its hook is done, and its successor is not yet there.
+#[test]
+fn a_start_that_was_held_up_outlives_the_config_that_it_comes_from() {
+    let pools = |mark: &str| {
+        format!(
+            "[pool.a]\ncommand = \"sleep 100{mark}\"\nready = \"exec\"\nsettle = \"20ms\"\nworkers = 2\nrollout.max_surge = 1\nenv.MARK = \"{mark}\"\n\
+             hooks.pre_spawn = [\"sh\", \"-c\", \"test -e DIR/slow || exit 0; echo held $MARK >&2; cat DIR/gate$MARK\"]\n"
+        )
+    };
+    let s = setup(&pools("1"));
+    ["gate1", "gate2"].iter().for_each(|name| gate(&s.path(name)));
+    let mut m = s.start().ready();
+    std::fs::write(m.setup.path("slow"), "").unwrap();
+    m.wait_count("a", 2).into_iter().for_each(|pid| kill(pid, libc::SIGKILL));
+    m.log.wait_for("hook pre_spawn | held 1", 2);
+    m.rewrite(&pools("2"));
+    m.ok(&["reload", "--no-wait"]);
+    m.log.wait_for("hook pre_spawn | held 2", 1);
+    // The canary takes the place of one of them, is good, and its config in force, while the other one is still held up.
+    open_gate(&m.setup.path("gate2"));
+    m.log.wait_for("config 2 in force", 1);
+    let workers = |m: &Master| {
+        let status = m.request(r#"{"method":"status","parameters":{"workers":true}}"#);
+        status["parameters"]["pools"][0]["workers"].as_array().unwrap().clone()
+    };
+    let held = |worker: &&Value| worker["state"] == "spawning" && worker["revision"] == 1;
+    assert_eq!(workers(&m).iter().filter(held).count(), 1, "{:?}", workers(&m));
+    open_gate(&m.setup.path("gate1"));
+    m.log.wait_until("what was held up runs", || workers(&m).iter().find(held).is_none().then_some(()));
+    for worker in workers(&m).iter().filter(|worker| worker["state"] != "spawning") {
+        let pid = i32::try_from(worker["pid"].as_i64().unwrap()).unwrap();
+        let mark = worker["revision"].to_string();
+        // One that ends meanwhile has neither any more.
+        let Some(environment) = environ_of_living(pid) else { continue };
+        assert_eq!((environment["MARK"].as_str(), cmdline(pid)), (mark.as_str(), format!("sleep 100{mark}")), "{worker}");
+    }
+    // Who comes from now on passes, and so does who stands there.
+    std::fs::remove_file(m.setup.path("slow")).unwrap();
+    let gate = m.setup.path("gate2");
+    m.log.wait_until("the roll ends", || {
+        drop(std::fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&gate));
+        (m.log.count("reload done") == 1).then_some(())
+    });
+    assert!(m.wait_count("a", 2).iter().all(|pid| environ(*pid)["MARK"] == "2"));
     assert_eq!(m.stop(), 0);
 }
 

@@ -1,7 +1,7 @@
 //! Owns what hooks hold back: the start of a pool, the start of a worker, the release of a worker, the start of the master. Every action that is
 //! held back has its one outcome in the end, whatever becomes of the hook.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::super::master::Master;
@@ -13,18 +13,48 @@ use crate::supervisor::{Action, Event, PoolId, SpawnError, SpawnFault, WorkerId}
 /// Workers whose start or stop is held back, with the hook that does.
 #[derive(Debug, Default)]
 pub(in super::super) struct Preparing {
-    /// To be started, under this revision; `None`: the hook of their pool does, or the worker's own is done.
-    starts: BTreeMap<WorkerId, (u32, Option<u64>)>,
+    /// To be started.
+    starts: BTreeMap<WorkerId, HeldStart>,
     /// To be told to stop once their hook is done.
     stops: BTreeMap<WorkerId, u64>,
-    /// Pools whose own hook the core waits for, under this revision.
-    pools: BTreeSet<(PoolId, u32)>,
+    /// Pools whose own hook the core waits for, under this revision, and what they are to be started from.
+    pools: BTreeMap<(PoolId, u32), Rc<PoolRun>>,
+}
+
+/// A start that is held back. Whatever comes in force meanwhile, it is made from what its revision had when it was asked for.
+#[derive(Debug)]
+struct HeldStart {
+    revision: u32,
+    run: Rc<PoolRun>,
+    by: Holder,
+}
+
+/// What holds a start back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    /// The hook of its pool.
+    Pool,
+    /// Its own, of this number.
+    Own(u64),
+    /// Nothing any more: it is asked for again.
+    Nothing,
 }
 
 impl Preparing {
     /// Nothing is held back.
     pub(in super::super) fn is_empty(&self) -> bool {
         self.starts.is_empty() && self.stops.is_empty() && self.pools.is_empty()
+    }
+
+    /// What a worker is started from that was held back.
+    pub(in super::super) fn run_of(&self, worker: WorkerId) -> Option<&Rc<PoolRun>> {
+        self.starts.get(&worker).map(|held| &held.run)
+    }
+
+    /// What workers that are not started yet are started from is another now, but for settings that running ones take over as well.
+    pub(in super::super) fn take_over(&mut self, before: &Rc<PoolRun>, now: &Rc<PoolRun>) {
+        let starts = self.starts.values_mut().map(|held| &mut held.run);
+        starts.chain(self.pools.values_mut()).filter(|run| Rc::ptr_eq(run, before)).for_each(|run| *run = Rc::clone(now));
     }
 }
 
@@ -41,7 +71,7 @@ impl Master {
     pub(in super::super) fn gate_of_start(&mut self, worker: WorkerId, revision: u32, run: &Rc<PoolRun>) -> Gate {
         let hooks = &run.config.hooks;
         if !hooks.pre_start.is_empty() && run.prepared.get() != Prepared::Done {
-            self.preparing.starts.insert(worker, (revision, None));
+            self.preparing.starts.insert(worker, HeldStart { revision, run: Rc::clone(run), by: Holder::Pool });
             if run.prepared.get() == Prepared::NotYet {
                 run.prepared.set(Prepared::Running);
                 let job = Job::of_pool(Moment::PreStart, run, None, &Facts::default(), &self.common);
@@ -50,15 +80,15 @@ impl Master {
             return Gate::Held;
         }
         // Its own hook is done, and it comes here again.
-        if hooks.pre_spawn.is_empty() || self.preparing.starts.remove(&worker).is_some_and(|(_, hook)| hook.is_some()) {
-            self.preparing.starts.remove(&worker);
+        let held = self.preparing.starts.remove(&worker);
+        if hooks.pre_spawn.is_empty() || held.is_some_and(|held| held.by == Holder::Nothing) {
             return Gate::Open;
         }
-        self.preparing.starts.insert(worker, (revision, None));
+        self.preparing.starts.insert(worker, HeldStart { revision, run: Rc::clone(run), by: Holder::Pool });
         let job = Job::of_pool(Moment::PreSpawn, run, Some(worker), &Facts::default(), &self.common);
         self.gate_job(job, worker, |preparing, number| {
-            if let Some((_, hook)) = preparing.starts.get_mut(&worker) {
-                *hook = Some(number);
+            if let Some(held) = preparing.starts.get_mut(&worker) {
+                held.by = Holder::Own(number);
             }
         });
         Gate::Held
@@ -66,10 +96,11 @@ impl Master {
 
     /// Runs the hook before the first worker of a pool that has none yet under this revision.
     pub(in super::super) fn pre_start(&mut self, pool: PoolId, revision: u32) {
-        self.preparing.pools.insert((pool, revision));
-        let Some(run) = self.run_under(pool, revision).cloned().filter(|run| !run.config.hooks.pre_start.is_empty()) else {
-            return self.pre_started(pool, revision, None);
+        let run = self.run_under(pool, revision).cloned();
+        let Some(run) = run.filter(|run| !run.config.hooks.pre_start.is_empty()) else {
+            return self.facts.push_back(Event::PreStarted { pool, revision, failed: None });
         };
+        self.preparing.pools.insert((pool, revision), Rc::clone(&run));
         match run.prepared.get() {
             Prepared::Done => self.pre_started(pool, revision, None),
             // Its end is heard.
@@ -89,14 +120,14 @@ impl Master {
     }
 
     fn pre_started(&mut self, pool: PoolId, revision: u32, failed: Option<String>) {
-        if self.preparing.pools.remove(&(pool, revision)) {
+        if self.preparing.pools.remove(&(pool, revision)).is_some() {
             self.facts.push_back(Event::PreStarted { pool, revision, failed });
         }
     }
 
     /// A config is not wanted any more: neither are the hooks that come before its pools.
     pub(in super::super) fn cancel_pre_starts(&mut self, revision: u32, runs: &[Rc<PoolRun>]) {
-        self.preparing.pools.retain(|(_, of)| *of != revision);
+        self.preparing.pools.retain(|(_, of), _| *of != revision);
         let its = |job: &Job| {
             job.moment == Moment::PreStart && job.run().is_some_and(|run| runs.iter().any(|other| Rc::ptr_eq(other, run)))
         };
@@ -133,11 +164,13 @@ impl Master {
 
     /// A worker whose start is held back is not started any more.
     pub(in super::super) fn cancel_start(&mut self, worker: WorkerId) {
-        if let Some((_, Some(number))) = self.preparing.starts.get(&worker).copied() {
+        let Some(held) = self.preparing.starts.get(&worker) else { return };
+        let (run, by) = (Rc::clone(&held.run), held.by);
+        if let Holder::Own(number) = by {
             self.cancel_hook(number);
         }
         self.fail_start(worker, SpawnFault::Setup, "told to stop before its hooks were done".to_owned());
-        self.end_idle_pre_start(worker);
+        self.end_idle_pre_start(&run);
     }
 
     /// Runs the hook that comes before a worker's stop signal. False: there is none to wait for.
@@ -186,12 +219,14 @@ impl Master {
         }
     }
 
-    /// A pool's own start is nobody's wish any more when no worker waits for it.
-    fn end_idle_pre_start(&mut self, worker: WorkerId) {
-        if self.preparing.starts.keys().any(|other| other.pool == worker.pool) {
+    /// A pool's own start is nobody's wish any more when no worker waits for it, and the core does not.
+    fn end_idle_pre_start(&mut self, run: &PoolRun) {
+        let same = |other: &PoolRun| Rc::ptr_eq(&other.prepared, &run.prepared);
+        let starts = self.preparing.starts.values().map(|held| &held.run);
+        if starts.chain(self.preparing.pools.values()).any(|other| same(other)) {
             return;
         }
-        let its = |job: &Job| job.moment == Moment::PreStart && job.pool == Some(worker.pool);
+        let its = |job: &Job| job.moment == Moment::PreStart && job.run().is_some_and(|other| same(other));
         let number = self.hooks.running.iter().find(|(_, child)| its(&child.job)).map(|(number, _)| *number);
         if let Some(number) = number {
             self.cancel_hook(number);
@@ -215,10 +250,13 @@ impl Master {
             Moment::PreSpawn => {
                 let Some(worker) = job.worker else { return };
                 // Another try of the same worker has another hook.
-                let Some((revision, hook)) = self.preparing.starts.get(&worker).copied() else { return };
+                let Some(held) = self.preparing.starts.get_mut(&worker) else { return };
                 match outcome {
-                    _ if hook != Some(number) => {}
-                    Ok(()) => self.actions.push_front(Action::Spawn { worker, revision }),
+                    _ if held.by != Holder::Own(number) => {}
+                    Ok(()) => {
+                        held.by = Holder::Nothing;
+                        self.actions.push_front(Action::Spawn { worker, revision: held.revision });
+                    }
                     Err(why) => self.fail_start(worker, SpawnFault::Setup, format!("its pre_spawn hook failed: {why}")),
                 }
             }
@@ -240,42 +278,29 @@ impl Master {
     }
 
     fn pool_is_prepared(&mut self, job: &Job, outcome: Result<(), String>) {
-        let Some(pool) = job.pool else { return };
         let Some(run) = job.run().cloned() else { return };
         run.prepared.set(if outcome.is_ok() { Prepared::Done } else { Prepared::NotYet });
-        let waiting: Vec<(WorkerId, u32)> = self
-            .preparing
-            .starts
-            .iter()
-            .filter(|(id, (_, hook))| id.pool == pool && hook.is_none())
-            .map(|(id, (revision, _))| (*id, *revision))
-            .collect();
-        let asked: Vec<u32> = self.preparing.pools.iter().filter(|(id, _)| *id == pool).map(|(_, revision)| *revision).collect();
-        for revision in asked {
-            if self.run_under(pool, revision).is_some_and(|now| Rc::ptr_eq(&now.prepared, &run.prepared)) {
-                let failed = outcome.as_ref().err().map(|why| format!("the pool's pre_start hook failed: {why}"));
-                self.pre_started(pool, revision, failed);
-            }
+        let failed = outcome.err().map(|why| format!("the pool's pre_start hook failed: {why}"));
+        // Of another config, it says nothing about their start: a hook of their own holds them back.
+        let of_it = |other: &PoolRun| Rc::ptr_eq(&other.prepared, &run.prepared);
+        let asked = self.preparing.pools.iter().filter(|(_, other)| of_it(other)).map(|(key, _)| *key);
+        let asked: Vec<(PoolId, u32)> = asked.collect();
+        for (pool, revision) in asked {
+            self.pre_started(pool, revision, failed.clone());
         }
-        // Of another config, it says nothing about their start: they come to the gate of their own.
-        let of_it = |revision: u32| self.run_under(pool, revision).is_some_and(|now| Rc::ptr_eq(&now.prepared, &run.prepared));
-        let (waiting, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, revision)| of_it(*revision));
-        for (worker, revision) in others {
-            self.preparing.starts.remove(&worker);
-            self.actions.push_back(Action::Spawn { worker, revision });
-        }
-        match outcome {
+        let waiting = self.preparing.starts.iter().filter(|(_, held)| held.by == Holder::Pool && of_it(&held.run));
+        let waiting: Vec<(WorkerId, u32)> = waiting.map(|(worker, held)| (*worker, held.revision)).collect();
+        match failed {
             // In their order: the last one pushed is the first one done.
-            Ok(()) => {
+            None => {
                 for (worker, revision) in waiting.into_iter().rev() {
-                    self.preparing.starts.remove(&worker);
                     self.actions.push_front(Action::Spawn { worker, revision });
                 }
             }
-            Err(why) => {
+            Some(why) => {
                 for (worker, _) in waiting {
                     // As a program that is not there: without it no worker of the pool can start.
-                    self.fail_start(worker, SpawnFault::Exec, format!("the pool's pre_start hook failed: {why}"));
+                    self.fail_start(worker, SpawnFault::Exec, why.clone());
                 }
             }
         }
