@@ -115,6 +115,14 @@ pub fn ensure_owned(path: &Path, mode: u32, uid: u32) -> Result<(), DirError> {
     set_up(&dir, mode, uid).map_err(|e| kernel(path, "set its mode and owner", &e))
 }
 
+/// Makes the directory with this mode and owner, or leaves the one that is there as it is. As [`ensure_owned`], for names of our own.
+pub fn ensure_there(path: &Path, mode: u32, uid: u32) -> Result<(), DirError> {
+    match make(path)? {
+        (dir, true) => set_up(&dir, mode, uid).map_err(|e| kernel(path, "set its mode and owner", &e)),
+        (_, false) => Ok(()),
+    }
+}
+
 /// Does the directory live in memory (tmpfs or ramfs)? There a new socket costs microseconds, and no full or hung disk can refuse it.
 pub fn in_memory(path: &Path) -> bool {
     const RAMFS: libc::c_long = 0x8584_58f6;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use super::dialects::ACKS;
 use super::master::Master;
@@ -31,10 +32,18 @@ struct Ack {
     text: Vec<u8>,
 }
 
+/// Where the workers of a pool acknowledge.
+#[derive(Debug)]
+struct AckSocket {
+    pool: PoolId,
+    listener: ControlListener,
+}
+
 /// All of it.
 #[derive(Debug, Default)]
 pub(super) struct Acks {
-    sockets: BTreeMap<PoolId, ControlListener>,
+    /// By numbers that are never used twice. A pool has several only while a config is tried in which they are elsewhere.
+    sockets: BTreeMap<u64, AckSocket>,
     open: BTreeMap<u64, Ack>,
     next: u64,
 }
@@ -47,55 +56,79 @@ impl Acks {
 
     /// For the next image of the master.
     pub(super) fn state(&self) -> std::io::Result<BTreeMap<PoolId, BoundState>> {
-        self.sockets.iter().map(|(id, socket)| Ok((*id, socket.state()?))).collect()
+        self.sockets.values().map(|socket| Ok((socket.pool, socket.listener.state()?))).collect()
     }
 
     /// As the image before has left them.
     pub(super) fn restore(state: BTreeMap<PoolId, BoundState>, taken: &mut Taken) -> std::io::Result<Acks> {
-        let one = |(id, socket)| Ok((id, ControlListener::restore(socket, taken)?));
-        Ok(Acks { sockets: state.into_iter().map(one).collect::<std::io::Result<_>>()?, ..Acks::default() })
+        let mut one =
+            |(number, (pool, socket))| Ok((number, AckSocket { pool, listener: ControlListener::restore(socket, taken)? }));
+        let sockets: BTreeMap<_, _> = (0..).zip(state).map(&mut one).collect::<std::io::Result<_>>()?;
+        Ok(Acks { next: u64::try_from(sockets.len()).unwrap_or(0), sockets, ..Acks::default() })
     }
 
     /// From now on they are heard.
     pub(super) fn watch(&self, epoll: &Epoll) -> std::io::Result<()> {
         self.sockets
             .iter()
-            .try_for_each(|(id, socket)| epoll.add(socket.as_fd(), Token::Acks(id.0.into()).into(), Interest::Read))
+            .try_for_each(|(number, socket)| epoll.add(socket.listener.as_fd(), Token::Acks(*number).into(), Interest::Read))
+    }
+
+    fn of(&self, pool: PoolId) -> impl Iterator<Item = (u64, &AckSocket)> {
+        self.sockets.iter().filter(move |(_, socket)| socket.pool == pool).map(|(number, socket)| (*number, socket))
     }
 }
 
 impl Master {
-    /// Opens the socket of a pool that needs one and has none, at the place where its workers look.
+    /// Opens the socket of a pool that needs one and has none, at the place where its workers look. One that is there keeps its owner.
     pub(super) fn open_acks(&mut self, id: PoolId, run: &PoolRun) -> std::io::Result<()> {
-        if !run.config.launch.protocols.einhorn {
+        let Some(path) = place_of(run) else { return Ok(()) };
+        if self.acks.of(id).any(|(_, socket)| socket.listener.path() == path) {
             return Ok(());
         }
-        let path = run.notify_dir.join(ACKS);
-        if self.acks.sockets.get(&id).is_none_or(|socket| socket.path() != path) {
-            let socket = ControlListener::bind(&path, 0o600)?;
-            self.epoll.add(socket.as_fd(), Token::Acks(id.0.into()).into(), Interest::Read)?;
-            self.close_acks(id);
-            self.acks.sockets.insert(id, socket);
-        }
-        match run.workers.uid() {
-            Some(uid) => self.acks.sockets.get(&id).map_or(Ok(()), |socket| socket.set_owner(uid)),
-            None => Ok(()),
+        let listener = ControlListener::bind(&path, 0o600)?;
+        let number = self.acks.next;
+        self.acks.next += 1;
+        self.epoll.add(listener.as_fd(), Token::Acks(number).into(), Interest::Read)?;
+        let owned = run.workers.uid().map_or(Ok(()), |uid| listener.set_owner(uid));
+        self.acks.sockets.insert(number, AckSocket { pool: id, listener });
+        owned
+    }
+
+    /// Gives it to the user of these workers.
+    pub(super) fn give_acks(&mut self, run: &PoolRun) {
+        let (Some(path), uid) = (place_of(run), run.workers.uid().unwrap_or(self.uid)) else { return };
+        let socket = self.acks.of(run.config.spec.id).find(|(_, socket)| socket.listener.path() == path);
+        if let Some(Err(e)) = socket.map(|(_, socket)| socket.listener.set_owner(uid)) {
+            tracing::warn!(pool = run.config.spec.name, "cannot give the socket for acknowledgements to its user: {e}");
         }
     }
 
-    /// The pool is gone, or speaks otherwise.
+    /// Closes those of the pool in which these workers do not acknowledge.
+    pub(super) fn keep_acks(&mut self, id: PoolId, run: &PoolRun) {
+        let place = place_of(run);
+        let others = self.acks.of(id).filter(|(_, socket)| Some(socket.listener.path()) != place.as_deref());
+        let others: Vec<u64> = others.map(|(number, _)| number).collect();
+        others.into_iter().for_each(|number| self.close_ack_socket(number));
+    }
+
+    /// The pool is gone.
     pub(super) fn close_acks(&mut self, id: PoolId) {
-        if let Some(socket) = self.acks.sockets.remove(&id) {
-            let _ = self.epoll.remove(socket.as_fd());
-            let _ = socket.unlink();
+        let all: Vec<u64> = self.acks.of(id).map(|(number, _)| number).collect();
+        all.into_iter().for_each(|number| self.close_ack_socket(number));
+    }
+
+    fn close_ack_socket(&mut self, number: u64) {
+        if let Some(AckSocket { listener, .. }) = self.acks.sockets.remove(&number) {
+            let _ = self.epoll.remove(listener.as_fd());
+            let _ = listener.unlink();
         }
     }
 
     /// Takes new connections of a pool's workers.
-    pub(super) fn accept_acks(&mut self, pool: u64) {
-        let Some((&id, socket)) = u32::try_from(pool).ok().and_then(|id| self.acks.sockets.get_key_value(&PoolId(id))) else {
-            return;
-        };
+    pub(super) fn accept_acks(&mut self, number: u64) {
+        let Some(AckSocket { pool, listener: socket }) = self.acks.sockets.get(&number) else { return };
+        let id = *pool;
         let mut new = Vec::new();
         for _ in 0..ACCEPTS {
             match socket.accept() {
@@ -152,6 +185,11 @@ impl Master {
             }
         }
     }
+}
+
+/// Where its workers acknowledge; `None`: they speak otherwise.
+fn place_of(run: &PoolRun) -> Option<PathBuf> {
+    run.config.launch.protocols.einhorn.then(|| run.notify_dir.join(ACKS))
 }
 
 /// JSON as Einhorn's documentation has it, or the escaped YAML that its own library sends.

@@ -144,10 +144,22 @@ impl Master {
         }
     }
 
-    /// The directories of a pool are made anew where they are gone. What keeps them from it is told by whoever needs them.
+    /// Gives the directory of a pool, and what is in it, to the user of these workers. What keeps them from it is told by whoever needs them.
+    pub(super) fn give_pool(&mut self, run: &PoolRun) {
+        self.keep_pool_dirs(run);
+        let (name, uid) = (&run.config.spec.name, run.workers.uid().unwrap_or(self.uid));
+        if let Err(e) = self.files.give_pool_dirs(name, uid, run.config.identity.chroot.as_deref()) {
+            tracing::warn!(pool = name, "cannot give its directory to its user: {e}");
+        }
+        self.give_acks(run);
+    }
+
+    /// The directories of a pool are made anew where they are gone.
     fn keep_pool_dirs(&mut self, run: &PoolRun) {
         let (uid, chroot) = (run.workers.uid().unwrap_or(self.uid), run.config.identity.chroot.as_deref());
-        if self.files.has_pool_dirs(&run.config.spec.name) || self.files.pool_dirs(&run.config.spec.name, uid, chroot).is_err() {
+        if self.files.has_pool_dirs(&run.config.spec.name)
+            || self.files.give_pool_dirs(&run.config.spec.name, uid, chroot).is_err()
+        {
             return;
         }
         // Workers that run report to a path: whatever they say from now on is to be heard, their heartbeats first of all.
@@ -179,7 +191,7 @@ impl Master {
         if run.config.spec.prepares {
             self.facts.push_back(Event::Prepared { worker });
         }
-        self.keep_pool_dirs(&run);
+        self.give_pool(&run);
         let mut notify = if run.config.launch.protocols.systemd { Some(self.notify_socket(worker.pool, &run)?) } else { None };
         let launched =
             launch::launch(worker, &run, &self.common, &mut notify, &self.fdstore.of(worker.pool, worker.slot), |socket| {

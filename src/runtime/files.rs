@@ -255,19 +255,45 @@ impl Files {
     }
 
     /// The directories of a pool, made when missing: its own, which belongs to its user, and that of its notify sockets, which is ours. Those
-    /// of workers with another root directory are in there, at the same path.
+    /// of workers with another root directory are in there, at the same path. What is there already keeps its owner: a config that is only
+    /// tried takes nothing away.
     pub(super) fn pool_dirs(&mut self, name: &str, uid: u32, chroot: Option<&Path>) -> Result<PoolDirs, FilesError> {
         // A config of thousands of pools is put in force without making anything twice.
-        if let Some((owner, root, dirs)) = self.of_pools.get(name)
-            && *owner == uid
-            && root.as_deref() == chroot
-            && dirs.are_there()
-        {
+        if let Some(dirs) = self.given(name, uid, chroot) {
             return Ok(dirs.clone());
         }
         let dirs = self.make_pool_dirs(name, uid, chroot)?;
-        self.of_pools.insert(name.to_owned(), (uid, chroot.map(Path::to_owned), dirs.clone()));
+        if !self.of_pools.contains_key(name) {
+            self.of_pools.insert(name.to_owned(), (uid, chroot.map(Path::to_owned), dirs.clone()));
+        }
         Ok(dirs)
+    }
+
+    /// Gives the directories of a pool to this user, whose workers are started in them.
+    pub(super) fn give_pool_dirs(&mut self, name: &str, uid: u32, chroot: Option<&Path>) -> Result<(), FilesError> {
+        if self.given(name, uid, chroot).is_some() {
+            return Ok(());
+        }
+        let dirs = self.make_pool_dirs(name, uid, chroot)?;
+        // Below a directory of ours alone: whoever has it, got it from us.
+        dirs::ensure_owned(&dirs.own, 0o700, uid).map_err(|e| FilesError::Directory(e.to_string()))?;
+        self.of_pools.insert(name.to_owned(), (uid, chroot.map(Path::to_owned), dirs));
+        Ok(())
+    }
+
+    /// They are there, and this user's.
+    fn given(&self, name: &str, uid: u32, chroot: Option<&Path>) -> Option<&PoolDirs> {
+        let (owner, root, dirs) = self.of_pools.get(name)?;
+        (*owner == uid && root.as_deref() == chroot && dirs.are_there()).then_some(dirs)
+    }
+
+    /// Removes the directories of a pool that a config was to have which is not taken, in another root directory.
+    pub(super) fn drop_untaken_dirs(&mut self, name: &str) {
+        let Some((_, _, dirs)) = self.of_pools.get(name) else { return };
+        for root in [&self.pools].into_iter().chain(&self.memory).chain(&self.jailed) {
+            let made = [root.path.join(name), root.path.join(NOTIFY).join(name)];
+            made.iter().filter(|dir| **dir != dirs.own && **dir != dirs.notify).for_each(|dir| remove_dir(dir));
+        }
     }
 
     fn make_pool_dirs(&mut self, name: &str, uid: u32, chroot: Option<&Path>) -> Result<PoolDirs, FilesError> {
@@ -286,8 +312,7 @@ impl Files {
             None => self.sockets_below(&own, name)?,
         };
         let dir = own.join(name);
-        // Below a directory of ours alone: whoever has it, got it from us.
-        dirs::ensure_owned(&dir, 0o700, uid).map_err(|e| FilesError::Directory(e.to_string()))?;
+        dirs::ensure_there(&dir, 0o700, uid).map_err(|e| FilesError::Directory(e.to_string()))?;
         Ok(PoolDirs { seen: self.pools.path.join(name), own: dir, notify })
     }
 
@@ -370,9 +395,7 @@ impl Files {
     pub(super) fn drop_pool_dir(&mut self, name: &str) {
         self.of_pools.remove(name);
         for root in [&self.pools].into_iter().chain(&self.memory).chain(&self.jailed) {
-            for dir in [root.path.join(name), root.path.join(NOTIFY).join(name)] {
-                let _ = dirs::found(&dir).and_then(|id| dirs::remove_tree(&dir, id));
-            }
+            [root.path.join(name), root.path.join(NOTIFY).join(name)].iter().for_each(|dir| remove_dir(dir));
         }
     }
 
@@ -431,6 +454,11 @@ impl PoolDirs {
 
 /// Where the notify sockets are, beside the pools' own directories: no pool can have this name.
 const NOTIFY: &str = ".n";
+
+/// With all that is in it. One that is not there is as good as removed.
+fn remove_dir(dir: &Path) {
+    let _ = dirs::found(dir).and_then(|id| dirs::remove_tree(dir, id));
+}
 
 /// An absolute path as it is seen from outside of a root directory.
 fn below(root: &Path, path: &Path) -> PathBuf {

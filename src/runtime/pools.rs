@@ -69,6 +69,13 @@ impl PoolRun {
             && self.files == environment::prints(config)
     }
 
+    /// Workers of that kind and config live where these do, as the same user.
+    pub(super) fn is_at_home(&self, workers: &Workers, config: &spec::Pool) -> bool {
+        self.workers.uid() == workers.uid()
+            && self.config.identity.chroot == config.identity.chroot
+            && self.config.launch.protocols.einhorn == config.launch.protocols.einhorn
+    }
+
     /// A program was not found: says where it was looked for, once. Each of the many tries that may follow says the rest.
     pub(super) fn tell_path(&self, program: &str) {
         if self.path_told.replace(true) {

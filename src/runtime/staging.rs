@@ -121,10 +121,9 @@ impl Master {
         if let Some(present) = self.configs.get(&self.revision) {
             config.keep_fixed(present);
         }
-        let mut roll = BTreeSet::new();
-        let ids: Vec<PoolId> = config.pools.iter().map(|pool| pool.spec.id).collect();
-        let staged = self.stage(config, accounts, difference.as_ref(), wanted, &mut roll);
-        let (revision, mut staged) = staged.inspect_err(|_| ids.into_iter().for_each(|id| self.give_back(id)))?;
+        let (mut roll, mut housed) = (BTreeSet::new(), Vec::new());
+        let staged = self.stage(config, accounts, difference.as_ref(), wanted, (&mut roll, &mut housed));
+        let (revision, mut staged) = staged.inspect_err(|_| housed.into_iter().for_each(|id| self.take_back(id)))?;
         let waits = difference.iter().flat_map(|d| &d.master).filter(|change| change.class == diff::Class::Master);
         staged.waits = waits.map(|change| (change.key.clone(), change.to_string())).collect();
         let (master, pools) = (staged.config.master.spec.clone(), staged.config.pools.iter().map(|p| p.spec.clone()).collect());
@@ -133,26 +132,28 @@ impl Master {
         Ok(Event::Configure { revision, base: self.revision, master, pools, roll: roll.into_iter().collect(), changes })
     }
 
-    /// Another user may have been given the directory of a pool, and what is in it: both are its own again.
-    fn give_back(&mut self, id: PoolId) {
-        let Some(present) = self.runs.get(&id).filter(|_| self.is_in_force(id)).cloned() else { return };
-        let (name, uid) = (present.config.spec.name.clone(), present.workers.uid().unwrap_or(self.uid));
-        if let Err(e) = self.files.pool_dirs(&name, uid, present.config.identity.chroot.as_deref()) {
-            tracing::warn!(pool = name, "cannot give its directory back to its user: {e}");
-        }
-        if let Err(e) = self.open_acks(id, &present) {
-            tracing::warn!(pool = name, "cannot give the socket for acknowledgements back to its user: {e}");
+    /// What was made for a pool of a config that is not taken goes, and what its workers were given is the old ones' again.
+    fn take_back(&mut self, id: PoolId) {
+        match self.runs.get(&id).filter(|_| self.is_in_force(id)).cloned() {
+            Some(present) => {
+                self.give_pool(&present);
+                self.keep_acks(id, &present);
+                self.files.drop_untaken_dirs(&present.config.spec.name);
+            }
+            None if self.core.pool(id).is_none() => self.forget_pool(id),
+            None => {}
         }
     }
 
-    /// Makes everything that a config needs on the host. On an error nothing has changed but what [`Master::give_back`] sees to.
+    /// Makes everything that a config needs on the host. Takes nothing away from what runs; what was made is removed by
+    /// [`Master::take_back`] on an error.
     pub(super) fn stage(
         &mut self,
         config: Config,
         accounts: Accounts,
         difference: Option<&Diff>,
         wanted: &Wanted,
-        roll: &mut BTreeSet<PoolId>,
+        (roll, housed): (&mut BTreeSet<PoolId>, &mut Vec<PoolId>),
     ) -> Result<(u32, Staged), StartError> {
         let users = config.master.socket_users.iter().map(|user| accounts.user(user, "master.socket_users"));
         let socket_uids = users.map(|found| Ok(found?.0)).collect::<Result<_, _>>().map_err(StartError::Account)?;
@@ -185,6 +186,9 @@ impl Master {
             let asked = wanted.restart && (wanted.pools.is_empty() || wanted.pools.contains(&pool.spec.id));
             let workers = Workers::of(&pool.identity, &accounts)
                 .map_err(|e| StartError::Account(format!("pool {}: {e}", pool.spec.name)))?;
+            if present.as_ref().is_none_or(|present| !present.is_at_home(&workers, pool)) {
+                housed.push(pool.spec.id);
+            }
             let dirs = self.files.pool_dirs(&pool.spec.name, workers.uid().unwrap_or(self.uid), pool.identity.chroot.as_deref());
             let dirs = dirs.map_err(|e| StartError::Files(Box::new(e)))?;
             // Of thousands of pools most stay as they are.
@@ -266,10 +270,11 @@ impl Master {
         let mut taken_over = Vec::new();
         for (id, run) in runs {
             self.names.insert(id, run.config.spec.name.clone());
-            if !run.config.launch.protocols.einhorn {
-                self.close_acks(id);
-            }
             let before = self.runs.insert(id, Rc::clone(&run));
+            if before.as_ref().is_none_or(|before| !before.is_at_home(&run.workers, &run.config)) {
+                self.give_pool(&run);
+                self.keep_acks(id, &run);
+            }
             taken_over.extend(before.filter(|_| live.contains(&id)).map(|before| (id, before, run)));
         }
         self.processes.take_over(&taken_over);
@@ -321,11 +326,8 @@ impl Master {
         self.canary_words.extend(words);
         self.cancel_pre_starts(revision, &staged.runs.values().cloned().collect::<Vec<_>>());
         for (id, run) in &staged.runs {
-            match self.runs.get(id) {
-                Some(present) if present.workers.uid() != run.workers.uid() => self.give_back(*id),
-                Some(_) => {}
-                None if self.core.pool(*id).is_none() => self.forget_pool(*id),
-                None => {}
+            if self.runs.get(id).is_none_or(|present| !present.is_at_home(&run.workers, &run.config)) {
+                self.take_back(*id);
             }
         }
     }

@@ -458,7 +458,8 @@ impl Master {
         self.ids.renumber(&mut config);
         self.as_second(&mut config);
         let wanted = Wanted { from: ConfigSource::File, pools: Vec::new(), restart: false };
-        let (revision, staged) = self.stage(config, Accounts::default(), None, &wanted, &mut BTreeSet::new())?;
+        let (revision, staged) =
+            self.stage(config, Accounts::default(), None, &wanted, (&mut BTreeSet::new(), &mut Vec::new()))?;
         let (master, pools) = (staged.config.master.spec.clone(), staged.config.pools.iter().map(|p| p.spec.clone()).collect());
         self.put_in_force(revision, staged);
         Ok(Event::Configure { revision, base: 0, master, pools, roll: Vec::new(), changes: Vec::new() })

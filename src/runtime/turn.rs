@@ -62,7 +62,7 @@ impl Master {
                 Some(Token::Stdout(_) | Token::Stderr(_)) => {}
                 Some(Token::Ready(number)) => self.read_ready(number),
                 Some(Token::Look(number)) => self.continue_look(number),
-                Some(Token::Acks(pool)) => self.accept_acks(pool),
+                Some(Token::Acks(number)) => self.accept_acks(number),
                 Some(Token::Ack(number)) => self.read_ack(number),
                 Some(Token::Stored(number)) => self.stored_is_dead(number),
                 Some(Token::Hook(number)) => self.read_hook(number),
