@@ -292,7 +292,7 @@ impl Files {
         let Some((_, _, dirs)) = self.of_pools.get(name) else { return };
         for root in [&self.pools].into_iter().chain(&self.memory).chain(&self.jailed) {
             let made = [root.path.join(name), root.path.join(NOTIFY).join(name)];
-            made.iter().filter(|dir| **dir != dirs.own && **dir != dirs.notify).for_each(|dir| remove_dir(dir));
+            made.iter().filter(|dir| **dir != dirs.own && **dir != dirs.notify).for_each(|dir| drop_tree(dir));
         }
     }
 
@@ -395,7 +395,7 @@ impl Files {
     pub(super) fn drop_pool_dir(&mut self, name: &str) {
         self.of_pools.remove(name);
         for root in [&self.pools].into_iter().chain(&self.memory).chain(&self.jailed) {
-            [root.path.join(name), root.path.join(NOTIFY).join(name)].iter().for_each(|dir| remove_dir(dir));
+            [root.path.join(name), root.path.join(NOTIFY).join(name)].iter().for_each(|dir| drop_tree(dir));
         }
     }
 
@@ -456,7 +456,7 @@ impl PoolDirs {
 const NOTIFY: &str = ".n";
 
 /// With all that is in it. One that is not there is as good as removed.
-fn remove_dir(dir: &Path) {
+fn drop_tree(dir: &Path) {
     let _ = dirs::found(dir).and_then(|id| dirs::remove_tree(dir, id));
 }
 
