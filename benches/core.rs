@@ -158,6 +158,7 @@ fn pool(workers: u32) -> PoolSpec {
         autostart: true,
         ready: ReadyKind::Notify,
         prepares: false,
+        prepare: None,
         pre_start: false,
         start_timeout: Duration::from_secs(60),
         settle: Duration::from_secs(1),

@@ -443,23 +443,6 @@ fn two_that_run_the_same_config_are_both_named() {
 }
 
 #[test]
-fn who_does_not_wait_any_longer_is_told_that_the_order_goes_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("s.sock");
-    let listener = UnixListener::bind(&path).unwrap();
-    let mut command = program(&["restart", "web", "--socket"], &[]);
-    let child = command.arg(&path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let (stream, _) = listener.accept().unwrap();
-    BufReader::new(&stream).read_line(&mut String::new()).unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::Signal::SIGINT).unwrap();
-    let out = child.wait_with_output().unwrap();
-    let said = String::from_utf8(out.stderr).unwrap();
-    let want = format!("interrupted: the order was given to the master on {} and goes on", path.display());
-    assert!(said.contains(&want), "{said}");
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&out.status), Some(2), "as a shell expects it");
-}
-
-#[test]
 fn a_second_master_is_not_in_doubt_while_the_first_lives() {
     let dir = tempfile::tempdir().unwrap();
     let second = UnixListener::bind(dir.path().join("shop.2.sock")).unwrap();

@@ -189,7 +189,8 @@ impl Master {
             return Ok(());
         }
         if run.config.spec.prepares {
-            self.facts.push_back(Event::Prepared { worker });
+            // Before whatever the worker itself gives to hear.
+            self.feed(Event::Prepared { worker });
         }
         self.give_pool(&run);
         let mut notify = if run.config.launch.protocols.systemd { Some(self.notify_socket(worker.pool, &run)?) } else { None };

@@ -215,6 +215,8 @@ pub enum Reason {
     Shutdown,
     /// Not ready within `start_timeout`.
     StartTimeout,
+    /// The hooks before its start did not end.
+    Unprepared,
     /// No heartbeat within `timeout`.
     HeartbeatLost,
     /// It reported itself sick (WATCHDOG=trigger).
@@ -240,7 +242,7 @@ impl Reason {
             | Reason::Shutdown
             | Reason::Superseded
             | Reason::Undone => true,
-            Reason::StartTimeout | Reason::HeartbeatLost | Reason::Trigger | Reason::Announced => false,
+            Reason::StartTimeout | Reason::Unprepared | Reason::HeartbeatLost | Reason::Trigger | Reason::Announced => false,
         }
     }
 }
@@ -256,6 +258,7 @@ impl fmt::Display for Reason {
             Reason::PoolFailed => "pool failed",
             Reason::Shutdown => "shutdown",
             Reason::StartTimeout => "not ready within start_timeout",
+            Reason::Unprepared => "the hooks before its start did not end",
             Reason::HeartbeatLost => "heartbeat lost",
             Reason::Trigger => "it reported itself sick",
             Reason::Announced => "it announced its own stop",
@@ -272,6 +275,7 @@ impl Reason {
             Reason::HeartbeatLost => "lost its heartbeat",
             Reason::Trigger => "reported itself sick",
             Reason::StartTimeout => "was not ready within start_timeout",
+            Reason::Unprepared => "was not started: the hooks before that did not end",
             Reason::Announced => "announced its own stop",
             Reason::ScaleDown
             | Reason::Replaced
@@ -341,6 +345,11 @@ pub enum What {
     Triggered,
     /// It said STOPPING=1 without being told to stop.
     Announced,
+    /// The hooks before its start did not end in time.
+    Unprepared {
+        /// The time they had.
+        within: Duration,
+    },
     /// Not ready in time.
     StartTimeout {
         /// The time it had.

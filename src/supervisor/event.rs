@@ -96,7 +96,7 @@ pub enum Event {
         /// Which worker.
         worker: WorkerId,
     },
-    /// `Action::Signal` was delivered.
+    /// `Action::Signal` was carried out: the kernel took it, or there is no process (any more) that could be sent one.
     Signalled {
         /// Which worker.
         worker: WorkerId,

@@ -1,16 +1,22 @@
 //! Owns the end of the master: graceful, quick, or now; each further order is one step harder, never softer.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::pool::UNKILLABLE_AFTER;
+use super::pool::{Pool, UNKILLABLE_AFTER};
 use super::timers::{Key, Timers};
 use super::{Action, Level, Phase, PoolId, Reason, Sender, Supervisor, Time, What};
+
+/// From the last worker's `quick_timeout` to the next step: those that KILL has ended are reaped by then.
+const AFTER_QUICK: Duration = Duration::from_secs(1);
 
 /// How hard the end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Manner {
-    /// Stop signals in reverse order of `after`; KILL after each worker's graceful time.
+    /// Stop signals in reverse order of `after`; KILL after each worker's graceful time. After `master.graceful_timeout` it turns quick: nobody is
+    /// killed who was not told to stop before.
     Graceful,
     /// The quick signal for all; KILL after `quick_timeout`.
     Quick,
@@ -109,13 +115,13 @@ impl Supervisor {
                 Manner::Now => p.kill_all(cx, Reason::Shutdown),
             });
         }
-        let bound = self.master.as_ref().map(|m| m.graceful_timeout).unwrap_or_default();
-        let at = match manner {
-            Manner::Graceful => Some(now + bound),
-            Manner::Quick => self.shutdown_armed.or(Some(now + bound)),
-            Manner::Now => Some(now + UNKILLABLE_AFTER),
+        let bound = match manner {
+            Manner::Graceful => self.master.as_ref().map(|m| m.graceful_timeout).unwrap_or_default(),
+            // Each worker has its own deadline by then, and is reaped.
+            Manner::Quick => self.pools.values().map(Pool::longest_quick).max().unwrap_or_default() + AFTER_QUICK,
+            Manner::Now => UNKILLABLE_AFTER,
         };
-        self.timers.arm(Key::Shutdown, &mut self.shutdown_armed, at);
+        self.timers.arm(Key::Shutdown, &mut self.shutdown_armed, Some(now + bound));
     }
 
     /// A graceful end begins with those who wait at the listeners, while there is somebody to serve them.
@@ -141,10 +147,14 @@ impl Supervisor {
     /// The bound on the shutdown has passed.
     pub(super) fn shutdown_due(&mut self, now: Time, out: &mut Vec<Action>) {
         let Some(ending) = self.ending.as_mut() else { return };
-        if ending.manner < Manner::Now {
-            let why = "master.graceful_timeout is over".to_owned();
-            self.shut_down(now, Manner::Now, 0, why, out);
-            return;
+        let over = match ending.manner {
+            Manner::Graceful => Some("master.graceful_timeout is over"),
+            Manner::Quick => Some("quick_timeout is over"),
+            Manner::Now => None,
+        };
+        if let Some(over) = over {
+            let harder = ending.manner.harder();
+            return self.shut_down(now, harder, 0, over.to_owned(), out);
         }
         // SIGKILL did not end them: they hang in the kernel, and waiting longer helps nobody.
         let left: Vec<String> = self.pools.values().filter(|p| !p.is_down()).map(|p| p.spec.name.clone()).collect();

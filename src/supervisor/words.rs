@@ -89,6 +89,9 @@ impl fmt::Display for What {
             What::Triggered => f.write_str("reports itself sick (WATCHDOG=trigger): sending SIGABRT, then SIGKILL"),
             What::Announced => f.write_str("announces its own stop (STOPPING=1)"),
             What::StartTimeout { timeout } => write!(f, "not ready within start_timeout ({}): stopping it", human(*timeout)),
+            What::Unprepared { within } => {
+                write!(f, "the hooks before its start did not end within {}: giving it up", human(*within))
+            }
             What::Exited { status, asked, by_order, age, next, early: _ } => match asked {
                 Some(reason) => write!(f, "{status} after {} ({reason})", human(*age)),
                 None => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PoolSpec, ReadyKind, Reason, StopStep, Time, TimeoutFrom, WorkerId, WorkerState, WorkerView};
+use super::{HOOKS_AT_ONCE, PoolSpec, ReadyKind, Reason, StopStep, Time, TimeoutFrom, WorkerId, WorkerState, WorkerView};
 
 /// First and longest pause between two looks at the kernel's tables.
 const LOOK_FIRST: Duration = Duration::from_millis(5);
@@ -75,7 +75,10 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(id: WorkerId, (revision, edition): (u32, u32), now: Time, spec: &Rc<PoolSpec>) -> Worker {
+    /// `beside`: workers that the pool has.
+    pub(super) fn new(id: WorkerId, (revision, edition): (u32, u32), now: Time, spec: &Rc<PoolSpec>, beside: usize) -> Worker {
+        let rounds = u32::try_from(beside / HOOKS_AT_ONCE).unwrap_or(u32::MAX).saturating_add(1);
+        let prepared_by = spec.prepare.map(|within| now + within.saturating_mul(rounds));
         Worker {
             id,
             revision,
@@ -86,7 +89,7 @@ impl Worker {
             state: WorkerState::Spawning,
             since: now,
             leaving: None,
-            deadline: Some(now + spec.start_timeout).filter(|_| !spec.prepares),
+            deadline: if spec.prepares { prepared_by } else { Some(now + spec.start_timeout) },
             look_at: None,
             look_pause: LOOK_FIRST,
             ready_at: None,
@@ -159,6 +162,18 @@ impl Worker {
     /// In one of the states that lead to its end.
     pub(super) fn is_stopping(&self) -> bool {
         !self.is_starting() && !self.is_ready()
+    }
+
+    /// A probe that did not get good and has not ended yet. One that KILL does not end is waited for no longer.
+    pub(super) fn is_failing_probe(&self) -> bool {
+        let ends = match self.state {
+            WorkerState::Leaving | WorkerState::Stopping | WorkerState::Aborting => true,
+            WorkerState::Killed => self.deadline.is_some(),
+            WorkerState::Spawning | WorkerState::Starting | WorkerState::Ready | WorkerState::Good | WorkerState::Lingering => {
+                false
+            }
+        };
+        ends && self.probe && !self.was_good
     }
 
     /// Remembers a stop signal; false when it was sent before.

@@ -60,7 +60,7 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!((master.log.level.as_str(), master.log.json, master.log.file.clone()), ("info", false, None));
     assert!(master.stop_with_master && master.trace.is_none());
     let m = &master.spec;
-    assert_eq!((m.default_pool, m.graceful_timeout, m.exit_when), (None, S(60), ExitWhen::AllDown));
+    assert_eq!((m.default_pool, m.graceful_timeout, m.exit_when), (None, S(75), ExitWhen::AllDown));
     assert!(m.winch_parks && m.hup == OnHup::Restart);
 
     let (a, b) = (&config.pools[0].spec, &config.pools[1].spec);
@@ -257,7 +257,7 @@ fn suspicious_configs_are_warned_about() {
     };
     warned("[pool.a]\ncommand='sh -c \"prep; server\"'\nlisten=':80'\n", "shell stays between");
     warned("[pool.a]\ncommand='a | b'\n", "| is passed to the program");
-    warned("[pool.a]\ncommand='a'\ngraceful_timeout='2m'\n", "kills them after 1m");
+    warned("[pool.a]\ncommand='a'\ngraceful_timeout='2m'\n", "turns quick after 1m 15s");
     warned("[pool.a]\ncommand='a'\nscale.min=0\nworkers=0\n", "on demand is not in this version");
     warned("[pool.a]\ncommand='a'\nworkers='auto'\nscale.max=2\n", "auto means 4 here");
     warned("[pool.a]\ncommand='a'\nmin_ready=3\n", "degraded until");

@@ -217,10 +217,16 @@ fn a_signal_that_is_ordered_waits_for_no_hook() {
     let s = setup(pool);
     gate(&s.path("gate"));
     let mut m = s.start().ready();
+    // Nor is the hook run for one that nobody told to stop.
+    m.wait_state("a", 0, "good");
+    m.ok(&["kill", "-s", "TERM", "a:0"]);
+    m.log.wait_for("a:0 killed by SIGTERM", 1);
+    m.log.wait_for("a:0 ready", 2);
+    assert_eq!(m.log.count("hook pre_stop"), 0, "{}", m.log.text());
     m.ok(&["stop", "a", "--no-wait"]);
     m.log.wait_for("hook pre_stop | leaving", 1);
     m.ok(&["kill", "-s", "TERM", "a:0"]);
-    m.log.wait_for("a:0 killed by SIGTERM", 1);
+    m.log.wait_for("a:0 killed by SIGTERM", 2);
     assert_eq!(m.log.count("a:0 stopping with"), 0, "{}", m.log.text());
     m.log.wait_until("stopped", || (m.pool("a")["live"] == 0).then_some(()));
     // What it does for others is done whole.

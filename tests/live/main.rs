@@ -47,6 +47,7 @@ mod field_orders;
 mod field_starts;
 mod findings;
 mod flood;
+mod generations;
 mod hooks;
 mod host_daemon;
 mod host_rows;

@@ -132,7 +132,13 @@ fn who_waits_sees_how_far_it_is_and_may_leave_it() {
     kill(order.pid(), libc::SIGINT);
     let (code, said) = order.told();
     assert_eq!(code, -1, "it ends of the signal: {said}");
-    for words in ["goes on", "poolmaster status", "poolmaster wait POOL --for settled", "poolmaster reload --abort"] {
+    for words in [
+        "interrupted: the order was given to the master on",
+        "goes on",
+        "poolmaster status",
+        "poolmaster wait POOL --for settled",
+        "poolmaster reload --abort",
+    ] {
         assert!(said.contains(words), "{words:?} is not in {said}");
     }
     assert!(m.request(r#"{"method":"status"}"#)["parameters"]["reload"].is_object(), "it goes on");

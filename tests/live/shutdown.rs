@@ -123,12 +123,40 @@ fn int_hurries_a_graceful_stop_but_gives_no_worker_more_time_than_it_had() {
 #[test]
 fn the_master_has_a_bound_of_its_own() {
     let port = free_port();
-    let mut m = start(families(port, "graceful_timeout = \"1h\"").master("graceful_timeout = \"400ms\""));
+    let mut m =
+        start(families(port, "graceful_timeout = \"1h\"\nquick_timeout = \"200ms\"").master("graceful_timeout = \"400ms\""));
     let begun = Instant::now();
     assert_eq!(m.stop(), 0);
-    assert!(begun.elapsed() >= Duration::from_millis(400) && begun.elapsed() < Duration::from_secs(5));
-    m.log.wait_for("master.graceful_timeout is over", 1);
+    assert!(begun.elapsed() >= Duration::from_millis(600) && begun.elapsed() < Duration::from_secs(5));
+    m.log.assert_order(&["stopping with SIGTERM", "shutting down (quickly): master.graceful_timeout is over", "sending SIGKILL"]);
     m.assert_all_gone();
+}
+
+/// Whoever was not told to stop by then is told, and has its quick time.
+#[test]
+fn a_worker_whose_turn_did_not_come_in_a_shutdown_is_told_to_stop_before_it_is_killed() {
+    let stubborn = "trap '' TERM; echo up >&2; while :; do sleep 0.02; done";
+    let heard = "trap 'echo told >&2; exit 0' TERM; echo up >&2; while :; do sleep 0.02; done";
+    let pool = |name: &str, script: &str, more: &str| {
+        let command = format!("command = [\"sh\", \"-c\", \"{script}\"]\nquick_timeout = \"3s\"\n");
+        format!("[pool.{name}]\n{command}graceful_timeout = \"1h\"\n{more}\n")
+    };
+    let pools = [
+        // After it in the order of a stop: it waits for one that does not end.
+        pool("db", heard, ""),
+        pool("web", stubborn, "after = [\"db\"]"),
+        // And one whose hook takes longer than the whole shutdown may.
+        pool("hooked", heard, "hooks = { pre_stop = [\"sleep\", \"1000\"], timeout = \"1h\" }"),
+    ];
+    let mut m = setup(&pools.concat()).master("graceful_timeout = \"400ms\"").start().ready();
+    m.log.wait_for("| up", 3);
+    assert_eq!(m.stop(), 0);
+    for pool in ["db", "hooked"] {
+        let over = "shutting down (quickly): master.graceful_timeout is over";
+        m.log.assert_order(&[over, &format!("{pool}:0 stopping with SIGTERM: shutdown"), &format!("{pool}:0 | told")]);
+    }
+    assert_eq!(m.log.count("sending SIGKILL"), 1, "{}", m.log.text());
+    m.assert_nothing_left();
 }
 
 #[test]

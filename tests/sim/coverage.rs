@@ -72,6 +72,7 @@ fn note_name(what: &What) -> Option<&'static str> {
         What::ReleaseOverdue { .. } => "note release-overdue",
         What::HeartbeatLost { .. } => "note heartbeat-lost",
         What::StartTimeout { .. } => "note start-timeout",
+        What::Unprepared { .. } => "note unprepared",
         What::Unkillable { .. } => "note unkillable",
         What::Stale { .. } => "note stale",
         What::OtherMainPid { .. } => "note other-main-pid",

@@ -29,8 +29,11 @@ fn take_over(life: &mut Life, now: Time, spec: &PoolSpec) {
     if stays && !was_good && (life.was_good || old.settle != spec.settle) {
         life.measured_anew = Some(now);
     }
-    if old.start_timeout != spec.start_timeout && life.ready.is_none() {
-        let due = life.started.map_or(Time(u64::MAX), |at| at + spec.start_timeout);
+    if old.start_timeout != spec.start_timeout
+        && life.ready.is_none()
+        && let Some(started) = life.started
+    {
+        let due = started + spec.start_timeout;
         let due = Range { lo: due, hi: due + life.asleep };
         life.start_due = match life.start_extended {
             true => Range { lo: life.start_due.lo.max(due.lo), hi: life.start_due.hi.max(due.hi) },
@@ -426,15 +429,16 @@ impl Shadow {
     }
 
     /// An order to end: the first one as hard as it says, each further one a step harder.
-    fn end(&mut self, now: Time, level: u8) {
+    pub(crate) fn end(&mut self, now: Time, level: u8) {
+        let quick = self.longest_quick();
         match &mut self.ending {
             None => {
-                self.ending = Some(Ending { since: now, level, level_since: now, own: false });
+                self.ending = Some(Ending { since: now, level, level_since: now, quick, own: false });
                 self.hasten(now);
             }
             Some(e) if e.level < 3 => {
                 e.level += 1;
-                e.level_since = now;
+                (e.level_since, e.quick) = (now, quick);
                 self.hasten(now);
             }
             Some(_) => {}

@@ -179,7 +179,8 @@ pub(crate) fn not_killed_before_its_deadline(shadow: &Shadow, life: &Life, now: 
     let last = life.stop.as_ref().is_some_and(|s| s.quick || s.hurried || s.step + 1 >= spec.stop.len());
     let drained = last && shadow.stop_due(life).is_some_and(|d| d.lo <= now);
     let aborted = life.aborted.is_some_and(|t| t + spec.abort_grace <= now);
-    let ending = shadow.ending.is_some_and(|e| e.level == 3 || e.since + shadow.master.graceful_timeout <= now);
+    // No deadline of the whole shutdown ends one that was not told to stop before, and had its quick time at least.
+    let ending = shadow.ending.is_some_and(|e| e.level == 3);
     let hasty =
         shadow.ending.is_some_and(|e| e.level == 2 && life.aborted.is_some() && e.level_since + spec.quick_timeout <= now);
     let hurried = life.hurried_by.is_some_and(|t| t <= now);
@@ -205,7 +206,9 @@ pub(crate) fn nothing_overdue(shadow: &Shadow, core: &Supervisor, now: Time) -> 
         }
         if let Some(e) = shadow.ending {
             must(e.level < 3, || format!("{} still lives after the order to kill all", life.id))?;
-            due("the end of the shutdown", life.id, e.since + shadow.master.graceful_timeout)?;
+            if let Some(at) = e.over_at(&shadow.master) {
+                due("the next step of the shutdown", life.id, at)?;
+            }
         }
         if let Some(d) = shadow.stop_due(life) {
             due("the next step of its stop", life.id, d.hi)?;
@@ -275,6 +278,7 @@ pub(crate) fn stopped_for_a_reason(shadow: &Shadow, core: &Supervisor, life: &Li
             core.is_ending() || core.pools().iter().any(|p| p.spec.id == pool.spec.id && p.phase == Phase::Failed)
         }
         Reason::Shutdown => shadow.ending.is_some(),
+        Reason::Unprepared => life.exec.is_none() && life.started.is_none() && now >= life.start_due.lo,
         Reason::StartTimeout => life.ready.is_none() && now >= life.start_due.lo,
         Reason::HeartbeatLost => shadow.heartbeat_due(life).is_some_and(|(lo, _)| lo <= now),
         Reason::Trigger => life.triggered,
@@ -304,9 +308,9 @@ fn enough_are_left(shadow: &Shadow, pool: &PoolLife, now: Time) -> bool {
 }
 
 /// A pool is stopped only when those that are `after` it are down.
-pub(crate) fn stopped_before_others(shadow: &Shadow, life: &Life, now: Time) -> Verdict {
-    // Canaries are nobody's to be waited for: they go with the reload that the end undoes. All patience ends for all at once.
-    let patient = shadow.ending.is_some_and(|e| e.level == 1 && now < e.since + shadow.master.graceful_timeout);
+pub(crate) fn stopped_before_others(shadow: &Shadow, life: &Life) -> Verdict {
+    // Canaries are nobody's to be waited for: they go with the reload that the end undoes. All patience ends for all at once, with its time.
+    let patient = shadow.ending.is_some_and(|e| e.level == 1);
     if !patient || life.reason != Some(Reason::Shutdown) || life.canary {
         return Ok(());
     }

@@ -240,7 +240,12 @@ impl Shadow {
             ready_kind: spec.ready,
             measured_anew: None,
             started: (!spec.prepares).then_some(now),
-            start_due: Range::at(if spec.prepares { Time(u64::MAX) } else { now + spec.start_timeout }),
+            start_due: Range::at(match spec.prepare.filter(|_| spec.prepares) {
+                // So many have their hooks at once.
+                Some(within) => now + within * (self.of_pool(w.pool).count() / 16 + 1) as u32,
+                None if spec.prepares => Time(u64::MAX),
+                None => now + spec.start_timeout,
+            }),
             start_extended: false,
             asleep: Duration::ZERO,
             leaving: None,
@@ -299,7 +304,7 @@ impl Shadow {
         if !next.meddled {
             holds::stopped_for_a_reason(self, core, &next, reason, now)?;
         }
-        holds::stopped_before_others(self, &next, now)
+        holds::stopped_before_others(self, &next)
     }
 
     fn take_signal(&mut self, now: Time, core: &Supervisor, w: WorkerId, (signal, scope, cause): (i32, Scope, Cause)) -> Verdict {
@@ -351,7 +356,7 @@ impl Shadow {
                 let slot = self.workers.insert(w, next).is_some();
                 debug_assert!(slot);
                 holds::stopped_for_a_reason(self, core, &judged, reason, now)?;
-                return holds::stopped_before_others(self, &judged, now);
+                return holds::stopped_before_others(self, &judged);
             }
         }
         self.workers.insert(w, next);
@@ -388,10 +393,13 @@ impl Shadow {
     }
 
     fn take_note(&mut self, now: Time, note: &Note) {
-        if let What::ShuttingDown { .. } = note.what
-            && self.ending.is_none()
-        {
-            self.ending = Some(Ending { since: now, level: 1, level_since: now, own: true });
+        if let What::ShuttingDown { .. } = note.what {
+            match self.ending {
+                None => self.ending = Some(Ending { since: now, level: 1, level_since: now, quick: Duration::ZERO, own: true }),
+                // Its time is over: it goes on as if somebody had said so again.
+                Some(e) if e.over_at(&self.master).is_some_and(|at| at <= now) => self.end(now, 1),
+                Some(_) => {}
+            }
         }
         if let (What::TooManyGenerations { .. }, Some(pool)) = (&note.what, note.pool) {
             // The oldest of them are hurried; which ones, the core may say.

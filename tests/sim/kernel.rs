@@ -62,6 +62,13 @@ impl Kernel {
         self.procs.values().filter(|p| !p.reported || p.whole_group).count()
     }
 
+    /// Whether what a worker leaves behind is the master's business.
+    pub(crate) fn mind_group(&mut self, w: WorkerId, whole: bool) {
+        if let Some(p) = self.procs.get_mut(&w) {
+            p.whole_group = whole;
+        }
+    }
+
     pub(crate) fn spawn(&mut self, now: Time, w: WorkerId, spec: &PoolSpec, q: &mut Queue) {
         let mut script = Script::draw(self.seed, now, w, spec, self.weather);
         *self.played.entry(script.name).or_default() += 1;

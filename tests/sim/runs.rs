@@ -161,8 +161,10 @@ fn report(world: &World, seed: u64, steps: u64, what: &str) -> ! {
 }
 
 /// Rare things that a million events must have reached; otherwise the runs prove less than they say.
-const DEEDS: [&str; 45] = [
+const DEEDS: [&str; 47] = [
     "spawn",
+    "pre-start",
+    "note unprepared",
     "look",
     "signal KILL",
     "signal ABRT",

@@ -21,10 +21,6 @@ impl Range {
         Range { lo: t, hi: t }
     }
 
-    pub(crate) fn capped(self, by: Time) -> Range {
-        Range { lo: self.lo.min(by), hi: self.hi.min(by) }
-    }
-
     pub(crate) fn not_before(self, t: Time) -> Range {
         Range { lo: self.lo.max(t), hi: self.hi.max(t) }
     }
@@ -134,7 +130,8 @@ impl Life {
                 | Reason::Undone
                 | Reason::Shutdown,
             ) => true,
-            Some(Reason::StartTimeout | Reason::HeartbeatLost | Reason::Trigger | Reason::Announced) | None => false,
+            Some(Reason::StartTimeout | Reason::Unprepared | Reason::HeartbeatLost | Reason::Trigger | Reason::Announced)
+            | None => false,
         }
     }
 
@@ -288,8 +285,21 @@ pub(crate) struct Ending {
     /// 1 graceful, 2 quick, 3 now.
     pub(crate) level: u8,
     pub(crate) level_since: Time,
+    /// The longest time that a worker has after the quick signal.
+    pub(crate) quick: Duration,
     /// Nobody asked: the core decided it.
     pub(crate) own: bool,
+}
+
+impl Ending {
+    /// When it takes the next step by itself.
+    pub(crate) fn over_at(&self, master: &MasterSpec) -> Option<Time> {
+        match self.level {
+            1 => Some(self.since + master.graceful_timeout),
+            2 => Some(self.level_since + self.quick + Duration::from_secs(1)),
+            _ => None,
+        }
+    }
 }
 
 /// A config that is read and neither in force nor taken back.
@@ -428,13 +438,14 @@ impl Shadow {
         self.staged.values().find_map(|p| p.pools.get(&pool))
     }
 
-    /// When the next step of a stop must come, shutdown's own bound included.
+    /// When the next step of a stop must come.
     pub(crate) fn stop_due(&self, life: &Life) -> Option<Range> {
-        let due = life.stop.as_ref()?.due;
-        Some(match self.ending {
-            Some(e) => due.capped(e.since + self.master.graceful_timeout),
-            None => due,
-        })
+        Some(life.stop.as_ref()?.due)
+    }
+
+    /// The longest time that a worker has after the quick signal.
+    pub(crate) fn longest_quick(&self) -> Duration {
+        self.workers.values().map(|life| life.spec.quick_timeout).max().unwrap_or_default()
     }
 
     /// From when the heartbeat may be enforced, and when it must be at the latest (`None`: it need not).

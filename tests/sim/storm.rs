@@ -281,6 +281,10 @@ impl File {
                 p.release = other.release;
                 p.prepares = other.prepares;
                 p.pre_start = other.pre_start;
+                p.prepare = other.prepare;
+                p.farewell = other.farewell;
+                p.kill_mode = other.kill_mode;
+                p.boot = other.boot;
                 p.stop = other.stop;
                 p.quick_signal = other.quick_signal;
                 p.quick_timeout = other.quick_timeout;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use poolmaster::supervisor::{Action, Command, Event, MasterSpec, Phase, PoolId, PoolSpec, Supervisor, Time};
+use poolmaster::supervisor::{Action, Command, Event, KillMode, MasterSpec, Phase, PoolId, PoolSpec, Supervisor, Time};
 
 use crate::coverage::Coverage;
 use crate::invariants::{Verdict, must, nothing_overdue};
@@ -198,6 +198,12 @@ impl World {
 
     /// Hands one event to the core, judges what came of it, and does it.
     pub(crate) fn deliver(&mut self, event: Event) -> Verdict {
+        if let Event::Exited { worker, .. } = &event
+            && let Some(life) = self.shadow.workers.get(worker)
+        {
+            // Whom its end concerns is told by the config as it is by then.
+            self.kernel.mind_group(*worker, life.spec.kill_mode != KillMode::Process);
+        }
         let now = self.now;
         if self.setting.snapshots > 0 && self.pen.permille(self.setting.snapshots) {
             // To compare all of it takes its time.
@@ -394,7 +400,9 @@ impl World {
     /// After an order to end, Exit comes within the bound: the graceful timeout, and what the kernel itself takes.
     fn ends_in_time(&self) -> Verdict {
         let Some(e) = self.shadow.ending else { return Ok(()) };
-        let bound = e.since + self.shadow.master.graceful_timeout + self.kernel.slowest * 2 + Duration::from_secs(1);
+        let quick = if e.level > 1 { e.quick } else { self.shadow.longest_quick() };
+        let steps = self.shadow.master.graceful_timeout + quick + Duration::from_secs(1);
+        let bound = e.since + steps + self.kernel.slowest * 2 + Duration::from_secs(1);
         must(self.now <= bound, || format!("still there at {}, told to end at {}", self.now, e.since))
     }
 

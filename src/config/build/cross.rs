@@ -181,13 +181,24 @@ fn circles(pools: &Pools<'_>, diags: &mut Diagnostics) {
 fn timeouts(master: &Master, m: &Reader<'_>, pools: &Pools<'_>, diags: &mut Diagnostics) {
     let bound = master.spec.graceful_timeout;
     for (built, reader) in pools {
-        let needed = built.pool.spec.stop.iter().fold(Duration::ZERO, |sum, step| sum.saturating_add(step.wait));
+        let pool = &built.pool;
+        let stop = pool.spec.stop.iter().fold(Duration::ZERO, |sum, step| sum.saturating_add(step.wait));
+        let key = if reader.is_set("stop_sequence") { "stop_sequence" } else { "graceful_timeout" };
+        let mut parts = vec![(key, stop)];
+        if !pool.hooks.pre_stop.is_empty() {
+            parts.insert(0, ("hooks.timeout", pool.hooks.timeout));
+        }
+        if !pool.listeners.is_empty() && !master.spec.linger.is_zero() {
+            parts.insert(0, ("master.linger", master.spec.linger));
+        }
+        let needed = parts.iter().fold(Duration::ZERO, |sum, (_, time)| sum.saturating_add(*time));
         if needed > bound {
-            let key = if reader.is_set("stop_sequence") { "stop_sequence" } else { "graceful_timeout" };
             let place = reader.place(key);
             let place = if place == Place::BUILT_IN { m.place("graceful_timeout") } else { place };
+            let words: Vec<String> = parts.iter().map(|(what, time)| format!("{what} {}", duration_text(*time))).collect();
+            let sum = if words.len() > 1 { format!(" ({})", words.join(", ")) } else { String::new() };
             let what = format!(
-                "{}.{key}: workers may take {} to stop, a shutdown of the master kills them after {}",
+                "{}.{key}: a stop may take {}{sum}, and a shutdown of the master turns quick after {}",
                 reader.path,
                 duration_text(needed),
                 duration_text(bound)

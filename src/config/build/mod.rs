@@ -72,6 +72,7 @@ pub(super) fn config(path: Option<PathBuf>, trees: &Trees, facts: &Facts, around
         pool.spec.farewell = Some(master.spec.linger).filter(|linger| !linger.is_zero() && !pool.listeners.is_empty());
         pool.spec.pre_start = !pool.hooks.pre_start.is_empty();
         pool.spec.prepares = pool.spec.pre_start || !pool.hooks.pre_spawn.is_empty();
+        pool.spec.prepare = prepare(pool);
     }
     Config { path, master, pools, warnings: Vec::new(), not_yet: Vec::new(), shown: String::new(), settings: Default::default() }
 }
@@ -87,6 +88,13 @@ fn release(master: &Master, pool: &Pool) -> Option<Duration> {
     let hook = Some(pool.hooks.timeout).filter(|_| !pool.hooks.pre_stop.is_empty());
     let parts = [queue, hook];
     parts.iter().any(Option::is_some).then(|| parts.into_iter().flatten().sum())
+}
+
+/// How long the hooks before a start may take, with what it takes to end one that has had its time. `None`: there is none.
+fn prepare(pool: &Pool) -> Option<Duration> {
+    const GRACE: Duration = Duration::from_secs(3);
+    let hooks = [&pool.hooks.pre_start, &pool.hooks.pre_spawn].into_iter().filter(|hook| !hook.is_empty()).count();
+    (hooks > 0).then(|| (pool.hooks.timeout.saturating_add(GRACE)).saturating_mul(u32::try_from(hooks).unwrap_or(u32::MAX)))
 }
 
 /// "did you mean": for a name that should be one of these, else what there is.

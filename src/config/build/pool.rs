@@ -71,6 +71,7 @@ pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, fa
         release: None,
         farewell: None,
         prepares: false,
+        prepare: None,
         pre_start: false,
         quick_signal: r.signal("quick_signal").or(stop.first().map(|step| step.signal)).unwrap_or(15),
         stop,

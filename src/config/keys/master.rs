@@ -81,8 +81,8 @@ pub(super) const KEYS: &[Key] = &[
         "master.graceful_timeout",
         Live,
         Kind::Duration { zero: false },
-        "\"60s\"",
-        "bound on a whole graceful shutdown, a duration",
+        "\"75s\"",
+        "time for a graceful shutdown, a duration; then it turns quick: quick_signal to all, KILL after quick_timeout",
     ),
     now(
         "master.log.level",

@@ -47,6 +47,12 @@ impl Pool {
 
     /// `start_timeout` is over. With `auto` a living worker is taken as ready: it may serve in a way the kernel does not show.
     fn start_timeout(&mut self, cx: &mut Cx<'_>, id: WorkerId) {
+        if let Some(worker) = self.worker(id).filter(|w| w.forked.is_none()) {
+            let (reason, within) = (Reason::Unprepared, cx.now - worker.started);
+            cx.note(Level::Error, Some(id.pool), Some(id), What::Unprepared { within });
+            self.canary_failed(id, reason.verdict());
+            return self.stop_worker(cx, id, reason);
+        }
         let state = self.worker(id).map(|w| w.state);
         let (ready, timeout) = (self.spec_for(id).ready, self.spec_for(id).start_timeout);
         let waited = self.worker(id).is_some_and(|w| w.look_at.is_some_and(|at| at <= cx.now));

@@ -126,6 +126,8 @@ impl Pool {
             self.edit(cx, id, |w| {
                 w.spec = Rc::clone(spec);
                 match w.state {
+                    // Its hooks were begun under the spec before, and have its time.
+                    WorkerState::Spawning if w.forked.is_none() => {}
                     WorkerState::Spawning | WorkerState::Starting => {
                         let by = w.forked.map(|at| at + w.asleep + spec.start_timeout);
                         w.deadline = if w.extended { w.deadline.max(by) } else { by };

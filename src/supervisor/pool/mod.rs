@@ -111,6 +111,9 @@ pub(super) struct Pool {
     /// Wanted and not yet good.
     #[serde(skip)]
     unsettled: u32,
+    /// Probes that did not get good and are not gone yet.
+    #[serde(skip)]
+    probing: u32,
     #[serde(skip)]
     stopping: u32,
     /// Active slots whose current worker is ready.
@@ -169,6 +172,7 @@ impl Pool {
             spawning: 0,
             starting: 0,
             unsettled: 0,
+            probing: 0,
             stopping: 0,
             slots_ready: 0,
             finished: 0,
@@ -333,6 +337,7 @@ impl Pool {
         count(|p| &mut p.starting, worker.is_starting());
         count(|p| &mut p.unsettled, worker.is_starting() || worker.state == WorkerState::Ready);
         count(|p| &mut p.stopping, worker.is_stopping());
+        count(|p| &mut p.probing, worker.is_failing_probe());
     }
 
     /// How this worker is known to be ready.

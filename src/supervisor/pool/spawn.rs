@@ -65,7 +65,7 @@ impl Pool {
         Ok(match self.phase {
             Phase::Running => self.next_wanted(cx).ok_or(Held::Idle)?,
             Phase::BackingOff => {
-                if self.unsettled > 0 {
+                if self.unsettled > 0 || self.probing > 0 {
                     // One at a time: its end or its good health decides.
                     return Err(Held::Idle);
                 }
@@ -122,7 +122,7 @@ impl Pool {
         self.spawned_at = Some(cx.now);
         let tried = self.trial.as_ref().filter(|_| start.canary).map(|t| (t.revision, t.edition, &t.spec));
         let (revision, edition, spec) = tried.unwrap_or((self.revision, self.edition, &self.spec));
-        let mut worker = Worker::new(id, (revision, edition), cx.now, spec);
+        let mut worker = Worker::new(id, (revision, edition), cx.now, spec, self.workers.len());
         *self.editions.entry(edition).or_insert(0) += 1;
         worker.incoming = start.incoming;
         worker.probe = start.probe;

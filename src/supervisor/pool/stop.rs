@@ -211,6 +211,11 @@ impl Pool {
         self.workers.values().map(|w| w.id).collect()
     }
 
+    /// The longest time that one of its workers has after the quick signal.
+    pub(in super::super) fn longest_quick(&self) -> Duration {
+        self.workers.values().map(|w| w.spec.quick_timeout).max().unwrap_or_default()
+    }
+
     /// The quick way for all of them.
     pub(in super::super) fn quicken(&mut self, cx: &mut Cx<'_>, reason: Reason) {
         for id in self.all_ids() {

@@ -261,3 +261,16 @@ fn a_wait_between_replacements_does_not_hold_back_the_one_in_their_place() {
     // The next replacement waits half a second; the old worker dies meanwhile and is replaced at once.
     s.to(1.1).exit("a0.1", 1).expect("1.1 spawn a0.4");
 }
+
+/// Its end is the verdict, not the moment in which it is told to stop.
+#[test]
+fn the_next_probe_waits_until_one_that_did_not_get_ready_is_gone() {
+    let mut a = pool(0, 2);
+    a.restart.budget.failures = 2;
+    a.start_timeout = secs(3);
+    let mut s = good(a);
+    s.exit("a0.1", 1).exit("a1.1", 1).exit("a0.2", 1).exit("a1.2", 1).exit("a0.3", 1).skip();
+    assert_eq!(s.phase(0), Phase::BackingOff);
+    s.to(2.0).expect("1.5 spawn a0.4").up("a0.4").to(20.0).expect("4.5 TERM a0.4");
+    s.exit("a0.4", 0).to(21.5).expect("21 spawn a0.5");
+}

@@ -1,11 +1,11 @@
 //! The first start: order, stagger, and what a failed boot means.
 
 use poolmaster::supervisor::{
-    Command, Condition, ExitWhen, MasterSpec, OnBootFailure, Phase, PoolId, ReadyKind, RestartPolicy, ScaleChange, SpawnFault,
-    What,
+    Command, Condition, Event, ExitWhen, MasterSpec, OnBootFailure, Phase, PoolId, ReadyKind, RestartPolicy, ScaleChange,
+    SpawnFault, What,
 };
 
-use crate::scene::Scene;
+use crate::scene::{Scene, worker};
 use crate::specs::{master, ms, pool, secs};
 
 #[test]
@@ -219,4 +219,20 @@ fn a_pool_whose_worker_got_good_while_the_loop_was_away_has_booted() {
     let mut s = Scene::of(vec![pool(0, 2)]);
     s.skip().up("a0.1").up("a1.1").ready("a1.1").asleep(secs(30)).exit("a0.1", 4);
     assert_eq!(s.phase(0), Phase::Running);
+}
+
+#[test]
+fn hooks_before_a_start_have_a_time_of_their_own_and_its_end_is_a_failed_start() {
+    let mut a = pool(0, 1);
+    (a.prepares, a.prepare, a.start_timeout) = (true, Some(secs(30)), secs(5));
+    let mut s = Scene::of(vec![a]);
+    s.to(29.0).expect("0 spawn a0.1").fact(Event::Prepared { worker: worker("a0.1") });
+    // From the fork on it is another one.
+    s.to(35.0).expect("34 TERM a0.1");
+    let mut a = pool(0, 1);
+    (a.prepares, a.prepare, a.restart.budget.failures) = (true, Some(secs(30)), 1);
+    let mut s = Scene::of(vec![a]);
+    s.to(40.0).expect("0 spawn a0.1; 30 TERM a0.1");
+    assert!(s.noted(|what| matches!(what, What::Unprepared { within } if *within == secs(30))));
+    s.spawn_fails("a0.1", SpawnFault::Setup).expect("40 exit 3");
 }

@@ -24,7 +24,22 @@ fn term_kills_after_the_graceful_timeout() {
 #[test]
 fn the_master_has_a_bound_of_its_own() {
     let mut s = Scene::under(MasterSpec { graceful_timeout: secs(10), ..master() }, vec![pool(0, 1)]);
-    s.settled().signal(TERM).to(11.5).exit("a0.1", 9).expect("1 TERM a0.1; 11 KILL a0.1; 11.5 exit 0");
+    s.settled().signal(TERM).to(16.5).exit("a0.1", 9).expect("1 TERM a0.1; 16 KILL a0.1; 16.5 exit 0");
+}
+
+#[test]
+fn whose_turn_did_not_come_within_that_bound_is_told_to_stop_before_it_is_killed() {
+    let bound = || MasterSpec { graceful_timeout: secs(10), ..master() };
+    let mut b = pool(1, 1);
+    b.after = vec![PoolId(0)];
+    let mut s = Scene::under(bound(), vec![pool(0, 1), b]);
+    s.settled().signal(TERM).to(60.0).expect("1 TERM b0.1; 11 TERM a0.1; 16 KILL a0.1, KILL b0.1; 27 exit 1");
+    // Nor whom its release took so long.
+    let mut a = pool(0, 1);
+    a.release = Some(secs(30));
+    let mut s = Scene::under(bound(), vec![a]);
+    s.settled().signal(TERM).to(15.0).expect("1 release a0.1; 11 TERM a0.1");
+    s.exit("a0.1", 0).expect("15 exit 0");
 }
 
 #[test]
@@ -33,7 +48,7 @@ fn int_and_quit_stop_quickly() {
         let mut a = pool(0, 1);
         a.quick_signal = QUIT;
         let mut s = Scene::of(vec![a]);
-        s.settled().signal(signal).to(60.0).expect("1 QUIT a0.1; 6 KILL a0.1");
+        s.settled().signal(signal).to(60.0).expect("1 QUIT a0.1; 6 KILL a0.1; 17 exit 1");
     }
 }
 

@@ -5,6 +5,7 @@ mod boot;
 mod config;
 mod ending;
 mod forecast;
+mod generations;
 mod health;
 mod jobs;
 mod readiness;
