@@ -16,7 +16,8 @@ Examples:
   poolmaster shutdown            workers finish their work first (graceful_timeout)
   poolmaster shutdown --now      quick_signal, then KILL after quick_timeout
 
-TERM to the master is the first, INT the second. To stop only pools: `poolmaster stop`.")]
+TERM to the master is the first, INT the second. The first turns into the second
+after master.graceful_timeout. To stop only pools: `poolmaster stop`.")]
 pub struct Args {
     /// Do not wait for workers to finish their work
     #[arg(long)]

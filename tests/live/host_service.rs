@@ -59,7 +59,7 @@ fn row_19_ready_and_a_status_line_are_told() {
     assert_eq!(m.stop(), 0);
     manager.wait("STOPPING=1", 1);
     let lines = manager.lines();
-    assert!(lines.iter().any(|line| line == "EXTEND_TIMEOUT_USEC=70000000"), "{lines:#?}");
+    assert!(lines.iter().any(|line| line == "EXTEND_TIMEOUT_USEC=85000000"), "{lines:#?}");
     assert_eq!(manager.count("READY=1"), 1);
     assert_eq!(manager.count("WATCHDOG=1"), 0, "nobody asked for it");
 }

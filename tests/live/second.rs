@@ -22,6 +22,64 @@ fn read_pid(path: &std::path::Path) -> Option<i32> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
+/// The first of two masters, in the foreground, or in the background with its log in a file.
+struct First {
+    m: Master,
+    pid: i32,
+    log: Option<PathBuf>,
+}
+
+impl First {
+    /// Starts it, and waits until its workers are ready.
+    fn start(s: Setup, daemon: bool) -> First {
+        let log = daemon.then(|| s.path("log"));
+        let m = if daemon { s.master("daemon = true\nlog = { file = \"DIR/log\" }").start() } else { s.start() };
+        let mut first = First { pid: m.pid(), m, log };
+        first.wait_for("ready: ", 1);
+        if daemon {
+            first.pid = read_pid(&first.run("t.pid")).unwrap();
+            assert_ne!(first.pid, first.m.pid(), "it went into the background");
+        }
+        first
+    }
+
+    fn run(&self, name: &str) -> PathBuf {
+        self.m.setup.path("run").join(name)
+    }
+
+    /// What it and the second one have logged.
+    fn text(&self) -> String {
+        self.log.as_ref().map_or_else(|| self.m.log.text(), |log| std::fs::read_to_string(log).unwrap_or_default())
+    }
+
+    fn count(&self, what: &str) -> usize {
+        self.text().lines().filter(|line| line.contains(what)).count()
+    }
+
+    fn wait_for(&self, what: &str, n: usize) {
+        let until = std::time::Instant::now() + PATIENCE;
+        self.m.log.wait_until(what, || {
+            assert!(std::time::Instant::now() < until, "never seen {n} times: {what:?} in {}", self.text());
+            (self.count(what) >= n).then_some(())
+        });
+    }
+
+    /// Starts a second master and waits until its workers are ready.
+    fn start_second(&self) -> Second {
+        let ready = self.count("INFO  ready: ");
+        kill(self.pid, libc::SIGUSR2);
+        self.wait_for("INFO  ready: ", ready + 1);
+        Second { pid: read_pid(&self.run("t.pid.2")).unwrap(), socket: self.run("t.2.sock") }
+    }
+
+    /// Ends it: nothing is left.
+    fn stop(self) {
+        kill(self.pid, libc::SIGTERM);
+        wait_gone(self.pid, std::time::Instant::now() + PATIENCE);
+        self.m.assert_nothing_left();
+    }
+}
+
 /// Starts a second master and waits until its workers are ready.
 fn start_second(m: &Master) -> Second {
     let ready = m.log.count("INFO  ready: ");
@@ -40,15 +98,25 @@ fn workers(socket: &std::path::Path, pool: &str) -> Vec<i32> {
 
 #[test]
 fn row_03_a_second_master_shares_the_sockets_and_can_be_backed_out() {
+    a_second_master_is_backed_out(false);
+}
+
+#[test]
+fn row_03_also_of_a_daemon() {
+    a_second_master_is_backed_out(true);
+}
+
+fn a_second_master_is_backed_out(daemon: bool) {
     let port = free_port();
-    let mut m = setup(&pool(&format!("127.0.0.1:{port}"))).start().ready();
+    let first = First::start(setup(&pool(&format!("127.0.0.1:{port}"))), daemon);
+    let m = &first.m;
     let loads = [
         Load::on(&Goal::Port(port), 10, Manner::Each, Duration::ZERO),
         Load::on(&Goal::Path(m.setup.path("web.sock")), 10, Manner::Keepalive, Duration::ZERO),
     ];
     let more = || loads.iter().for_each(|load| load.wait_more(100));
     more();
-    let first = m.pids("web");
+    let before = m.pids("web");
     let addresses = |socket: &std::path::Path| {
         let out = cli(socket, &["listeners", "--json"]);
         let reply: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
@@ -56,31 +124,31 @@ fn row_03_a_second_master_shares_the_sockets_and_can_be_backed_out() {
         reply["listeners"].as_array().unwrap().iter().map(each).collect::<Vec<_>>()
     };
     for _ in 0..2 {
-        let second = start_second(&m);
+        let second = first.start_second();
         assert_eq!(addresses(&second.socket), addresses(&m.socket), "the same sockets, any port too");
         assert_eq!((workers(&second.socket, "web").len(), workers(&second.socket, "jobs").len()), (2, 0));
         assert_eq!(std::fs::read_to_string(format!("/proc/{}/comm", second.pid)).unwrap(), "poolmaster\n");
         // Neither of the two starts a third.
-        let refused = m.log.count("no second master is started");
-        m.signal(libc::SIGUSR2);
-        m.log.wait_for("no second master is started: there is one already", refused / 2 + 1);
+        let refused = first.count("no second master is started");
+        kill(first.pid, libc::SIGUSR2);
+        first.wait_for("no second master is started: there is one already", refused / 2 + 1);
         kill(second.pid, libc::SIGUSR2);
-        m.log.wait_for("no second master is started: this is one itself", refused / 2 + 1);
+        first.wait_for("no second master is started: this is one itself", refused / 2 + 1);
         // With the workers of the first parked, the second serves alone; they come back.
-        kill(m.pid(), libc::SIGWINCH);
+        kill(first.pid, libc::SIGWINCH);
         m.log.wait_until("they are gone", || m.all_pids("web").is_empty().then_some(()));
         more();
-        let gone = m.log.count("the second master (pid");
-        let ready = m.log.count("web 2 of 2 workers ready");
-        m.signal(libc::SIGHUP);
-        m.log.wait_for("web 2 of 2 workers ready", ready + 1);
+        let gone = first.count("the second master (pid");
+        let ready = first.count("web 2 of 2 workers ready");
+        kill(first.pid, libc::SIGHUP);
+        first.wait_for("web 2 of 2 workers ready", ready + 1);
         more();
         kill(second.pid, libc::SIGTERM);
-        m.log.wait_for("the second master (pid", gone + 1);
+        first.wait_for("the second master (pid", gone + 1);
         assert!(!m.setup.path("run/t.pid.2").exists() && !second.socket.exists(), "what was its own is gone with it");
         more();
     }
-    assert!(m.pids("web").iter().all(|pid| !first.contains(pid)));
+    assert!(m.pids("web").iter().all(|pid| !before.contains(pid)));
     // The one that is left reloads as ever.
     m.ok(&["reload", "--restart"]);
     more();
@@ -94,8 +162,7 @@ fn row_03_a_second_master_shares_the_sockets_and_can_be_backed_out() {
             toll.failures
         );
     }
-    assert_eq!(m.stop(), 0);
-    m.assert_nothing_left();
+    first.stop();
 }
 
 #[test]
@@ -206,6 +273,15 @@ fn pools_without_listeners_start_beside_those_of_the_first_if_that_is_wanted() {
 
 #[test]
 fn row_29_a_second_master_is_started_as_the_first_was_from_where_pwd_leads_now() {
+    a_second_master_follows_pwd(false);
+}
+
+#[test]
+fn row_29_also_of_a_daemon() {
+    a_second_master_follows_pwd(true);
+}
+
+fn a_second_master_follows_pwd(daemon: bool) {
     let s = setup(&pool("127.0.0.1:0"));
     let (old, new, link) = (s.path("old"), s.path("new"), s.path("current"));
     for dir in [&old, &new] {
@@ -213,10 +289,10 @@ fn row_29_a_second_master_is_started_as_the_first_was_from_where_pwd_leads_now()
     }
     std::os::unix::fs::symlink(&old, &link).unwrap();
     let (link_words, pwd) = (link.display().to_string(), format!("PWD={}", link.display()));
-    let m = s.under(&["env", "-C", &link_words, &pwd, "MARK=a b"]).start().ready();
+    let first = First::start(s.under(&["env", "-C", &link_words, &pwd, "MARK=a b"]), daemon);
     std::fs::remove_file(&link).unwrap();
     std::os::unix::fs::symlink(&new, &link).unwrap();
-    let second = start_second(&m);
+    let second = first.start_second();
     assert_eq!(std::fs::read_link(format!("/proc/{}/cwd", second.pid)).unwrap(), new);
     let mark = |pid: i32| environ(pid).get("MARK").cloned();
     assert_eq!(mark(second.pid), Some("a b".to_owned()));
@@ -225,23 +301,32 @@ fn row_29_a_second_master_is_started_as_the_first_was_from_where_pwd_leads_now()
     assert!(!environ(its[0]).contains_key("POOLMASTER_SECOND"), "that is no worker's business");
     assert_eq!(environ(its[0])["POOLMASTER_INSTANCE"], "t.2");
     kill(second.pid, libc::SIGTERM);
-    m.log.wait_for("the second master (pid", 1);
-    let mut m = m;
-    assert_eq!(m.stop(), 0);
+    first.wait_for("the second master (pid", 1);
+    first.stop();
 }
 
 #[test]
 fn row_33_a_second_master_opens_the_log_anew() {
-    let s = setup(&pool("127.0.0.1:0")).master("log = { file = \"DIR/log\" }\n");
+    the_log_is_opened_anew("");
+}
+
+#[test]
+fn row_33_also_of_a_daemon() {
+    the_log_is_opened_anew("daemon = true");
+}
+
+fn the_log_is_opened_anew(how: &str) {
+    let s = setup(&pool("127.0.0.1:0")).master(&format!("log = {{ file = \"DIR/log\" }}\n{how}"));
     let (log, moved) = (s.path("log"), s.path("log.1"));
     let m = s.start();
     let has = |path: &std::path::Path, text: &str| std::fs::read_to_string(path).is_ok_and(|log| log.contains(text));
     m.log.wait_until("ready", || has(&log, "ready: 2 pools").then_some(()));
     std::fs::rename(&log, &moved).unwrap();
-    m.signal(libc::SIGUSR2);
+    let first = read_pid(&m.setup.path("run/t.pid")).unwrap();
+    kill(first, libc::SIGUSR2);
     m.log.wait_until("the second one writes", || has(&log, "ready: 1 pool").then_some(()));
     assert!(has(&moved, "second master started") && !has(&log, "second master started"));
-    kill(m.pid(), libc::SIGTERM);
+    kill(first, libc::SIGTERM);
     m.log.wait_until("promoted", || has(&log, "promoted").then_some(()));
     let second = read_pid(&m.setup.path("run/t.pid")).unwrap();
     kill(second, libc::SIGTERM);
