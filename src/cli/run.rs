@@ -91,7 +91,12 @@ impl Args {
 /// Runs until the master ends.
 pub fn run(args: &Args, ctx: &Context) -> Exit {
     // Another program was here a moment ago, or is to be told whether this one could go on in its place.
-    if let Some(verdict) = runtime::check(&ctx.environ) {
+    let reads = |path: &Path| {
+        let sources = sources(args, ctx)?;
+        let loaded = config::explain(&Sources { path: Some(ctx.cwd.join(path)), ..sources });
+        keep(&mut loaded.map_err(|diagnostics| diagnostics.to_string())?.config, &args.only)
+    };
+    if let Some(verdict) = runtime::check(&ctx.environ, reads) {
         return told(verdict.and_then(|words| sources(args, ctx).map(|_| words)));
     }
     if let Some(handover) = Handover::of(&ctx.environ) {

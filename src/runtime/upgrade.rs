@@ -40,6 +40,8 @@ const LAST_LINES: u32 = 500;
 const MOST: usize = 4096;
 /// The first word of a child that could go on.
 const WELL: &str = "poolmaster-upgrade: ";
+/// What it doubts all the same.
+const DOUBT: &str = "poolmaster-upgrade doubts: ";
 /// The first words of one that could not.
 const ILL: &str = "poolmaster-upgrade refused: ";
 
@@ -336,6 +338,12 @@ impl Master {
         match verdict {
             Ok(words) => {
                 tracing::info!("upgrade: the new program could go on: {words}");
+                if let Some(doubt) = said.lines().find_map(|line| line.strip_prefix(DOUBT)) {
+                    let doubt = crate::telemetry::printable(doubt.as_bytes());
+                    tracing::warn!(
+                        "upgrade: the new program goes on, but could not read the config file as it is now: {doubt}; mend it before the next reload"
+                    );
+                }
                 let program = self.upgrade.as_ref().map(|upgrade| upgrade.program.to_string_lossy().into_owned());
                 let hooked = self.hook_upgrade(&program.unwrap_or_default());
                 if let Some(upgrade) = &mut self.upgrade {
@@ -504,20 +512,26 @@ pub(super) fn go_back(program: &OwnedFd, argv: &[OsString], env: &[(OsString, Os
     exec_open(program.as_fd(), &argv, &env)
 }
 
-/// In a child: whether this program could go on from the state in descriptor 3, in words. `None`: nobody asks.
-pub fn check(environment: &[(OsString, OsString)]) -> Option<Result<String, String>> {
+/// In a child: whether this program could go on from the state in descriptor 3, in words. `None`: nobody asks. `reads`: what is wrong with a config
+/// file for this program.
+pub fn check(
+    environment: &[(OsString, OsString)],
+    reads: impl FnOnce(&Path) -> Result<(), String>,
+) -> Option<Result<String, String>> {
     environment.iter().find(|(name, _)| name == CHECK)?;
     let bytes = left_open(3).and_then(read_memory_file).map_err(|e| format!("the state cannot be read: {e}"));
     let verdict = bytes.and_then(|(bytes, _)| {
         let record = read(&bytes)?;
-        let pools = record.current.len();
         let words = format!(
             "{WELL}poolmaster {} would go on with {} and {}",
             env!("CARGO_PKG_VERSION"),
-            count(pools, "pool"),
+            count(record.current.len(), "pool"),
             count(record.processes.len(), "worker")
         );
-        Ok(words)
+        let config = record.configs.iter().find(|(revision, _)| *revision == record.master.revision);
+        let wrong = config.and_then(|(_, config)| reads(config.path.as_deref()?).err());
+        let doubt = wrong.map(|why| format!("\n{DOUBT}{}", why.lines().next().unwrap_or_default()));
+        Ok(words + &doubt.unwrap_or_default())
     });
     Some(verdict.map_err(|why| format!("{ILL}{why}")))
 }

@@ -297,6 +297,21 @@ fn the_hook_before_it_has_to_succeed() {
     m.ok(&["restart", "a"]);
 }
 
+/// What is in force goes on, whatever was written into its file since; but nobody should find out by the next reload.
+#[test]
+fn a_config_file_that_the_new_program_cannot_read_is_told() {
+    let mut m = setup("[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nsettle = \"10ms\"\n").start().ready();
+    let pids = m.pids("a");
+    m.ok(&["upgrade"]);
+    assert_eq!(m.log.count("could not read the config file"), 0, "{}", m.log.text());
+    m.rewrite("[pool.a]\ncommand = \"sleep 1000\"\nwokers = 2\n");
+    m.ok(&["upgrade"]);
+    let line = m.log.wait_for("WARN  upgrade: the new program goes on, but could not read the config file as it is now: ", 1);
+    assert!(line.contains("pool.a.wokers: there is no such key; mend it before the next reload"), "{line}");
+    assert_eq!(m.pids("a"), pids);
+    assert_eq!(m.stop(), 0);
+}
+
 #[test]
 fn a_link_that_was_flipped_leads_to_the_new_program() {
     let s = setup("[pool.a]\ncommand = \"sleep 1000\"\nsettle = \"10ms\"\n");

@@ -39,7 +39,25 @@ pub(in super::super) fn read(bytes: &[u8]) -> Result<Record<Supervisor>, String>
             env!("CARGO_PKG_VERSION")
         ));
     }
-    serde_json::from_slice(bytes).map_err(|e| format!("the state cannot be read: {e}"))
+    let record: Record<Supervisor> = serde_json::from_slice(bytes).map_err(|e| format!("the state cannot be read: {e}"))?;
+    is_whole(&record)?;
+    Ok(record)
+}
+
+/// Whatever is named in it is there.
+fn is_whole(record: &Record<Supervisor>) -> Result<(), String> {
+    if !record.configs.iter().any(|(revision, _)| *revision == record.master.revision) {
+        return Err("the state has no config that is in force".to_owned());
+    }
+    let has_run = |place: &usize| *place < record.runs.len();
+    let has_socket = |place: &usize| *place < record.sockets.len();
+    let known = record.current.values().all(has_run)
+        && record.runs.iter().all(|run| run.sockets.iter().all(has_socket))
+        && record
+            .processes
+            .iter()
+            .all(|process| has_run(&process.run) && process.seats.iter().all(|(place, _)| has_socket(place)));
+    if known { Ok(()) } else { Err("the state names what is not in it".to_owned()) }
 }
 
 /// A listener whose descriptors are had. None of it is a [`Socket`] yet: whose end would take its file along.
@@ -71,6 +89,7 @@ pub(in super::super) struct Rest {
 /// Takes all descriptors of a state. The error is in words.
 pub(in super::super) fn open(record: Record<Supervisor>, uid: u32, taken: &mut Taken) -> Result<(Files, Config, Parts), String> {
     let failed = |what: &'static str| move |e: io::Error| format!("{what} cannot be taken over: {e}");
+    is_whole(&record)?;
     let in_force = record.configs.iter().find(|(revision, _)| *revision == record.master.revision);
     let config = in_force.map(|(_, config)| config.clone()).ok_or("the state has no config that is in force")?;
     let mut locks = Vec::new();
@@ -101,14 +120,6 @@ pub(in super::super) fn open(record: Record<Supervisor>, uid: u32, taken: &mut T
             ready: process.ready.take().map(|fd| taken.take(&fd)).transpose().map_err(failed("the pipe of a worker"))?,
         };
         processes.push((process, streams));
-    }
-    let known = |place: &usize| *place < record.runs.len();
-    let seated = |process: &ProcessState| process.seats.iter().all(|(socket, _)| *socket < sockets.len());
-    let complete = record.current.values().all(known)
-        && processes.iter().all(|(process, _)| seated(process))
-        && record.runs.iter().all(|run| run.sockets.iter().all(|socket| *socket < sockets.len()));
-    if !complete {
-        return Err("the state names what is not in it".to_owned());
     }
     let files = Files::restore_state(record.files, uid, taken).map_err(failed("a file of the master"))?;
     let parts = Parts {
