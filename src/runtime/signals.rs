@@ -13,7 +13,7 @@ pub(super) const CLASSIC: [(i32, MasterSignal, &str); 9] = [
     (3, MasterSignal::Quit, "as SIGINT"),
     (10, MasterSignal::Usr1, "reopen log files (and reopen_signal)"),
     (12, MasterSignal::Usr2, "start a second master on the same sockets"),
-    (15, MasterSignal::Term, "stop gracefully; again: quickly; then SIGKILL"),
+    (15, MasterSignal::Term, "stop gracefully; again: quickly, then KILL"),
     (21, MasterSignal::Ttin, "one worker more"),
     (22, MasterSignal::Ttou, "one worker fewer, never below one"),
     (28, MasterSignal::Winch, "park all pools (ignored on a terminal)"),
