@@ -20,11 +20,11 @@ fn a_stop_in_steps_goes_by_the_config_that_the_worker_was_started_from() {
     m.rewrite(&pool(2, "stop_sequence = [\"INT\", \"200ms\", \"QUIT\", \"10s\"]"));
     m.ok(&["reload"]);
     wait_gone(old, std::time::Instant::now() + PATIENCE);
-    let steps = ["stopping with SIGTERM: replaced", "after 300ms: sending SIGINT", "after 600ms: sending SIGKILL"];
+    let steps = ["stopping with SIGTERM: replaced", "sending SIGINT", "sending SIGKILL"];
     m.log.assert_order(&["config 2 in force", steps[0], steps[1], steps[2]]);
     assert!(!m.log.text().contains("SIGQUIT"), "{}", m.log.text());
     assert_eq!(m.stop(), 0);
-    m.log.assert_order(&["stopping with SIGINT: shutdown", "after 200ms: sending SIGQUIT", "exited with code 0"]);
+    m.log.assert_order(&["stopping with SIGINT: shutdown", "sending SIGQUIT", "exited with code 0"]);
 }
 
 #[test]
