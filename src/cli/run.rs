@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::host::{self, Look};
 use super::{Context, Exit, output};
-use crate::config::diagnostics::Diagnostic;
+use crate::config::diagnostics::{Diagnostic, Diagnostics};
 use crate::config::spec::Config;
 use crate::config::{self, Flag, Sources};
 use crate::os::activation;
@@ -94,7 +94,8 @@ pub fn run(args: &Args, ctx: &Context) -> Exit {
     let reads = |path: &Path| {
         let sources = sources(args, ctx)?;
         let loaded = config::explain(&Sources { path: Some(ctx.cwd.join(path)), ..sources });
-        keep(&mut loaded.map_err(|diagnostics| diagnostics.to_string())?.config, &args.only)
+        let first = |all: Diagnostics| all.errors().next().map_or_else(|| all.to_string(), Diagnostic::line);
+        keep(&mut loaded.map_err(first)?.config, &args.only)
     };
     if let Some(verdict) = runtime::check(&ctx.environ, reads) {
         return told(verdict.and_then(|words| sources(args, ctx).map(|_| words)));

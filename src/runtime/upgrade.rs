@@ -530,7 +530,7 @@ pub fn check(
         );
         let config = record.configs.iter().find(|(revision, _)| *revision == record.master.revision);
         let wrong = config.and_then(|(_, config)| reads(config.path.as_deref()?).err());
-        let doubt = wrong.map(|why| format!("\n{DOUBT}{}", why.lines().next().unwrap_or_default()));
+        let doubt = wrong.map(|why| format!("\n{DOUBT}{}", why.lines().next().unwrap_or_default().trim_start_matches("error: ")));
         Ok(words + &doubt.unwrap_or_default())
     });
     Some(verdict.map_err(|why| format!("{ILL}{why}")))

@@ -307,7 +307,8 @@ fn a_config_file_that_the_new_program_cannot_read_is_told() {
     m.rewrite("[pool.a]\ncommand = \"sleep 1000\"\nwokers = 2\n");
     m.ok(&["upgrade"]);
     let line = m.log.wait_for("WARN  upgrade: the new program goes on, but could not read the config file as it is now: ", 1);
-    assert!(line.contains("pool.a.wokers: there is no such key; mend it before the next reload"), "{line}");
+    let wrong = format!("pool.a.wokers: there is no such key ({}:", m.config.display());
+    assert!(line.contains(&wrong) && line.ends_with("); mend it before the next reload"), "{line}");
     assert_eq!(m.pids("a"), pids);
     assert_eq!(m.stop(), 0);
 }
