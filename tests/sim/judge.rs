@@ -406,7 +406,9 @@ impl Shadow {
             self.hurried.insert(pool);
             let edition = self.pools.get(&pool).map(|p| p.edition);
             for life in self.workers.values_mut().filter(|l| l.id.pool == pool && Some(l.edition) != edition) {
-                life.hurried_by = Some(now + life.spec.quick_timeout);
+                // A second word gives it no more time.
+                let by = now + life.spec.quick_timeout;
+                life.hurried_by = Some(life.hurried_by.map_or(by, |before| before.min(by)));
                 if let Some(stop) = &mut life.stop {
                     stop.due.lo = stop.due.lo.min(now + life.spec.quick_timeout);
                     stop.hurried = true;
