@@ -235,6 +235,11 @@ impl Diagnostics {
         }
     }
 
+    /// The same in one expression: `what` needs something that is not there.
+    pub(super) fn lacks(&mut self, place: &Place, what: impl Into<String>, help: impl Into<String>) {
+        self.missing(Diagnostic::error(Some(place.clone()), what).help(help));
+    }
+
     /// From now on not all of the text is there.
     pub(super) fn go_on_without_some_text(&mut self) {
         self.partial = true;

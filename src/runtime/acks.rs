@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use super::dialects::ACKS;
 use super::master::Master;
@@ -96,18 +97,16 @@ impl Master {
     }
 
     /// Gives it to the user of these workers.
-    pub(super) fn give_acks(&mut self, run: &PoolRun) {
-        let (Some(path), uid) = (place_of(run), run.workers.uid().unwrap_or(self.uid)) else { return };
+    pub(super) fn give_acks(&self, run: &PoolRun) -> std::io::Result<()> {
+        let (Some(path), uid) = (place_of(run), run.workers.uid().unwrap_or(self.uid)) else { return Ok(()) };
         let socket = self.acks.of(run.config.spec.id).find(|(_, socket)| socket.listener.path() == path);
-        if let Some(Err(e)) = socket.map(|(_, socket)| socket.listener.set_owner(uid)) {
-            tracing::warn!(pool = run.config.spec.name, "cannot give the socket for acknowledgements to its user: {e}");
-        }
+        socket.map_or(Ok(()), |(_, socket)| socket.listener.set_owner(uid))
     }
 
-    /// Closes those of the pool in which these workers do not acknowledge.
-    pub(super) fn keep_acks(&mut self, id: PoolId, run: &PoolRun) {
-        let place = place_of(run);
-        let others = self.acks.of(id).filter(|(_, socket)| Some(socket.listener.path()) != place.as_deref());
+    /// Closes those of the pool in which none of these acknowledge.
+    pub(super) fn keep_acks(&mut self, id: PoolId, runs: &[Rc<PoolRun>]) {
+        let places: Vec<PathBuf> = runs.iter().filter_map(|run| place_of(run)).collect();
+        let others = self.acks.of(id).filter(|(_, socket)| places.iter().all(|place| socket.listener.path() != place));
         let others: Vec<u64> = others.map(|(number, _)| number).collect();
         others.into_iter().for_each(|number| self.close_ack_socket(number));
     }

@@ -2,6 +2,7 @@
 //! a burst never makes the loop deaf.
 
 use std::os::fd::AsFd;
+use std::rc::Rc;
 
 use super::answers::lost_words_of;
 use super::hooks::Gate;
@@ -144,14 +145,16 @@ impl Master {
         }
     }
 
-    /// Gives the directory of a pool, and what is in it, to the user of these workers. What keeps them from it is told by whoever needs them.
+    /// Gives the directory of a pool, and what is in it, to the user of these workers.
     pub(super) fn give_pool(&mut self, run: &PoolRun) {
         self.keep_pool_dirs(run);
         let (name, uid) = (&run.config.spec.name, run.workers.uid().unwrap_or(self.uid));
         if let Err(e) = self.files.give_pool_dirs(name, uid, run.config.identity.chroot.as_deref()) {
             tracing::warn!(pool = name, "cannot give its directory to its user: {e}");
         }
-        self.give_acks(run);
+        if let Err(e) = self.open_acks(run.config.spec.id, run).and_then(|()| self.give_acks(run)) {
+            tracing::warn!(pool = name, "cannot give the socket for acknowledgements to its user: {e}");
+        }
     }
 
     /// The directories of a pool are made anew where they are gone.
@@ -180,6 +183,7 @@ impl Master {
 
     fn spawn(&mut self, worker: WorkerId, revision: u32) -> Result<(), SpawnError> {
         let held = self.preparing.run_of(worker);
+        let prepares = held.is_some();
         let run = held.or_else(|| self.run_under(worker.pool, revision)).cloned().ok_or_else(|| SpawnError {
             fault: SpawnFault::Setup,
             errno: 0,
@@ -188,11 +192,17 @@ impl Master {
         if let Gate::Held = self.gate_of_start(worker, revision, &run) {
             return Ok(());
         }
-        if run.config.spec.prepares {
+        if prepares || run.config.spec.prepares {
             // Before whatever the worker itself gives to hear.
             self.feed(Event::Prepared { worker });
         }
-        self.give_pool(&run);
+        // One that was held back may be of a config that was: what is in force, or tried, has the directory.
+        let tried = self.staged.get(&revision).and_then(|staged| staged.runs.get(&worker.pool));
+        if [self.runs.get(&worker.pool), tried].into_iter().flatten().any(|present| Rc::ptr_eq(present, &run)) {
+            self.give_pool(&run);
+        } else {
+            self.keep_pool_dirs(&run);
+        }
         let mut notify = if run.config.launch.protocols.systemd { Some(self.notify_socket(worker.pool, &run)?) } else { None };
         let launched =
             launch::launch(worker, &run, &self.common, &mut notify, &self.fdstore.of(worker.pool, worker.slot), |socket| {

@@ -287,12 +287,11 @@ impl Files {
         (*owner == uid && root.as_deref() == chroot && dirs.are_there()).then_some(dirs)
     }
 
-    /// Removes the directories of a pool that a config was to have which is not taken, in another root directory.
-    pub(super) fn drop_untaken_dirs(&mut self, name: &str) {
-        let Some((_, _, dirs)) = self.of_pools.get(name) else { return };
+    /// Removes a directory of a pool with all that is in it, if it is one that was made here.
+    pub(super) fn drop_place(&self, name: &str, place: &Path) {
         for root in [&self.pools].into_iter().chain(&self.memory).chain(&self.jailed) {
             let made = [root.path.join(name), root.path.join(NOTIFY).join(name)];
-            made.iter().filter(|dir| **dir != dirs.own && **dir != dirs.notify).for_each(|dir| drop_tree(dir));
+            made.iter().filter(|dir| **dir == place).for_each(|dir| drop_tree(dir));
         }
     }
 
@@ -447,6 +446,11 @@ pub(super) struct PoolDirs {
 }
 
 impl PoolDirs {
+    /// Both, as we see them.
+    pub(super) fn places(&self) -> [PathBuf; 2] {
+        [self.own.clone(), self.notify.clone()]
+    }
+
     fn are_there(&self) -> bool {
         [&self.own, &self.notify].into_iter().all(|dir| std::fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_dir()))
     }
@@ -461,7 +465,7 @@ fn drop_tree(dir: &Path) {
 }
 
 /// An absolute path as it is seen from outside of a root directory.
-fn below(root: &Path, path: &Path) -> PathBuf {
+pub(super) fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 

@@ -85,13 +85,17 @@ impl Workers {
         if spec.groups.is_some() && !process::has_capability(SETGID) {
             return Err(format!("supplementary_groups: {}", only_root("give workers other groups", "CAP_SETGID")));
         }
-        if identity.uid.is_some_and(|uid| uid != own.0) || identity.gid.is_some_and(|gid| gid != own.1) {
-            if !process::has_capability(SETUID) {
+        let (other_user, other_group) =
+            (identity.uid.is_some_and(|uid| uid != own.0), identity.gid.is_some_and(|gid| gid != own.1));
+        if other_user || other_group {
+            let lacking = [(other_user, SETUID, "CAP_SETUID"), (other_group, SETGID, "CAP_SETGID")];
+            let lacking = lacking.into_iter().find(|(needed, number, _)| *needed && !process::has_capability(*number));
+            if let Some((_, _, capability)) = lacking {
                 let wanted = identity.uid.map_or_else(
                     || format!("group = \"{}\"", identity.gid.unwrap_or_default()),
                     |uid| format!("user = \"{}\"", spec.user.as_ref().map_or_else(|| uid.to_string(), ToString::to_string)),
                 );
-                return Err(format!("{wanted}: {}", only_root("start workers as somebody else", "CAP_SETUID")));
+                return Err(format!("{wanted}: {}", only_root("start workers as somebody else", capability)));
             }
         } else if own.0 != 0 {
             // Who we are anyway: nothing to change, and nothing that would have to be permitted.

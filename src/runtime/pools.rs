@@ -70,10 +70,17 @@ impl PoolRun {
     }
 
     /// Workers of that kind and config live where these do, as the same user.
-    pub(super) fn is_at_home(&self, workers: &Workers, config: &spec::Pool) -> bool {
+    pub(super) fn is_at_home(&self, workers: &Workers, config: &spec::Pool, notify_dir: &Path) -> bool {
         self.workers.uid() == workers.uid()
             && self.config.identity.chroot == config.identity.chroot
             && self.config.launch.protocols.einhorn == config.launch.protocols.einhorn
+            && self.notify_dir == notify_dir
+    }
+
+    /// Its directories as the master sees them.
+    pub(super) fn places(&self) -> [PathBuf; 2] {
+        let root = self.config.identity.chroot.as_deref();
+        [root.map_or_else(|| self.dir.clone(), |root| super::files::below(root, &self.dir)), self.notify_dir.clone()]
     }
 
     /// A program was not found: says where it was looked for, once. Each of the many tries that may follow says the rest.

@@ -60,7 +60,8 @@ fn worker_ended(master: &mut Master, number: u64, pid: i32, status: ExitStatus) 
     let stragglers = process.run.config.spec.kill_mode != KillMode::Process && group_exists(pid);
     master.notify_sockets.retire(notify, &master.epoll);
     // There are servers that remove the file of their listener as they end, whoever has made it (php-fpm).
-    for socket in &run.sockets {
+    let present = master.runs.get(&worker.pool).filter(|present| !Rc::ptr_eq(present, &run)).cloned();
+    for socket in run.sockets.iter().chain(present.iter().flat_map(|present| &present.sockets)) {
         socket.restore_file();
     }
     master.tell_last_lines(number, status);

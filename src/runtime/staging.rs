@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::accounts::Accounts;
@@ -123,7 +124,8 @@ impl Master {
         }
         let (mut roll, mut housed) = (BTreeSet::new(), Vec::new());
         let staged = self.stage(config, accounts, difference.as_ref(), wanted, (&mut roll, &mut housed));
-        let (revision, mut staged) = staged.inspect_err(|_| housed.into_iter().for_each(|id| self.take_back(id)))?;
+        let (revision, mut staged) =
+            staged.inspect_err(|_| housed.into_iter().for_each(|(id, places)| self.take_back(id, &places)))?;
         let waits = difference.iter().flat_map(|d| &d.master).filter(|change| change.class == diff::Class::Master);
         staged.waits = waits.map(|change| (change.key.clone(), change.to_string())).collect();
         let (master, pools) = (staged.config.master.spec.clone(), staged.config.pools.iter().map(|p| p.spec.clone()).collect());
@@ -132,17 +134,27 @@ impl Master {
         Ok(Event::Configure { revision, base: self.revision, master, pools, roll: roll.into_iter().collect(), changes })
     }
 
-    /// What was made for a pool of a config that is not taken goes, and what its workers were given is the old ones' again.
-    fn take_back(&mut self, id: PoolId) {
-        match self.runs.get(&id).filter(|_| self.is_in_force(id)).cloned() {
-            Some(present) => {
-                self.give_pool(&present);
-                self.keep_acks(id, &present);
-                self.files.drop_untaken_dirs(&present.config.spec.name);
+    /// What was made for a pool of a config that is not taken goes, and what its workers were given is the old ones' again: unless another config
+    /// that is tried has it, or a worker that is not gone yet.
+    fn take_back(&mut self, id: PoolId, places: &[PathBuf]) {
+        let tried: Vec<Rc<PoolRun>> = self.staged.values().filter_map(|staged| staged.runs.get(&id).cloned()).collect();
+        let Some(present) = self.runs.get(&id).filter(|_| self.is_in_force(id)).cloned() else {
+            if tried.is_empty() && self.core.pool(id).is_none() {
+                self.forget_pool(id);
             }
-            None if self.core.pool(id).is_none() => self.forget_pool(id),
-            None => {}
+            return;
+        };
+        if tried.is_empty() {
+            self.give_pool(&present);
         }
+        let living: Vec<Rc<PoolRun>> =
+            self.processes.all().filter(|p| p.id.pool == id && !p.exited).map(|p| Rc::clone(&p.run)).collect();
+        let users: Vec<Rc<PoolRun>> = tried.into_iter().chain([Rc::clone(&present)]).chain(living).collect();
+        self.keep_acks(id, &users);
+        let of_workers = self.processes.all().filter_map(|p| p.notify.as_ref()?.path().parent().map(Path::to_owned));
+        let kept: BTreeSet<PathBuf> = users.iter().flat_map(|run| run.places()).chain(of_workers).collect();
+        let name = present.config.spec.name.clone();
+        places.iter().filter(|place| !kept.contains(*place)).for_each(|place| self.files.drop_place(&name, place));
     }
 
     /// Makes everything that a config needs on the host. Takes nothing away from what runs; what was made is removed by
@@ -153,7 +165,7 @@ impl Master {
         accounts: Accounts,
         difference: Option<&Diff>,
         wanted: &Wanted,
-        (roll, housed): (&mut BTreeSet<PoolId>, &mut Vec<PoolId>),
+        (roll, housed): (&mut BTreeSet<PoolId>, &mut Vec<(PoolId, [PathBuf; 2])>),
     ) -> Result<(u32, Staged), StartError> {
         let users = config.master.socket_users.iter().map(|user| accounts.user(user, "master.socket_users"));
         let socket_uids = users.map(|found| Ok(found?.0)).collect::<Result<_, _>>().map_err(StartError::Account)?;
@@ -186,11 +198,11 @@ impl Master {
             let asked = wanted.restart && (wanted.pools.is_empty() || wanted.pools.contains(&pool.spec.id));
             let workers = Workers::of(&pool.identity, &accounts)
                 .map_err(|e| StartError::Account(format!("pool {}: {e}", pool.spec.name)))?;
-            if present.as_ref().is_none_or(|present| !present.is_at_home(&workers, pool)) {
-                housed.push(pool.spec.id);
-            }
             let dirs = self.files.pool_dirs(&pool.spec.name, workers.uid().unwrap_or(self.uid), pool.identity.chroot.as_deref());
             let dirs = dirs.map_err(|e| StartError::Files(Box::new(e)))?;
+            if present.as_ref().is_none_or(|present| !present.is_at_home(&workers, pool, &dirs.notify)) {
+                housed.push((pool.spec.id, dirs.places()));
+            }
             // Of thousands of pools most stay as they are.
             let instance = config.master.name.as_str();
             if !asked && present.as_ref().is_some_and(|present| present.is_as(pool, &sockets, &workers, (&dirs, instance))) {
@@ -271,9 +283,9 @@ impl Master {
         for (id, run) in runs {
             self.names.insert(id, run.config.spec.name.clone());
             let before = self.runs.insert(id, Rc::clone(&run));
-            if before.as_ref().is_none_or(|before| !before.is_at_home(&run.workers, &run.config)) {
+            if before.as_ref().is_none_or(|before| !before.is_at_home(&run.workers, &run.config, &run.notify_dir)) {
                 self.give_pool(&run);
-                self.keep_acks(id, &run);
+                self.keep_acks(id, std::slice::from_ref(&run));
             }
             taken_over.extend(before.filter(|_| live.contains(&id)).map(|before| (id, before, run)));
         }
@@ -326,8 +338,8 @@ impl Master {
         self.canary_words.extend(words);
         self.cancel_pre_starts(revision, &staged.runs.values().cloned().collect::<Vec<_>>());
         for (id, run) in &staged.runs {
-            if self.runs.get(id).is_none_or(|present| !present.is_at_home(&run.workers, &run.config)) {
-                self.take_back(*id);
+            if self.runs.get(id).is_none_or(|present| !present.is_at_home(&run.workers, &run.config, &run.notify_dir)) {
+                self.take_back(*id, &run.places());
             }
         }
     }

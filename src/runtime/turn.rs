@@ -226,7 +226,9 @@ impl Master {
                 continue;
             }
             let text = buffer.get(..datagram.len).unwrap_or_default();
-            for message in systemd::parse(text) {
+            // Some say of themselves what is known (php-fpm).
+            let own = Notification::MainPid(process.pid);
+            for message in systemd::parse(text).into_iter().filter(|message| *message != own) {
                 self.feed(Event::Notified { worker, message });
             }
             if let Some(order) = systemd::store_order(text) {

@@ -341,7 +341,7 @@ impl Master {
                 if let Some(doubt) = said.lines().find_map(|line| line.strip_prefix(DOUBT)) {
                     let doubt = crate::telemetry::printable(doubt.as_bytes());
                     tracing::warn!(
-                        "upgrade: the new program goes on, but could not read the config file as it is now: {doubt}; mend it before the next reload"
+                        "upgrade: the new program goes on, but does not take the config file as it is now: {doubt}; mend it before the next reload"
                     );
                 }
                 let program = self.upgrade.as_ref().map(|upgrade| upgrade.program.to_string_lossy().into_owned());

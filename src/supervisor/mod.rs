@@ -40,8 +40,8 @@ pub use forecast::{Course, Outlook, forecast};
 pub use history::{Ended, REMEMBERED, Record};
 pub use id::{PoolId, WorkerId};
 pub use spec::{
-    Backoff, Budget, ExitWhen, HOOKS_AT_ONCE, KillMode, MasterSpec, OnBootFailure, OnHup, OnRollFailure, PoolSpec, ReadyKind,
-    Remove, Restart, RestartPolicy, Rollout, Share, StopStep, TimeoutFrom,
+    Backoff, Budget, ExitWhen, KillMode, MasterSpec, OnBootFailure, OnHup, OnRollFailure, PoolSpec, ReadyKind, Remove, Restart,
+    RestartPolicy, Rollout, Share, StopStep, TimeoutFrom,
 };
 pub use status::{ABRT, ExitStatus, KILL, signal_name, signal_number};
 pub use supervisor::Supervisor;

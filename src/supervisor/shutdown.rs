@@ -118,7 +118,7 @@ impl Supervisor {
         let bound = match manner {
             Manner::Graceful => self.master.as_ref().map(|m| m.graceful_timeout).unwrap_or_default(),
             // Each worker has its own deadline by then, and is reaped.
-            Manner::Quick => self.pools.values().map(Pool::longest_quick).max().unwrap_or_default() + AFTER_QUICK,
+            Manner::Quick => self.pools.values().map(Pool::longest_quick).max().unwrap_or_default().saturating_add(AFTER_QUICK),
             Manner::Now => UNKILLABLE_AFTER,
         };
         self.timers.arm(Key::Shutdown, &mut self.shutdown_armed, Some(now + bound));

@@ -79,7 +79,7 @@ pub struct PoolSpec {
     /// Hooks come before a worker's start, which have limits of their own.
     #[serde(default)]
     pub prepares: bool,
-    /// For so long: that is their time for as many workers as may have one at once (`HOOKS_AT_ONCE`). `None`: without a bound.
+    /// For so long; several times that are granted, and more with more workers, for they wait their turn. `None`: without a bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepare: Option<Duration>,
     /// One of them comes before the first worker under each config.
@@ -124,9 +124,6 @@ pub struct PoolSpec {
     /// How workers are replaced.
     pub rollout: Rollout,
 }
-
-/// Hooks of one pool that run at once; the others wait their turn.
-pub const HOOKS_AT_ONCE: usize = 16;
 
 impl PoolSpec {
     /// Canaries that it gets for so many workers. Beside old workers never more than may run beyond the wanted count.

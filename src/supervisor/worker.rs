@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HOOKS_AT_ONCE, PoolSpec, ReadyKind, Reason, StopStep, Time, TimeoutFrom, WorkerId, WorkerState, WorkerView};
+use super::{PoolSpec, ReadyKind, Reason, StopStep, Time, TimeoutFrom, WorkerId, WorkerState, WorkerView};
 
 /// First and longest pause between two looks at the kernel's tables.
 const LOOK_FIRST: Duration = Duration::from_millis(5);
@@ -77,7 +77,8 @@ pub(super) struct Worker {
 impl Worker {
     /// `beside`: workers that the pool has.
     pub(super) fn new(id: WorkerId, (revision, edition): (u32, u32), now: Time, spec: &Rc<PoolSpec>, beside: usize) -> Worker {
-        let rounds = u32::try_from(beside / HOOKS_AT_ONCE).unwrap_or(u32::MAX).saturating_add(1);
+        // Hooks of other workers, and of other moments, may come first.
+        let rounds = u32::try_from(beside / 4).unwrap_or(u32::MAX).saturating_add(4);
         let prepared_by = spec.prepare.map(|within| now + within.saturating_mul(rounds));
         Worker {
             id,
@@ -173,7 +174,7 @@ impl Worker {
                 false
             }
         };
-        ends && self.probe && !self.was_good
+        ends && self.probe && !self.was_good && self.leaving.is_none_or(|reason| !reason.was_asked())
     }
 
     /// Remembers a stop signal; false when it was sent before.

@@ -31,6 +31,7 @@ fn junk_on_the_notify_socket_is_passed_over() {
     let oversized = format!("READY=1\n{}", "x".repeat(5000));
     let huge = format!("READY=1\n{}", "X_A=1\n".repeat(20_000));
     let many = format!("{}READY=1", "A=1\n".repeat(900));
+    let own = format!("MAINPID={pid}");
     for junk in [
         &b""[..],
         b"\n\n\n",
@@ -43,6 +44,7 @@ fn junk_on_the_notify_socket_is_passed_over() {
         b"\xff\xfe\x00=\x01",
         b"WATCHDOG_USEC=-1\nEXTEND_TIMEOUT_USEC=99999999999999999999999",
         b"FDSTORE=1\nFDNAME=x",
+        own.as_bytes(),
         b"MAINPID=1\nBARRIER=1\nERRNO=7\nNOTIFYACCESS=all",
         oversized.as_bytes(),
         huge.as_bytes(),
@@ -52,6 +54,8 @@ fn junk_on_the_notify_socket_is_passed_over() {
     }
     heard(&m, &notifier, "after the junk");
     assert_eq!(m.worker("web", 0)["state"], "starting");
+    // Of itself it says nothing new.
+    assert_eq!(m.log.count("says that process 1 is its main one"), 1, "{}", m.log.text());
     notifier.send(b"STATUS=\x1b[2J\x1b]0;owned\x07 \xff");
     m.log.wait_until("a harmless status", || {
         let status = m.worker("web", 0)["status"].as_str()?.to_owned();

@@ -383,3 +383,38 @@ fn a_worker_has_the_hooks_of_the_config_that_it_was_started_from() {
     assert_eq!(lines().lines().count(), 8, "{}", lines());
     assert_eq!(m.stop(), 0);
 }
+
+/// A start that fails before its hook is run leaves nothing waiting for a hook that does not run.
+#[test]
+fn a_pool_whose_secret_comes_late_is_prepared_then() {
+    let s = setup(
+        "[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nsettle = \"10ms\"\nsecrets = { KEY = \"file:DIR/key\" }\n\
+         hooks.pre_start = [\"sh\", \"-c\", \"echo with $KEY >&2\"]\n\
+         restart = { backoff = { base = \"50ms\", max = \"50ms\" }, budget = { failures = 100 } }\n",
+    );
+    let mut m = s.start();
+    m.log.wait_for("DIR/key".replace("DIR", m.setup.dir.path().to_str().unwrap()).as_str(), 2);
+    std::fs::write(m.setup.path("key"), "sesame").unwrap();
+    m.log.wait_for("a:0 ready", 1);
+    m.log.wait_for("hook pre_start | with sesame", 1);
+    assert_eq!(m.stop(), 0);
+}
+
+/// A hook that was told to end because nobody waited for it is no verdict on who comes after.
+#[test]
+fn a_hook_that_was_cancelled_is_run_again_for_the_next_start() {
+    let s = setup(
+        "[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nsettle = \"10ms\"\nrestart.budget.failures = 1\n\
+         hooks.pre_start = [\"sh\", \"-c\", \"echo began >&2; trap '' TERM; test -e DIR/quick || while :; do sleep 0.05; done\"]\n\
+         [pool.b]\ncommand = \"sleep 1000\"\n",
+    );
+    let mut m = s.start();
+    m.log.wait_for("hook pre_start | began", 1);
+    m.ok(&["stop", "a"]);
+    std::fs::write(m.setup.path("quick"), "").unwrap();
+    // It still runs, for it does not mind the signal.
+    m.ok(&["start", "a"]);
+    m.log.wait_for("a:0 ready", 1);
+    assert_eq!(m.log.count("hook pre_start | began"), 2, "{}", m.log.text());
+    assert_eq!(m.stop(), 0);
+}

@@ -281,6 +281,17 @@ fn the_removed_file_of_a_unix_listener_comes_back_by_itself() {
         assert_eq!(std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&rude).unwrap().permissions()) & 0o777, 0o640);
         UnixStream::connect(&rude).unwrap();
     }
+    // Also that of the socket which a reload has made in its place: the old worker removes it as it goes.
+    for n in 1..=2 {
+        let before = inode(&rude);
+        [rude.clone(), m.setup.path("rude.sock.spare")].iter().for_each(|path| std::fs::remove_file(path).unwrap());
+        m.ok(&["reload"]);
+        m.log.wait_for("the file of unix:", 3 + n);
+        m.log.wait_until("its name", || rude.exists().then_some(()));
+        assert_ne!(inode(&rude), before, "made anew");
+        m.log.wait_until("the old one is gone", || (m.pool("rude")["live"] == 1).then_some(()));
+        UnixStream::connect(&rude).unwrap();
+    }
     // What somebody else has put there is his.
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "precious").unwrap();

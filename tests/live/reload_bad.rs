@@ -459,3 +459,47 @@ fn a_config_that_is_rejected_at_its_last_pool_has_changed_nothing_for_the_others
     assert_eq!(m.log.count("reopen, asked by"), 1, "{}", m.log.text());
     assert_eq!(m.stop(), 0);
 }
+
+/// What is made for one is not taken away with the other: neither with one that it takes the place of, nor with one that is refused beside it.
+#[test]
+fn a_config_that_is_tried_keeps_what_another_one_that_goes_had_as_well() {
+    if !is_root() {
+        return skip("a_config_that_is_tried_keeps_what_another_one_that_goes_had_as_well", "needs root to give workers away");
+    }
+    let pool = |more: &str| format!("[pool.a]\ncommand = \"sleep 1000\"\nsettle = \"10ms\"\n{more}\n");
+    let tried = |mark: u32| {
+        pool(&format!(
+            "env = {{ MARK = \"{mark}\", RUNTIME = \"{{runtime}}\" }}\nprotocols = [\"einhorn\"]\nready = \"notify\"\nuser = 65532\ngroup = 65532"
+        ))
+    };
+    let mut m = setup(&pool("ready = \"exec\"")).start().ready();
+    let old = m.pids("a")[0];
+    let canary = |m: &Master, mark: &str| {
+        m.log.wait_until("the canary runs", || {
+            let pid = m.all_pids("a").into_iter().find(|pid| *pid != old && cmdline(*pid).starts_with("sleep"))?;
+            let environment = environ_of_living(pid)?;
+            (environment.get("MARK").map(String::as_str) == Some(mark)).then_some(environment)
+        })
+    };
+    let is_whole = |environment: &std::collections::BTreeMap<String, String>| {
+        let owner = |path: &str| std::fs::symlink_metadata(path).ok().map(|meta| std::os::unix::fs::MetadataExt::uid(&meta));
+        (owner(&environment["EINHORN_SOCK_PATH"]), owner(&environment["RUNTIME"])) == (Some(65_532), Some(65_532))
+    };
+    m.rewrite(&tried(2));
+    m.ok(&["reload", "--no-wait"]);
+    let second = canary(&m, "2");
+    assert!(is_whole(&second), "{second:?}");
+    m.rewrite(&tried(3));
+    m.ok(&["reload", "--no-wait"]);
+    let third = canary(&m, "3");
+    assert!(is_whole(&third), "{third:?}");
+    // Refused, while the other one is tried.
+    m.rewrite(&format!("{}[pool.z]\ncommand = \"sleep 1000\"\ngroup = \"no-such-group\"\n", tried(4)));
+    let said = m.code(3, &["reload"]);
+    assert!(said.contains("this host has no such group"), "{said}");
+    assert!(canary(&m, "3") == third && is_whole(&third), "{third:?}");
+    m.ok(&["reload", "--abort"]);
+    m.log.wait_until("all is the old one's", || (m.pids("a") == [old] && !is_whole(&third)).then_some(()));
+    assert_eq!(m.stop(), 0);
+    m.assert_nothing_left();
+}

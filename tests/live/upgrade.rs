@@ -303,10 +303,10 @@ fn a_config_file_that_the_new_program_cannot_read_is_told() {
     let mut m = setup("[pool.a]\ncommand = \"sleep 1000\"\nready = \"exec\"\nsettle = \"10ms\"\n").start().ready();
     let pids = m.pids("a");
     m.ok(&["upgrade"]);
-    assert_eq!(m.log.count("could not read the config file"), 0, "{}", m.log.text());
+    assert_eq!(m.log.count("does not take the config file"), 0, "{}", m.log.text());
     m.rewrite("[pool.a]\ncommand = \"sleep 1000\"\nwokers = 2\n");
     m.ok(&["upgrade"]);
-    let line = m.log.wait_for("WARN  upgrade: the new program goes on, but could not read the config file as it is now: ", 1);
+    let line = m.log.wait_for("WARN  upgrade: the new program goes on, but does not take the config file as it is now: ", 1);
     let wrong = format!("pool.a.wokers: there is no such key ({}:", m.config.display());
     assert!(line.contains(&wrong) && line.ends_with("); mend it before the next reload"), "{line}");
     assert_eq!(m.pids("a"), pids);

@@ -241,8 +241,8 @@ impl Shadow {
             measured_anew: None,
             started: (!spec.prepares).then_some(now),
             start_due: Range::at(match spec.prepare.filter(|_| spec.prepares) {
-                // So many have their hooks at once.
-                Some(within) => now + within * (self.of_pool(w.pool).count() / 16 + 1) as u32,
+                // Those of others may come first.
+                Some(within) => now + within * (self.of_pool(w.pool).count() / 4 + 4) as u32,
                 None if spec.prepares => Time(u64::MAX),
                 None => now + spec.start_timeout,
             }),

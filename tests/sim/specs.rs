@@ -167,7 +167,7 @@ pub(crate) fn random_pool(rng: &mut Rng, id: u32, after: &[PoolId]) -> PoolSpec 
     spec.rollout.max_old_generations = rng.pick(&[1, 2, 2, 5]);
     spec.prepares = rng.permille(150);
     spec.pre_start = spec.prepares;
-    spec.prepare = spec.prepares.then(|| spec.start_timeout * 4);
+    spec.prepare = spec.prepares.then_some(spec.start_timeout);
     spec.release = rng.pick(&[None, None, None, Some(ms(250)), Some(secs(2)), Some(secs(30))]);
     // No draw of its own: it would make all other runs other ones.
     spec.farewell = match (spec.remove, spec.abort_grace.as_secs()) {

@@ -28,7 +28,7 @@ pub(super) fn build(r: &Reader<'_>, config: Option<&Path>, facts: &Facts, diags:
     let daemon = r.bool("daemon");
     if daemon && r.path_of("log.file").is_none() {
         let what = format!("{}.daemon: in the background there is no stderr to log to", r.path);
-        diags.error(&r.place("daemon"), what, "add log.file = \"/var/log/NAME.log\" to [master], or --log-file");
+        diags.lacks(&r.place("daemon"), what, "add log.file = \"/var/log/NAME.log\" to [master], or --log-file");
     }
     Master {
         name,

@@ -37,7 +37,7 @@ pub(super) fn build(name: &str, ids: &BTreeMap<&str, PoolId>, r: &Reader<'_>, fa
     let timeout = Some(r.duration("timeout")).filter(|d| !d.is_zero());
     if timeout.is_some() && !launch.protocols.systemd {
         let what = format!("{}.timeout: without protocols = [\"systemd\"] a worker cannot send a heartbeat", r.path);
-        diags.error(&r.place("timeout"), what, "add the protocol, or remove the timeout");
+        diags.lacks(&r.place("timeout"), what, "add the protocol, or remove the timeout");
     }
     let spec = PoolSpec {
         id: ids.get(name).copied().unwrap_or(PoolId(0)),

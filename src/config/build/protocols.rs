@@ -17,7 +17,7 @@ pub(super) fn build(r: &Reader<'_>, listeners: &mut Listeners, diags: &mut Diagn
     if speaks("stdin") && count != 1 {
         let what =
             format!("{}.protocols: \"stdin\" gives the worker one listener as its stdin, and the pool has {count}", r.path);
-        diags.error(&place, what, "give the pool exactly one listener");
+        diags.lacks(&place, what, "give the pool exactly one listener");
     }
     let port = speaks("port").then(|| port(r, listeners, diags)).flatten();
     Protocols {
@@ -46,7 +46,7 @@ fn ready_fd(r: &Reader<'_>, s6: bool, listeners: usize, diags: &mut Diagnostics)
         _ if listeners == 0 => Some(3),
         _ => {
             let what = format!("{}.protocols: \"s6\" needs the number of the descriptor that the worker writes to", r.path);
-            diags.error(&r.place("protocols"), what, format!("add ready = \"fd:{first_free}\", or another number from there on"));
+            diags.lacks(&r.place("protocols"), what, format!("add ready = \"fd:{first_free}\", or another number from there on"));
             None
         }
     }
@@ -66,7 +66,7 @@ fn port(r: &Reader<'_>, listeners: &mut Listeners, diags: &mut Diagnostics) -> O
     let judged = !listeners.list.is_empty() || !listeners.shares.is_empty();
     if found.is_none() && (listeners.names.len() != 1 || judged) {
         let what = format!("{}.protocols: \"port\" needs one TCP address with a port", r.path);
-        diags.error(&place, what, help);
+        diags.lacks(&place, what, help);
     }
     // They are the workers' own: the master opens nothing there.
     *listeners = Listeners::default();
@@ -83,11 +83,11 @@ pub(super) fn ready(r: &Reader<'_>, listens: bool, p: &Protocols, diags: &mut Di
                 Some(_) => "its workers listen themselves: use \"auto\", or \"tcp:127.0.0.1:{port}\"",
                 None => "add listen = \":8000\", or use \"exec\", \"notify\" or \"delay:2s\"",
             };
-            diags.error(&place(), format!("{}.ready: \"accepting\" needs a listener of the master's", r.path), help);
+            diags.lacks(&place(), format!("{}.ready: \"accepting\" needs a listener of the master's", r.path), help);
             (ReadyKind::Exec, None)
         }
         Ready::Kind(ReadyKind::Notify) if !can_tell => {
-            diags.error(
+            diags.lacks(
                 &place(),
                 format!("{}.ready: \"notify\" needs protocols = [\"systemd\"]", r.path),
                 "add the protocol (or \"einhorn\" or \"s6\"), or use \"exec\" or \"delay:2s\"",

@@ -89,7 +89,6 @@ pub(in super::super) struct Rest {
 /// Takes all descriptors of a state. The error is in words.
 pub(in super::super) fn open(record: Record<Supervisor>, uid: u32, taken: &mut Taken) -> Result<(Files, Config, Parts), String> {
     let failed = |what: &'static str| move |e: io::Error| format!("{what} cannot be taken over: {e}");
-    is_whole(&record)?;
     let in_force = record.configs.iter().find(|(revision, _)| *revision == record.master.revision);
     let config = in_force.map(|(_, config)| config.clone()).ok_or("the state has no config that is in force")?;
     let mut locks = Vec::new();

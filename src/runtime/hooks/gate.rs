@@ -70,18 +70,24 @@ impl Master {
     /// The hooks before a worker's start.
     pub(in super::super) fn gate_of_start(&mut self, worker: WorkerId, revision: u32, run: &Rc<PoolRun>) -> Gate {
         let hooks = &run.config.hooks;
+        // Its own hook is done, and it comes here again.
+        if self.preparing.starts.get(&worker).is_some_and(|held| held.by == Holder::Nothing) {
+            self.preparing.starts.remove(&worker);
+            return Gate::Open;
+        }
         if !hooks.pre_start.is_empty() && run.prepared.get() != Prepared::Done {
             self.preparing.starts.insert(worker, HeldStart { revision, run: Rc::clone(run), by: Holder::Pool });
             if run.prepared.get() == Prepared::NotYet {
-                run.prepared.set(Prepared::Running);
                 let job = Job::of_pool(Moment::PreStart, run, None, &Facts::default(), &self.common);
+                if job.is_ok() {
+                    run.prepared.set(Prepared::Running);
+                }
                 self.gate_job(job, worker, |_, _| {});
             }
             return Gate::Held;
         }
-        // Its own hook is done, and it comes here again.
-        let held = self.preparing.starts.remove(&worker);
-        if hooks.pre_spawn.is_empty() || held.is_some_and(|held| held.by == Holder::Nothing) {
+        self.preparing.starts.remove(&worker);
+        if hooks.pre_spawn.is_empty() {
             return Gate::Open;
         }
         self.preparing.starts.insert(worker, HeldStart { revision, run: Rc::clone(run), by: Holder::Pool });
@@ -286,11 +292,15 @@ impl Master {
         let asked = self.preparing.pools.iter().filter(|(_, other)| of_it(other)).map(|(key, _)| *key);
         let asked: Vec<(PoolId, u32)> = asked.collect();
         for (pool, revision) in asked {
-            self.pre_started(pool, revision, failed.clone());
+            match job.cancelled {
+                // Nobody wanted it any more, and then somebody did: it is run for them.
+                true => self.pre_start(pool, revision),
+                false => self.pre_started(pool, revision, failed.clone()),
+            }
         }
         let waiting = self.preparing.starts.iter().filter(|(_, held)| held.by == Holder::Pool && of_it(&held.run));
         let waiting: Vec<(WorkerId, u32)> = waiting.map(|(worker, held)| (*worker, held.revision)).collect();
-        match failed {
+        match failed.filter(|_| !job.cancelled) {
             // In their order: the last one pushed is the first one done.
             None => {
                 for (worker, revision) in waiting.into_iter().rev() {

@@ -13,11 +13,13 @@ use super::master::Master;
 use super::token::Token;
 use crate::config::spec::MasterHooks;
 use crate::os::signals::kill_group;
-use crate::supervisor::{ExitStatus, HOOKS_AT_ONCE, KILL, Note, PoolId, Time, What};
+use crate::supervisor::{ExitStatus, KILL, Note, PoolId, Time, What};
 use child::{Child, What as Job};
 pub(super) use env::Facts;
 pub(super) use gate::{Gate, Preparing};
 
+/// Hooks of one pool that run at once; the others wait their turn.
+const AT_ONCE: usize = 16;
 /// Hooks of one pool that may wait; beyond, those that hold nothing back are dropped, and that is told.
 const WAITING: usize = 1000;
 /// From TERM to KILL, for a hook that has taken too long.
@@ -116,7 +118,7 @@ impl Master {
         }
         let number = self.hooks.next;
         self.hooks.next += 1;
-        if self.hooks.running_of(job.pool) < HOOKS_AT_ONCE {
+        if self.hooks.running_of(job.pool) < AT_ONCE {
             self.start_hook(number, job);
             return Some(number);
         }
@@ -189,7 +191,7 @@ impl Master {
             (Err(why), None) => tracing::warn!(pool = job.name, "hook {} failed: {why}", moment.name()),
         }
         self.let_go_after(number, job, outcome);
-        while self.hooks.running_of(pool) < HOOKS_AT_ONCE {
+        while self.hooks.running_of(pool) < AT_ONCE {
             let next = self.hooks.waiting.get_mut(&pool).and_then(VecDeque::pop_front);
             let Some((number, job)) = next else { break };
             self.start_hook(number, job);
@@ -230,8 +232,15 @@ impl Master {
             let _ = kill_group(child.pid, libc::SIGTERM);
             return;
         }
+        let mut left = None;
         for waiting in self.hooks.waiting.values_mut() {
-            waiting.retain(|(other, _)| *other != number);
+            if let Some(at) = waiting.iter().position(|(other, _)| *other == number) {
+                left = waiting.remove(at);
+            }
+        }
+        if let Some((number, mut job)) = left.filter(|(_, job)| job.moment == Moment::PreStart) {
+            job.cancelled = true;
+            self.let_go_after(number, job, Err("nobody waits for it".to_owned()));
         }
     }
 

@@ -226,13 +226,13 @@ fn hooks_before_a_start_have_a_time_of_their_own_and_its_end_is_a_failed_start()
     let mut a = pool(0, 1);
     (a.prepares, a.prepare, a.start_timeout) = (true, Some(secs(30)), secs(5));
     let mut s = Scene::of(vec![a]);
-    s.to(29.0).expect("0 spawn a0.1").fact(Event::Prepared { worker: worker("a0.1") });
+    s.to(119.0).expect("0 spawn a0.1").fact(Event::Prepared { worker: worker("a0.1") });
     // From the fork on it is another one.
-    s.to(35.0).expect("34 TERM a0.1");
+    s.to(125.0).expect("124 TERM a0.1");
     let mut a = pool(0, 1);
     (a.prepares, a.prepare, a.restart.budget.failures) = (true, Some(secs(30)), 1);
     let mut s = Scene::of(vec![a]);
-    s.to(40.0).expect("0 spawn a0.1; 30 TERM a0.1");
-    assert!(s.noted(|what| matches!(what, What::Unprepared { within } if *within == secs(30))));
-    s.spawn_fails("a0.1", SpawnFault::Setup).expect("40 exit 3");
+    s.to(130.0).expect("0 spawn a0.1; 120 TERM a0.1");
+    assert!(s.noted(|what| matches!(what, What::Unprepared { within } if *within == secs(120))));
+    s.spawn_fails("a0.1", SpawnFault::Setup).expect("130 exit 3");
 }
