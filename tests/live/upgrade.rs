@@ -62,7 +62,7 @@ fn a_hundred_upgrades_in_a_row_cost_no_request_and_leave_nothing_behind() {
     }
     // A notify socket that waits for its worker does not.
     m.ok(&["upgrade"]);
-    assert_eq!((kinds(m.pid()), threads(m.pid())), (before, tasks));
+    m.log.wait_until("as many as before", || (kinds(m.pid()) == before && threads(m.pid()) == tasks).then_some(()));
     assert!(rss_kib(m.pid()) < size + 4 * 1024, "{size} KiB, then {}", rss_kib(m.pid()));
     for load in loads {
         let toll = load.end();
